@@ -1,0 +1,43 @@
+package interop.common;
+
+import io.netty.handler.ssl.SslContextBuilder;
+import io.rsocket.transport.ClientTransport;
+import io.rsocket.transport.netty.client.TcpClientTransport;
+import io.rsocket.transport.netty.client.WebsocketClientTransport;
+import java.io.File;
+import javax.net.ssl.SSLException;
+import reactor.netty.http.client.HttpClient;
+import reactor.netty.tcp.TcpClient;
+
+/** A transport made as the original's Spring starter makes it. */
+public final class Transports {
+  public static final String[] OPTIONS = {"--transport=", "--host=", "--port=", "--ca=", "--cert=", "--key="};
+
+  private Transports() {
+  }
+
+  /** The default pool of connections ends at 500 for one address; unpooled is for more than that. */
+  public static ClientTransport create(Args args, boolean pooled) {
+    boolean websocket = args.text("--transport", "tcp").equals("ws");
+    TcpClient tcp = (pooled ? TcpClient.create() : TcpClient.newConnection())
+        .host(args.text("--host", "127.0.0.1"))
+        .port(args.number("--port", websocket ? 8081 : 7001));
+    if (args.has("--ca")) {
+      tcp = secure(tcp, args);
+    }
+    return websocket ? WebsocketClientTransport.create(HttpClient.from(tcp), "/") : TcpClientTransport.create(tcp);
+  }
+
+  private static TcpClient secure(TcpClient tcp, Args args) {
+    try {
+      SslContextBuilder tls = SslContextBuilder.forClient().trustManager(new File(args.text("--ca", "")));
+      if (args.has("--cert")) {
+        tls.keyManager(new File(args.text("--cert", "")), new File(args.text("--key", "")));
+      }
+      var context = tls.build();
+      return tcp.secure(spec -> spec.sslContext(context));
+    } catch (SSLException e) {
+      throw new IllegalArgumentException(e);
+    }
+  }
+}
