@@ -20,6 +20,7 @@ public final class Main {
 
   public static void main(String[] argv) throws Exception {
     Args args = new Args(argv, Stream.of(OPTIONS, Transports.OPTIONS).flatMap(Stream::of).toArray(String[]::new));
+    CLIENT_LOG.setUseParentHandlers(false);
     CLIENT_LOG.addHandler(new LogLines());
     Logger.getLogger("io.netty").setLevel(Level.SEVERE);
 

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Builds the peers that this machine's tools allow; does nothing where they are up to date.
+set -eu
+cd "$(dirname "$0")"
+mkdir -p target
+if command -v flock >/dev/null; then
+  exec 9>target/lock
+  flock 9
+fi
+
+# fresh STAMP SOURCE...: is the stamp younger than every source?
+fresh() {
+  stamp=$1
+  shift
+  [ -e "$stamp" ] && [ -z "$(find "$@" -newer "$stamp" ! -path '*/target/*' -type f -print)" ]
+}
+
+if ! command -v mvn >/dev/null || ! command -v javac >/dev/null; then
+  echo "java: skipped, needs mvn and a JDK" >&2
+elif ! fresh target/java.built java; then
+  # Jars of versions no longer wanted must not stay on the class path.
+  rm -rf java/*/target
+  (cd java && mvn -q -B package)
+  touch target/java.built
+fi
+
+if ! command -v python3 >/dev/null || ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+  echo "python: skipped, needs python3 with venv" >&2
+elif ! fresh target/python.built python/requirements.txt; then
+  python3 -m venv --clear python/.venv
+  python/.venv/bin/pip install --quiet --requirement python/requirements.txt
+  touch target/python.built
+fi
