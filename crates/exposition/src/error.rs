@@ -1,0 +1,142 @@
+//! Why a text was refused, in words from a closed set.
+
+use thiserror::Error;
+
+/// A text was refused, and where.
+///
+/// The message holds numbers and fixed words only, never a piece of the text, so it can be logged
+/// and sent on whatever an application wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("line {line}, column {column}: {}", .kind.as_str())]
+pub struct ParseError {
+    line: usize,
+    column: usize,
+    kind: ParseErrorKind,
+}
+
+impl ParseError {
+    /// Turns a byte offset into line and column; both are needed only once a text is refused.
+    pub(crate) fn at(text: &[u8], offset: usize, kind: ParseErrorKind) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
+        let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
+        Self {
+            line: memchr::memchr_iter(b'\n', before).count() + 1,
+            column: before.len() - line_start + 1,
+            kind,
+        }
+    }
+
+    /// The same fault, reported at another line.
+    pub(crate) fn on_line(self, line: usize) -> Self {
+        Self { line, ..self }
+    }
+
+    /// The line, counted from 1.
+    #[must_use]
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
+    /// The byte of the line at which reading stopped, counted from 1.
+    #[must_use]
+    pub fn column(&self) -> usize {
+        self.column
+    }
+
+    /// What is wrong there.
+    #[must_use]
+    pub fn kind(&self) -> ParseErrorKind {
+        self.kind
+    }
+}
+
+/// What is wrong with a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ParseErrorKind {
+    /// The text has 4 GiB or more; positions are kept in 32 bits.
+    TooLarge,
+    /// The text is not UTF-8.
+    InvalidUtf8,
+    /// The text holds a NUL byte. Prometheus stops reading there without an error.
+    NulByte,
+    /// A line starts with something which is neither a metric name nor a `#`.
+    InvalidMetricName,
+    /// A metric or label name in quotes, which text format 0.0.4 cannot carry.
+    QuotedName,
+    /// Something which is no label name where one must be.
+    InvalidLabelName,
+    /// A label `__name__`, which would be a second metric name.
+    ReservedLabelName,
+    /// One sample names a label twice.
+    DuplicateLabelName,
+    /// No `=` after a label name.
+    MissingEquals,
+    /// No `"` where a label value must start.
+    MissingQuote,
+    /// The line ends inside a label value.
+    UnterminatedLabelValue,
+    /// The line ends inside the braces.
+    UnterminatedLabels,
+    /// The line ends before the value.
+    MissingValue,
+    /// The value is no number which Go's `ParseFloat` reads, or is too large for 64 bits.
+    InvalidValue,
+    /// The timestamp is no non-negative integer of milliseconds (OpenMetrics: number of seconds)
+    /// within 64 bits.
+    InvalidTimestamp,
+    /// An exemplar in a text which is not OpenMetrics.
+    UnexpectedExemplar,
+    /// An exemplar which cannot be read.
+    InvalidExemplar,
+    /// Something after the last part of a line.
+    TrailingText,
+    /// No metric name after `# HELP` or `# TYPE`, or one which does not end with a blank.
+    InvalidMetadataName,
+    /// A type which the format does not have.
+    InvalidType,
+    /// A label `le` of a histogram which is not a number.
+    InvalidBucketBound,
+    /// A label `quantile` of a summary which is not a number.
+    InvalidQuantile,
+    /// A bucket or count of a histogram below zero.
+    NegativeCount,
+}
+
+impl ParseErrorKind {
+    /// Fixed words for the kind, fit for a message and for a label value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "text too large",
+            Self::InvalidUtf8 => "invalid UTF-8",
+            Self::NulByte => "NUL byte",
+            Self::InvalidMetricName => "invalid metric name",
+            Self::QuotedName => "quoted name needs a newer format",
+            Self::InvalidLabelName => "invalid label name",
+            Self::ReservedLabelName => "reserved label name",
+            Self::DuplicateLabelName => "duplicate label name",
+            Self::MissingEquals => "missing equals sign after label name",
+            Self::MissingQuote => "missing quote before label value",
+            Self::UnterminatedLabelValue => "unterminated label value",
+            Self::UnterminatedLabels => "unterminated labels",
+            Self::MissingValue => "missing value",
+            Self::InvalidValue => "invalid value",
+            Self::InvalidTimestamp => "invalid timestamp",
+            Self::UnexpectedExemplar => "exemplar outside OpenMetrics",
+            Self::InvalidExemplar => "invalid exemplar",
+            Self::TrailingText => "trailing text",
+            Self::InvalidMetadataName => "invalid metric name in metadata",
+            Self::InvalidType => "invalid metric type",
+            Self::InvalidBucketBound => "bucket bound is not a number",
+            Self::InvalidQuantile => "quantile is not a number",
+            Self::NegativeCount => "negative histogram count",
+        }
+    }
+}
+
+impl std::fmt::Display for ParseErrorKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,142 @@
+//! One application's text, validated, and where its families are.
+
+use std::hash::BuildHasher;
+
+use bytes::Bytes;
+
+use crate::error::ParseError;
+use crate::metadata::Kind;
+use crate::sample::{LabelNames, Sample, read_labels, sample};
+
+/// One application's text, validated, with the ranges of its families.
+///
+/// The text itself is kept and never copied; beside it are about 50 bytes per family, and a copy
+/// of those lines only which had to be rewritten.
+#[derive(Debug, Clone)]
+pub struct Exposition {
+    pub(crate) text: Bytes,
+    /// Lines as they are served where they differ from the text; follows the text in position.
+    pub(crate) rewritten: Vec<u8>,
+    /// Sorted by name.
+    pub(crate) families: Vec<Family>,
+    /// The sample lines of each family in turn, in the order of the text.
+    pub(crate) spans: Vec<Span>,
+    pub(crate) samples: usize,
+    pub(crate) has_timestamps: bool,
+}
+
+/// A range of the text, or of the rewritten lines if it starts at or after the text's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+impl Span {
+    pub(crate) fn len(self) -> usize {
+        self.end.saturating_sub(self.start) as usize
+    }
+}
+
+/// What one text says of one family.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Family {
+    pub(crate) name: Span,
+    pub(crate) help: Option<Span>,
+    /// The type first declared.
+    pub(crate) kind: Option<Kind>,
+    /// Whether the text also declares another type.
+    pub(crate) contradicted: bool,
+    /// The first of its spans, and the one after its last.
+    pub(crate) spans: (u32, u32),
+}
+
+impl Exposition {
+    /// Validates a text of format 0.0.4, or of OpenMetrics 1.0 if one of its lines is exactly
+    /// `# EOF`.
+    ///
+    /// A missing final line feed, HELP and TYPE which repeat or follow the samples, and families
+    /// in several places are accepted. An empty text is valid. See the crate's documentation for
+    /// what is refused though Prometheus would accept it.
+    ///
+    /// # Errors
+    ///
+    /// The first fault in the text. Nothing of a faulty text is served.
+    pub fn parse(text: Bytes) -> Result<Self, ParseError> {
+        crate::parse::parse(text)
+    }
+
+    /// How many samples the text has.
+    #[must_use]
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// How many bytes are kept for it: the text and any rewritten lines.
+    #[must_use]
+    pub fn text_len(&self) -> usize {
+        self.text.len() + self.rewritten.len()
+    }
+
+    /// Whether any sample has a timestamp of its own.
+    #[must_use]
+    pub fn has_timestamps(&self) -> bool {
+        self.has_timestamps
+    }
+
+    /// A hash of each sample's series, which is its name and its label set.
+    ///
+    /// The order of labels makes no difference, and neither does a label with an empty value,
+    /// which is no label to Prometheus. Hashes from the same hasher can be compared between texts.
+    pub fn series<'a, S: BuildHasher>(&'a self, hasher: &'a S) -> impl Iterator<Item = u64> + 'a {
+        let mut names = LabelNames::default();
+        self.spans
+            .iter()
+            .flat_map(|&span| lines(self.bytes(span)))
+            .filter_map(move |(_, line)| sample(line, &mut names).ok())
+            .map(|sample| series_hash(hasher, &sample))
+    }
+
+    /// The bytes of a range; empty if it is none of this text.
+    pub(crate) fn bytes(&self, span: Span) -> &[u8] {
+        bytes(&self.text, &self.rewritten, span)
+    }
+
+    /// The sample lines of one family.
+    pub(crate) fn spans_of(&self, family: &Family) -> &[Span] {
+        let (from, to) = family.spans;
+        self.spans
+            .get(from as usize..to as usize)
+            .unwrap_or_default()
+    }
+}
+
+pub(crate) fn bytes<'a>(text: &'a [u8], rewritten: &'a [u8], span: Span) -> &'a [u8] {
+    let (start, end) = (span.start as usize, span.end as usize);
+    match start.checked_sub(text.len()) {
+        None => text.get(start..end),
+        Some(start) => rewritten.get(start..end - text.len()),
+    }
+    .unwrap_or_default()
+}
+
+/// The lines of a span, without their line feeds, and where each starts.
+pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut start = 0;
+    memchr::memchr_iter(b'\n', bytes).map(move |newline| {
+        let line = (start, bytes.get(start..newline).unwrap_or_default());
+        start = newline + 1;
+        line
+    })
+}
+
+fn series_hash(hasher: &impl BuildHasher, sample: &Sample<'_>) -> u64 {
+    let mut labels = 0_u64;
+    let mut count = 0_usize;
+    for label in read_labels(sample.series.labels).filter(|(_, value)| !value.is_empty()) {
+        // Addition does not care for order, and unlike exclusive or does not lose equal hashes.
+        labels = labels.wrapping_add(hasher.hash_one(label));
+        count += 1;
+    }
+    hasher.hash_one((sample.series.name, labels, count))
+}

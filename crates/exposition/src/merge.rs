@@ -1,0 +1,364 @@
+//! Decides, family by family, what is served: type, help, and the order of the lines.
+//!
+//! Only names, types and ranges are looked at here. Lines are read again only where parts
+//! contradict each other, by [`crate::regroup`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::exposition::{Exposition, Family};
+use crate::metadata::{Kind, split_suffix};
+use crate::regroup;
+use crate::write::{Merged, Piece};
+
+/// Merges texts in the order given, which should be that of the applications' age: it alone
+/// decides ties. See the crate's documentation for the rules.
+#[must_use]
+pub fn merge(parts: Vec<Arc<Exposition>>) -> Merged {
+    let mut groups = group(&parts);
+    groups.decide();
+    let dropped = regroup::regroup(&parts, &mut groups);
+    let mut output = Output::default();
+    for group in &groups.groups {
+        output.write(&parts, &groups, group);
+    }
+    let conflicts = groups
+        .groups
+        .iter()
+        .filter(|group| group.is_conflict(&parts, &groups))
+        .count();
+    let samples = parts.iter().map(|part| part.samples()).sum::<usize>() - dropped;
+    Merged::new(
+        parts,
+        output.heads,
+        output.pieces,
+        output.families,
+        samples,
+        conflicts,
+        dropped,
+    )
+}
+
+/// What one part has of one family.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Block {
+    pub(crate) part: u32,
+    pub(crate) family: u32,
+}
+
+impl Block {
+    pub(crate) fn family(self, parts: &[Arc<Exposition>]) -> Option<(&Exposition, &Family)> {
+        let part = parts.get(self.part as usize)?;
+        Some((part, part.families.get(self.family as usize)?))
+    }
+}
+
+/// All families of one name.
+#[derive(Debug)]
+pub(crate) struct Group<'a> {
+    pub(crate) name: &'a [u8],
+    /// Its range of [`Groups::blocks`].
+    blocks: (u32, u32),
+    votes: Votes,
+    /// The winning type; none if no part declares one.
+    pub(crate) kind: Option<Kind>,
+    /// Whether a histogram or summary takes this name with one of its suffixes, so that no family
+    /// of this name can be served.
+    pub(crate) captured: bool,
+    /// Lines which come here from blocks that were taken apart, in the order of the parts.
+    pub(crate) moved: Vec<Piece>,
+}
+
+/// Which types the parts declare, and who declared each first.
+#[derive(Debug, Default)]
+struct Votes {
+    count: [u32; Kind::COUNT],
+    /// The place of the first vote among all votes, for ties.
+    first: [u32; Kind::COUNT],
+    undeclared: bool,
+    contradicted: bool,
+}
+
+const KINDS: [Kind; Kind::COUNT] = [
+    Kind::Counter,
+    Kind::Gauge,
+    Kind::Histogram,
+    Kind::Summary,
+    Kind::Untyped,
+];
+
+impl Votes {
+    #[inline]
+    fn add(&mut self, family: &Family) {
+        self.contradicted |= family.contradicted;
+        let Some(kind) = family.kind else {
+            self.undeclared = true;
+            return;
+        };
+        let place = self.count.iter().sum();
+        if let (Some(count), Some(first)) = (
+            self.count.get_mut(kind as usize),
+            self.first.get_mut(kind as usize),
+        ) {
+            if *count == 0 {
+                *first = place;
+            }
+            *count += 1;
+        }
+    }
+
+    fn winner(&self) -> Option<Kind> {
+        let ballots = KINDS
+            .into_iter()
+            .zip(self.count.into_iter().zip(self.first));
+        ballots
+            .filter(|&(_, (count, _))| count > 0)
+            .max_by_key(|&(_, (count, first))| (count, std::cmp::Reverse(first)))
+            .map(|(kind, _)| kind)
+    }
+
+    fn has_clash(&self) -> bool {
+        self.contradicted || self.count.iter().filter(|&&count| count > 0).count() > 1
+    }
+}
+
+/// All groups, sorted by name.
+#[derive(Debug)]
+pub(crate) struct Groups<'a> {
+    pub(crate) groups: Vec<Group<'a>>,
+    /// The blocks of each group in turn, in the order of the parts.
+    blocks: Vec<Block>,
+}
+
+fn group(parts: &[Arc<Exposition>]) -> Groups<'_> {
+    let mut index: HashMap<&[u8], u32, foldhash::fast::RandomState> = HashMap::default();
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut members = Vec::with_capacity(parts.iter().map(|part| part.families.len()).sum());
+    for (number, part) in parts.iter().enumerate() {
+        for (position, family) in part.families.iter().enumerate() {
+            let name = part.bytes(family.name);
+            let id = *index.entry(name).or_insert_with(|| {
+                groups.push(Group::new(name));
+                groups.len() as u32 - 1
+            });
+            if let Some(group) = groups.get_mut(id as usize) {
+                group.votes.add(family);
+                group.blocks.1 += 1;
+            }
+            members.push((
+                id,
+                Block {
+                    part: number as u32,
+                    family: position as u32,
+                },
+            ));
+        }
+    }
+    let blocks = place(&mut groups, &members);
+    groups.sort_unstable_by_key(|group| group.name);
+    Groups { groups, blocks }
+}
+
+/// Puts the members of each group together; turns each group's count into a range.
+fn place(groups: &mut [Group<'_>], members: &[(u32, Block)]) -> Vec<Block> {
+    let mut next = 0;
+    for group in groups.iter_mut() {
+        let count = group.blocks.1;
+        group.blocks = (next, next);
+        next += count;
+    }
+    let mut blocks = vec![Block { part: 0, family: 0 }; members.len()];
+    for &(id, block) in members {
+        if let Some(group) = groups.get_mut(id as usize)
+            && let Some(slot) = blocks.get_mut(group.blocks.1 as usize)
+        {
+            *slot = block;
+            group.blocks.1 += 1;
+        }
+    }
+    blocks
+}
+
+impl<'a> Group<'a> {
+    fn new(name: &'a [u8]) -> Self {
+        Self {
+            name,
+            blocks: (0, 0),
+            votes: Votes::default(),
+            kind: None,
+            captured: false,
+            moved: Vec::new(),
+        }
+    }
+
+    /// A family which no part has under this name.
+    pub(crate) fn of_moved(name: &'a [u8], moved: Vec<Piece>) -> Self {
+        Self {
+            moved,
+            ..Self::new(name)
+        }
+    }
+
+    /// Whether lines of any of its blocks must be read again.
+    pub(crate) fn needs_lines(&self) -> bool {
+        if self.captured {
+            return true;
+        }
+        let compound = KINDS.into_iter().zip(self.votes.count);
+        let compounds = compound
+            .filter(|&(kind, count)| kind.is_compound() && count > 0)
+            .count();
+        let others = self.votes.undeclared
+            || KINDS
+                .into_iter()
+                .zip(self.votes.count)
+                .any(|(kind, count)| !kind.is_compound() && count > 0);
+        compounds > 1 || compounds == 1 && others
+    }
+
+    /// Whether the block's lines can be served here as they are.
+    pub(crate) fn keeps(&self, family: &Family) -> bool {
+        let compound = |kind: Option<Kind>| kind.filter(|kind| kind.is_compound());
+        !self.captured && compound(family.kind) == compound(self.kind)
+    }
+
+    fn is_conflict(&self, parts: &[Arc<Exposition>], groups: &Groups<'_>) -> bool {
+        let has_metadata = || {
+            groups.blocks_of(self).iter().any(|block| {
+                block
+                    .family(parts)
+                    .is_some_and(|(_, family)| family.kind.is_some() || family.help.is_some())
+            })
+        };
+        self.votes.has_clash() || self.captured && has_metadata()
+    }
+}
+
+impl<'a> Groups<'a> {
+    pub(crate) fn blocks_of(&self, group: &Group<'_>) -> &[Block] {
+        let (from, to) = group.blocks;
+        self.blocks
+            .get(from as usize..to as usize)
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn position(&self, name: &[u8]) -> Result<usize, usize> {
+        self.groups.binary_search_by_key(&name, |group| group.name)
+    }
+
+    /// Chooses types and finds the captured names. A histogram's or summary's name is shorter than
+    /// those it captures, hence sorted before them, hence decided before them.
+    fn decide(&mut self) {
+        for position in 0..self.groups.len() {
+            let captured = self
+                .groups
+                .get(position)
+                .is_some_and(|group| self.captor(group.name).is_some());
+            if let Some(group) = self.groups.get_mut(position) {
+                group.kind = group.votes.winner();
+                group.captured = captured;
+            }
+        }
+    }
+
+    /// The histogram or summary to which `expfmt` counts a sample of this name, and the suffix
+    /// (`setOrCreateCurrentMF` in `text_parse.go`).
+    pub(crate) fn captor(&self, name: &[u8]) -> Option<(usize, &'static [u8])> {
+        let (family, suffix) = split_suffix(name)?;
+        let position = self.position(family).ok()?;
+        let group = self.groups.get(position)?;
+        let takes = !group.captured && group.kind.is_some_and(|kind| kind.takes(suffix));
+        takes.then_some((position, suffix))
+    }
+}
+
+/// What will be written.
+#[derive(Default)]
+struct Output {
+    /// The HELP and TYPE lines.
+    heads: Vec<u8>,
+    pieces: Vec<Piece>,
+    families: usize,
+    last_kind: Option<Kind>,
+}
+
+impl Output {
+    fn write(&mut self, parts: &[Arc<Exposition>], groups: &Groups<'_>, group: &Group<'_>) {
+        if group.captured {
+            return;
+        }
+        self.families += 1;
+        self.head(group, help(parts, groups, group));
+        let kept = groups.blocks_of(group).iter().filter_map(|block| {
+            let (part, family) = block.family(parts)?;
+            let lines = |&span| Piece::Lines {
+                part: block.part,
+                span,
+            };
+            group
+                .keeps(family)
+                .then(|| part.spans_of(family).iter().map(lines))
+        });
+        if group.moved.is_empty() {
+            self.pieces.extend(kept.flatten());
+        } else {
+            let mut pieces: Vec<Piece> =
+                kept.flatten().chain(group.moved.iter().copied()).collect();
+            pieces.sort_by_key(Piece::part);
+            self.pieces.append(&mut pieces);
+        }
+    }
+
+    fn head(&mut self, group: &Group<'_>, help: Option<&[u8]>) {
+        let start = self.heads.len();
+        if let Some(help) = help {
+            self.heads.extend_from_slice(b"# HELP ");
+            self.heads.extend_from_slice(group.name);
+            self.heads.push(b' ');
+            self.heads.extend_from_slice(help);
+            self.heads.push(b'\n');
+        }
+        // Prometheus 3 carries the type of one family over to the next if that declares none, and
+        // then rewrites its `le` and `quantile` labels (`normalizeFloatsInLabelValues` in
+        // `promparse.go`): whose series that hits would depend on what else is served.
+        let after_compound = self.last_kind.is_some_and(Kind::is_compound);
+        let kind = group.kind.or(after_compound.then_some(Kind::Untyped));
+        if let Some(kind) = kind {
+            self.heads.extend_from_slice(b"# TYPE ");
+            self.heads.extend_from_slice(group.name);
+            self.heads.push(b' ');
+            self.heads.extend_from_slice(kind.as_str().as_bytes());
+            self.heads.push(b'\n');
+            self.last_kind = Some(kind);
+        }
+        if self.heads.len() > start {
+            self.pieces.push(Piece::Head {
+                length: self.heads.len() - start,
+            });
+        }
+    }
+}
+
+/// The first help text of a part which declares the winning type, else the first; an empty one
+/// only if there is no other.
+fn help<'a>(
+    parts: &'a [Arc<Exposition>],
+    groups: &Groups<'_>,
+    group: &Group<'_>,
+) -> Option<&'a [u8]> {
+    let mut best: Option<(bool, bool, &[u8])> = None;
+    for block in groups.blocks_of(group) {
+        let Some((part, family)) = block.family(parts) else {
+            continue;
+        };
+        let Some(span) = family.help else { continue };
+        let rank = (span.len() > 0, family.kind == group.kind);
+        if best.is_none_or(|(has_text, winner, _)| rank > (has_text, winner)) {
+            best = Some((rank.0, rank.1, part.bytes(span)));
+        }
+        if rank == (true, true) {
+            break;
+        }
+    }
+    best.map(|(_, _, help)| help)
+}

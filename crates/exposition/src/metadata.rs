@@ -1,0 +1,167 @@
+//! Reads the lines which start with `#`, and knows the types of families.
+
+use crate::class::{is_blank, name_end, part, skip_blanks};
+use crate::error::ParseErrorKind;
+use crate::number;
+use crate::sample::{Fault, Sample, fault};
+
+/// The types of text format 0.0.4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+    Summary,
+    Untyped,
+}
+
+impl Kind {
+    pub(crate) const COUNT: usize = 5;
+
+    /// Exact spelling: the scrape parser knows no other.
+    fn parse(text: &[u8]) -> Option<Self> {
+        Some(match text {
+            b"counter" => Self::Counter,
+            b"gauge" => Self::Gauge,
+            b"histogram" => Self::Histogram,
+            b"summary" => Self::Summary,
+            b"untyped" => Self::Untyped,
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Summary => "summary",
+            Self::Untyped => "untyped",
+        }
+    }
+
+    /// Whether a family of this type has samples under more than its own name.
+    pub(crate) fn is_compound(self) -> bool {
+        matches!(self, Self::Histogram | Self::Summary)
+    }
+
+    /// Whether a sample named by the family's name plus `suffix` belongs to the family.
+    #[inline]
+    pub(crate) fn takes(self, suffix: &[u8]) -> bool {
+        match suffix {
+            b"" => true,
+            b"_count" | b"_sum" => self.is_compound(),
+            b"_bucket" => self == Self::Histogram,
+            _ => false,
+        }
+    }
+
+    /// What `expfmt` demands of the samples of a histogram or summary (`startLabelValue` and
+    /// `readingValue` in `text_parse.go`).
+    #[inline]
+    pub(crate) fn check<'a>(
+        self,
+        suffix: &[u8],
+        sample: &Sample<'a>,
+    ) -> Result<(), (&'a [u8], ParseErrorKind)> {
+        match self {
+            Self::Histogram => check_histogram(suffix, sample),
+            Self::Summary => match sample.series.quantile {
+                Some(quantile) if !number::is_float(quantile) => {
+                    Err((quantile, ParseErrorKind::InvalidQuantile))
+                }
+                _ => Ok(()),
+            },
+            Self::Counter | Self::Gauge | Self::Untyped => Ok(()),
+        }
+    }
+}
+
+fn check_histogram<'a>(
+    suffix: &[u8],
+    sample: &Sample<'a>,
+) -> Result<(), (&'a [u8], ParseErrorKind)> {
+    let mut counts = suffix == b"_count";
+    if let Some(bound) = sample.series.le {
+        if !number::is_float(bound) {
+            return Err((bound, ParseErrorKind::InvalidBucketBound));
+        }
+        counts |= suffix != b"_sum" && !number::is_nan(bound);
+    }
+    if counts && number::is_negative(sample.value) {
+        return Err((sample.value, ParseErrorKind::NegativeCount));
+    }
+    Ok(())
+}
+
+/// The name of the histogram or summary to which a sample of this name may belong, and the suffix.
+pub(crate) fn split_suffix(name: &[u8]) -> Option<(&[u8], &'static [u8])> {
+    const SUFFIXES: [&[u8]; 3] = [b"_count", b"_sum", b"_bucket"];
+    SUFFIXES.into_iter().find_map(|suffix| {
+        let family = name.strip_suffix(suffix)?;
+        (!family.is_empty()).then_some((family, suffix))
+    })
+}
+
+/// A line which starts with `#`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Metadata<'a> {
+    Comment,
+    Help {
+        name: &'a [u8],
+        text: &'a [u8],
+    },
+    Type {
+        name: &'a [u8],
+        text: &'a [u8],
+        text_at: usize,
+    },
+}
+
+/// Reads a line whose `#` stands just before `at`.
+///
+/// As for the scrape parser, `#HELP` without a blank is a comment, and so is `# HELP` at the end
+/// of the line.
+pub(crate) fn metadata(line: &[u8], at: usize) -> Result<Metadata<'_>, Fault> {
+    let keyword_at = skip_blanks(line, at);
+    let keyword = part(line, keyword_at, keyword_at + 4);
+    let blank_after = line.get(keyword_at + 4).is_some_and(|&byte| is_blank(byte));
+    if keyword_at == at || !blank_after || !matches!(keyword, b"HELP" | b"TYPE") {
+        return Ok(Metadata::Comment);
+    }
+    let name_at = skip_blanks(line, keyword_at + 4);
+    let name_to = name_end(line, name_at);
+    if name_to == name_at {
+        let quoted = line.get(name_at) == Some(&b'"');
+        return fault(
+            name_at,
+            if quoted {
+                ParseErrorKind::QuotedName
+            } else {
+                ParseErrorKind::InvalidMetadataName
+            },
+        );
+    }
+    if line.get(name_to).is_some_and(|&byte| !is_blank(byte)) {
+        return fault(name_to, ParseErrorKind::InvalidMetadataName);
+    }
+    let name = part(line, name_at, name_to);
+    // One blank separates; any more are text, unless nothing else follows.
+    let text = match skip_blanks(line, name_to) == line.len() {
+        true => &[],
+        false => part(line, name_to + 1, line.len()),
+    };
+    Ok(match keyword {
+        b"HELP" => Metadata::Help { name, text },
+        _ => Metadata::Type {
+            name,
+            text,
+            text_at: name_to + 1,
+        },
+    })
+}
+
+/// The type named by the text of a `# TYPE`.
+pub(crate) fn kind(text: &[u8], text_at: usize) -> Result<Kind, Fault> {
+    Kind::parse(text).map_or_else(|| fault(text_at, ParseErrorKind::InvalidType), Ok)
+}
