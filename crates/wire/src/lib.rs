@@ -1,6 +1,22 @@
 //! What both ends of a connection agree on.
+//!
+//! [`session`] is the RSocket protocol without sockets, [`transport`] carries its frames, and
+//! [`Connection`] joins the two; [`frame`] lets no malformed frame near the decoder. [`envelope`]
+//! and [`key`] are what travels inside the payloads.
 
+pub mod connection;
 pub mod envelope;
+pub mod frame;
 pub mod key;
+pub mod session;
+pub mod transport;
+
+mod identifiers;
 #[cfg(feature = "open")]
 mod native;
+mod payload;
+
+pub use connection::Connection;
+pub use identifiers::{ErrorCode, StreamId};
+pub use payload::Payload;
+pub use session::{CloseReason, Event, Session};

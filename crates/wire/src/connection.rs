@@ -1,0 +1,202 @@
+//! A [`Session`] on a [`Transport`]: moves frames, keeps time.
+//!
+//! A connection does nothing by itself: it lives in the calls of [`Connection::next`], so the
+//! task that owns it decides when. Everything else goes through [`Connection::session`]; what
+//! that queues leaves with the next call of `next`.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use crate::{
+    Event, Session,
+    transport::{ReceiveError, Received, Transport},
+};
+
+/// For sending what waits when a connection is over, the ERROR last.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the peer to end its side, and what it may still send, so that a reset of the connection
+/// does not overtake the ERROR.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 << 10;
+/// For reading what had come before sending failed.
+const READ_OUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An RSocket connection.
+#[derive(Debug)]
+pub struct Connection<T> {
+    session: Session,
+    transport: T,
+    timer: Option<Pin<Box<Sleep>>>,
+    bytes_sent: u64,
+    /// When sending failed: from then on only what had come before is read.
+    send_failed: Option<Instant>,
+    receive_ended: bool,
+}
+
+impl<T: Transport> Connection<T> {
+    /// Joins the two. Neither has been used before.
+    pub fn new(session: Session, transport: T) -> Self {
+        Self {
+            session,
+            transport,
+            timer: None,
+            bytes_sent: 0,
+            send_failed: None,
+            receive_ended: false,
+        }
+    }
+
+    /// The session, for making and answering requests. What it queues leaves with the next call
+    /// of [`Self::next`].
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// The transport below.
+    pub fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// Sends what waits, and waits for the next event. Once it has been [`Event::Closed`], it is
+    /// so for ever; then call [`Self::finish`].
+    ///
+    /// Cancel safe: dropping the future loses nothing, so it may stand in a `select!`. While it
+    /// is not polled, nothing is sent or received and no time passes for the peer: do not hold a
+    /// connection for long without it.
+    pub async fn next(&mut self) -> Event {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// As [`Self::next`], for use in another `poll` function.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        loop {
+            self.send(cx);
+            if let Some(event) = self.session.poll_event() {
+                return Poll::Ready(event);
+            }
+            if let Some(reason) = self.session.close_reason() {
+                return Poll::Ready(Event::Closed(reason.clone()));
+            }
+            if self.poll_timer(cx).is_ready() {
+                continue;
+            }
+            if self.session.is_congested() && self.send_failed.is_none() {
+                return Poll::Pending;
+            }
+            match self.transport.poll_receive(cx) {
+                Poll::Ready(received) => self.received(received),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Sends what waits, or as much as the transport takes.
+    fn send(&mut self, cx: &mut Context<'_>) {
+        let sent = match self.send_failed {
+            None => self.poll_send(cx),
+            Some(_) => {
+                while self.session.poll_frame().is_some() {}
+                return;
+            }
+        };
+        let now = Instant::now().into_std();
+        let progressed = self.bytes_sent != self.transport.bytes_sent();
+        self.bytes_sent = self.transport.bytes_sent();
+        self.session.sending(sent.is_pending(), progressed, now);
+        if let Poll::Ready(Err(_)) = sent {
+            // The reason shows when reading ends.
+            self.send_failed = Some(Instant::now());
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        loop {
+            std::task::ready!(self.transport.poll_ready(cx))?;
+            match self.session.poll_frame() {
+                Some(frame) => self.transport.start_send(frame)?,
+                None => return self.transport.poll_flush(cx),
+            }
+        }
+    }
+
+    /// Ready when the session's clock has been moved.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let session = self.session.next_timeout().map(Instant::from_std);
+        let read_out = self.send_failed.map(|failed| failed + READ_OUT_TIMEOUT);
+        let Some(next) = [session, read_out].into_iter().flatten().min() else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(next)));
+        // A timer that rings too early is armed again then: cheaper than moving it at every frame.
+        if next < timer.deadline() {
+            timer.as_mut().reset(next);
+        }
+        std::task::ready!(timer.as_mut().poll(cx));
+        let now = Instant::now();
+        self.session.handle_timeout(now.into_std());
+        if read_out.is_some_and(|deadline| now >= deadline) {
+            self.session.transport_failed(std::io::ErrorKind::TimedOut);
+        }
+        if let Some(next) = self.session.next_timeout() {
+            timer.as_mut().reset(Instant::from_std(next));
+        } else {
+            self.timer = None;
+        }
+        Poll::Ready(())
+    }
+
+    fn received(&mut self, received: Result<Received, ReceiveError>) {
+        let now = Instant::now().into_std();
+        match received {
+            Ok(Received::Frame(frame)) => self.session.receive(frame, now),
+            Ok(Received::Partial) => self.session.received_bytes(now),
+            Ok(Received::End) => {
+                self.receive_ended = true;
+                self.session.end_of_stream();
+            }
+            Err(ReceiveError::Io(error)) => {
+                self.receive_ended = true;
+                self.session.transport_failed(error.kind());
+            }
+            Err(ReceiveError::Malformed(malformed)) => self.session.receive_malformed(malformed),
+        }
+    }
+
+    /// Ends the connection in good order, after [`Event::Closed`]: sends what waits, the ERROR
+    /// last, then the end of the stream, and waits a moment for the peer's. Takes 6 s at most,
+    /// with a peer that reads a few milliseconds, and nothing where the peer has gone.
+    pub async fn finish(&mut self) {
+        if self.session.close_reason().is_none() {
+            self.session.end();
+        }
+        if self.send_failed.is_none() {
+            let flushed = poll_fn(|cx| {
+                std::task::ready!(self.poll_send(cx))?;
+                self.transport.poll_shutdown(cx)
+            });
+            if !matches!(timeout(FLUSH_TIMEOUT, flushed).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+        let _ = timeout(LINGER_TIMEOUT, self.linger()).await;
+    }
+
+    /// Reads and drops until the peer's end of the stream.
+    async fn linger(&mut self) {
+        let mut budget = LINGER_BYTES;
+        while !self.receive_ended && budget > 0 {
+            match poll_fn(|cx| self.transport.poll_discard(cx)).await {
+                Ok(0) | Err(_) => self.receive_ended = true,
+                Ok(count) => budget = budget.saturating_sub(count),
+            }
+        }
+    }
+}
