@@ -22,16 +22,15 @@ pub(crate) fn parse(text: Bytes) -> Result<Exposition, ParseError> {
     }
 }
 
-/// Parses text of 0.0.4 only.
+/// Parses text of 0.0.4 which has been made from a text that was checked.
 pub(crate) fn parse_classic(text: Bytes) -> Result<Exposition, ParseError> {
+    check_length(&text)?;
     Ok(read(&text)?.finish(text))
 }
 
 /// What no part of a text may hold, comments included.
 fn check_bytes(text: &[u8]) -> Result<(), ParseError> {
-    if text.len() >= u32::MAX as usize {
-        return Err(ParseError::at(&[], 0, ParseErrorKind::TooLarge));
-    }
+    check_length(text)?;
     if let Some(nul) = memchr::memchr(0, text) {
         return Err(ParseError::at(text, nul, ParseErrorKind::NulByte));
     }
@@ -39,6 +38,13 @@ fn check_bytes(text: &[u8]) -> Result<(), ParseError> {
         // The fast check does not say where; the standard library's does.
         let at = std::str::from_utf8(text).map_or_else(|error| error.valid_up_to(), str::len);
         return Err(ParseError::at(text, at, ParseErrorKind::InvalidUtf8));
+    }
+    Ok(())
+}
+
+fn check_length(text: &[u8]) -> Result<(), ParseError> {
+    if text.len() >= u32::MAX as usize {
+        return Err(ParseError::at(&[], 0, ParseErrorKind::TooLarge));
     }
     Ok(())
 }

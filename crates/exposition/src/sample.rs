@@ -182,7 +182,7 @@ fn value_start(line: &[u8], name_to: usize) -> Result<usize, Fault> {
 
 /// The closing quote of the label value which starts at `at`.
 #[inline]
-fn value_end(line: &[u8], mut at: usize, tidy: &mut bool) -> Result<usize, Fault> {
+pub(crate) fn value_end(line: &[u8], mut at: usize, tidy: &mut bool) -> Result<usize, Fault> {
     loop {
         at = quote_or_escape(line, at);
         match line.get(at) {
