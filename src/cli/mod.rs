@@ -1,0 +1,95 @@
+//! The command line: flags, else environment, else defaults, made into [`Settings`](crate::settings::Settings).
+
+mod serve;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use crate::logging;
+
+/// Exit status for bad usage or configuration.
+const USAGE: u8 = 2;
+
+/// Pulls metrics from applications that can only open connections outwards.
+#[derive(Debug, Parser)]
+#[command(
+    name = "prometheus-rsocket-proxy",
+    version,
+    args_conflicts_with_subcommands = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a proxy node (also without a subcommand)
+    Serve(serve::ServeArgs),
+}
+
+/// How the program logs.
+#[derive(Debug, Args)]
+struct LogArgs {
+    /// What to log: error, warn, info, debug, trace, or directives such as `info,prometheus_rsocket_proxy::rsocket=debug`
+    #[arg(
+        long = "log.level",
+        env = "PROXY_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "info"
+    )]
+    level: logging::Level,
+    /// How a line looks
+    #[arg(
+        long = "log.format",
+        env = "PROXY_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "logfmt"
+    )]
+    format: logging::Format,
+}
+
+/// Runs what `arguments` (the program's name first) ask for, and gives the exit status: 0 on success, 1 on a failure at
+/// run time, 2 on bad usage or configuration.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let serve = match cli.command {
+        Some(Command::Serve(args)) => args,
+        None => cli.serve,
+    };
+    serve::run(serve)
+}
+
+/// Help and version go out as they are; a mistake is one line that names the flag.
+fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        // Nobody reads a failed write of the help text.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let line = first.split_whitespace().collect::<Vec<_>>().join(" ");
+    bad_usage(line.trim_start_matches("error: "))
+}
+
+/// Says what is wrong in one line on standard error.
+#[expect(
+    clippy::print_stderr,
+    reason = "bad usage is told to whoever typed it, before logging is set up"
+)]
+fn bad_usage(line: &str) -> ExitCode {
+    eprintln!("error: {line} (see --help)");
+    ExitCode::from(USAGE)
+}

@@ -1,0 +1,240 @@
+//! `serve`: run a proxy node until SIGTERM or SIGINT.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+use tracing::error;
+
+use super::{LogArgs, bad_usage};
+use crate::node::Node;
+use crate::settings::{Envelope, RSocket, Scrape, Settings, Web};
+use crate::{drain, logging, store};
+
+/// Bytes of one RSocket frame: its length prefix has 24 bits.
+const MAX_FRAME: u64 = (1 << 24) - 1;
+/// The shortest frame limit that leaves room for an envelope's wrapped key.
+const MIN_FRAME: u64 = 4 << 10;
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// Where Prometheus, probes and people come in (HTTP)
+    #[arg(
+        long = "web.listen-address",
+        env = "PROXY_WEB_LISTEN_ADDRESS",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:8080"
+    )]
+    web_listen_address: SocketAddr,
+    /// HTTP connections at a time; more wait
+    #[arg(long = "web.max-connections", env = "PROXY_WEB_MAX_CONNECTIONS", value_name = "N", default_value = "512", value_parser = positive)]
+    web_max_connections: usize,
+    /// End an HTTP connection whose request head is not whole after this, or whose reader takes nothing for this long
+    #[arg(long = "web.io-timeout", env = "PROXY_WEB_IO_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    web_io_timeout: Duration,
+    /// Where applications connect by RSocket over TCP
+    #[arg(
+        long = "rsocket.tcp.listen-address",
+        env = "PROXY_RSOCKET_TCP_LISTEN_ADDRESS",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:7001"
+    )]
+    rsocket_tcp_listen_address: SocketAddr,
+    /// Where applications connect by RSocket over WebSocket
+    #[arg(
+        long = "rsocket.websocket.listen-address",
+        env = "PROXY_RSOCKET_WEBSOCKET_LISTEN_ADDRESS",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:8081"
+    )]
+    rsocket_websocket_listen_address: SocketAddr,
+    /// How applications send their text
+    #[arg(
+        long = "rsocket.envelope",
+        env = "PROXY_RSOCKET_ENVELOPE",
+        value_name = "ENVELOPE",
+        default_value = "encrypted"
+    )]
+    rsocket_envelope: EnvelopeArg,
+    /// Allow the plaintext envelope although nothing else encrypts the connection
+    #[arg(
+        long = "rsocket.insecure-plaintext",
+        env = "PROXY_RSOCKET_INSECURE_PLAINTEXT"
+    )]
+    rsocket_insecure_plaintext: bool,
+    /// Make a new key pair after this
+    #[arg(long = "rsocket.key-rotation", env = "PROXY_RSOCKET_KEY_ROTATION", value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    rsocket_key_rotation: Duration,
+    /// Close a connection without SETUP (or with an unfinished handshake) after this
+    #[arg(long = "rsocket.setup-timeout", env = "PROXY_RSOCKET_SETUP_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    rsocket_setup_timeout: Duration,
+    /// The longest RSocket frame
+    #[arg(long = "rsocket.max-frame", env = "PROXY_RSOCKET_MAX_FRAME", value_name = "BYTES", default_value = "16777215B", value_parser = frame_bytes)]
+    rsocket_max_frame: usize,
+    /// Connections on both RSocket listeners; more wait
+    #[arg(long = "rsocket.max-connections", env = "PROXY_RSOCKET_MAX_CONNECTIONS", value_name = "N", default_value = "20000", value_parser = positive)]
+    rsocket_max_connections: usize,
+    /// RSocket connections from one address, 0 for no limit of its own (behind a balancer all come from one)
+    #[arg(
+        long = "rsocket.max-connections-per-address",
+        env = "PROXY_RSOCKET_MAX_CONNECTIONS_PER_ADDRESS",
+        value_name = "N",
+        default_value = "0"
+    )]
+    rsocket_max_connections_per_address: usize,
+    /// Frames queued to one connection
+    #[arg(long = "rsocket.max-queued-frames", env = "PROXY_RSOCKET_MAX_QUEUED_FRAMES", value_name = "N", default_value = "64", value_parser = positive)]
+    rsocket_max_queued_frames: usize,
+    /// Upper bound of one pull where the request has no X-Prometheus-Scrape-Timeout-Seconds
+    #[arg(long = "scrape.timeout", env = "PROXY_SCRAPE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    scrape_timeout: Duration,
+    /// Kept back from the request's own timeout for the way of the response
+    #[arg(long = "scrape.timeout-offset", env = "PROXY_SCRAPE_TIMEOUT_OFFSET", value_name = "DURATION", default_value = "500ms", value_parser = any_duration)]
+    scrape_timeout_offset: Duration,
+    /// The longest decompressed text of one application
+    #[arg(long = "scrape.max-payload", env = "PROXY_SCRAPE_MAX_PAYLOAD", value_name = "BYTES", default_value = "64MiB", value_parser = bytes)]
+    scrape_max_payload: usize,
+    /// Decompressed text held for all scrapes under way; applications past it miss the scrape
+    #[arg(long = "scrape.max-memory", env = "PROXY_SCRAPE_MAX_MEMORY", value_name = "BYTES", default_value = "2GiB", value_parser = bytes)]
+    scrape_max_memory: usize,
+    /// Scrapes under way at a time; more are answered 503
+    #[arg(long = "scrape.max-concurrent", env = "PROXY_SCRAPE_MAX_CONCURRENT", value_name = "N", default_value = "16", value_parser = positive)]
+    scrape_max_concurrent: usize,
+    /// Drop a push that no scrape served after this
+    #[arg(long = "push.ttl", env = "PROXY_PUSH_TTL", value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    push_ttl: Duration,
+    /// Serve a push in every scrape until this long after the first; 0s: in one scrape
+    #[arg(long = "push.retention", env = "PROXY_PUSH_RETENTION", value_name = "DURATION", default_value = "0s", value_parser = any_duration)]
+    push_retention: Duration,
+    /// All pushes held; past it a push is refused
+    #[arg(long = "push.max-bytes", env = "PROXY_PUSH_MAX_BYTES", value_name = "BYTES", default_value = "256MiB", value_parser = bytes)]
+    push_max_bytes: usize,
+    /// The longest a drain takes
+    #[arg(long = "shutdown.grace-period", env = "PROXY_SHUTDOWN_GRACE_PERIOD", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    shutdown_grace_period: Duration,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum EnvelopeArg {
+    /// Compressed and encrypted
+    Encrypted,
+    /// As it is
+    Plaintext,
+}
+
+impl ServeArgs {
+    /// What the flags mean together. The error is one line that names the flag.
+    fn settings(&self) -> Result<Settings, String> {
+        let envelope = match self.rsocket_envelope {
+            EnvelopeArg::Encrypted => Envelope::Encrypted,
+            EnvelopeArg::Plaintext if self.rsocket_insecure_plaintext => Envelope::Plaintext,
+            EnvelopeArg::Plaintext => {
+                return Err("--rsocket.envelope=plaintext sends everybody's metrics readable over the network; \
+                            add --rsocket.insecure-plaintext if that is meant"
+                    .into());
+            }
+        };
+        Ok(Settings {
+            web: Web {
+                listen_address: self.web_listen_address,
+                max_connections: self.web_max_connections,
+                io_timeout: self.web_io_timeout,
+            },
+            rsocket: RSocket {
+                tcp_listen_address: self.rsocket_tcp_listen_address,
+                websocket_listen_address: self.rsocket_websocket_listen_address,
+                envelope,
+                key_rotation: self.rsocket_key_rotation,
+                setup_timeout: self.rsocket_setup_timeout,
+                max_frame: self.rsocket_max_frame,
+                max_connections: self.rsocket_max_connections,
+                max_connections_per_address: self.rsocket_max_connections_per_address,
+                max_queued_frames: self.rsocket_max_queued_frames,
+            },
+            scrape: Scrape {
+                timeout: self.scrape_timeout,
+                timeout_offset: self.scrape_timeout_offset,
+                max_payload: self.scrape_max_payload,
+                max_memory: self.scrape_max_memory,
+                max_concurrent: self.scrape_max_concurrent,
+            },
+            push: store::Limits {
+                ttl: self.push_ttl,
+                retention: self.push_retention,
+                max_bytes: self.push_max_bytes,
+            },
+            grace_period: self.shutdown_grace_period,
+        })
+    }
+}
+
+pub(super) fn run(args: ServeArgs) -> ExitCode {
+    let settings = match args.settings() {
+        Ok(settings) => settings,
+        Err(line) => return bad_usage(&line),
+    };
+    logging::init(args.log.level, args.log.format);
+    match serve(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            error!(error = %failure, "stopped");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn serve(settings: Settings) -> Result<(), crate::node::StartError> {
+    let grace_period = settings.grace_period;
+    let mut signals = drain::Signals::new()?;
+    let node = Node::bind(settings).await?;
+    signals.received().await;
+    tokio::select! {
+        () = node.drain(grace_period) => {}
+        () = signals.received() => tracing::warn!("second signal, exiting at once"),
+    }
+    Ok(())
+}
+
+fn any_duration(value: &str) -> Result<Duration, String> {
+    humantime::parse_duration(value)
+        .map_err(|error| format!("{error}; a duration is written as 500ms, 10s or 1h30m"))
+}
+
+fn duration(value: &str) -> Result<Duration, String> {
+    match any_duration(value)? {
+        Duration::ZERO => Err("must be more than zero".into()),
+        duration => Ok(duration),
+    }
+}
+
+fn bytes(value: &str) -> Result<usize, String> {
+    let size: ByteSize = value
+        .parse()
+        .map_err(|error| format!("{error}; a size is written as 64MiB or 1GiB"))?;
+    match usize::try_from(size.as_u64()) {
+        Ok(0) | Err(_) => Err("must be more than zero, and fit into memory".into()),
+        Ok(bytes) => Ok(bytes),
+    }
+}
+
+fn frame_bytes(value: &str) -> Result<usize, String> {
+    let bytes = bytes(value)?;
+    if (MIN_FRAME..=MAX_FRAME).contains(&(bytes as u64)) {
+        Ok(bytes)
+    } else {
+        Err(format!("must be between {MIN_FRAME} and {MAX_FRAME} bytes"))
+    }
+}
+
+fn positive(value: &str) -> Result<usize, String> {
+    match value.parse() {
+        Ok(0) => Err("must be more than zero".into()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
+}

@@ -1,0 +1,130 @@
+//! `GET /metrics/connected`: Prometheus' request in, one exposition out.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
+
+use super::Site;
+use super::delivery::Carries;
+use crate::metrics::TEXT_FORMAT;
+use crate::scrape::{Scrape, ScrapeError};
+use crate::settings;
+
+/// How long Prometheus waits for the answer, in seconds.
+const TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
+/// A request that names a longer timeout is taken to mean this.
+const MAX_TIMEOUT: Duration = Duration::from_secs(600);
+/// Bytes of text in one piece of the body.
+const CHUNK: usize = 64 << 10;
+
+/// Pulls every application and answers the merged text.
+pub(super) async fn scrape(State(site): State<Site>, headers: HeaderMap) -> Response {
+    let deadline = Instant::now() + timeout(&headers, &site.scrape);
+    match site.scraper.scrape(deadline).await {
+        Ok(scrape) => exposition(scrape),
+        Err(error) => unavailable(error),
+    }
+}
+
+/// The head alone: nobody is pulled for it, and no push is served.
+pub(super) async fn head() -> Response {
+    ([(CONTENT_TYPE, TEXT_FORMAT)], Body::empty()).into_response()
+}
+
+/// What the request allows, less the offset for the way of the response; at least half of it.
+fn timeout(headers: &HeaderMap, settings: &settings::Scrape) -> Duration {
+    let named = headers
+        .get(TIMEOUT_HEADER)
+        .and_then(|value| value.to_str().ok()?.trim().parse::<f64>().ok())
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|named| !named.is_zero());
+    match named {
+        None => settings.timeout,
+        Some(named) => {
+            let named = named.min(MAX_TIMEOUT);
+            named.saturating_sub(settings.timeout_offset).max(named / 2)
+        }
+    }
+}
+
+fn exposition(scrape: Scrape) -> Response {
+    let Scrape {
+        merged,
+        claim,
+        held,
+    } = scrape;
+    let chunks = merged.into_chunks(CHUNK).map(move |chunk| {
+        let _until_the_last_chunk = &held;
+        Ok::<_, Infallible>(chunk)
+    });
+    let body = Body::from_stream(futures_util::stream::iter(chunks));
+    let mut response = ([(CONTENT_TYPE, TEXT_FORMAT)], body).into_response();
+    response.extensions_mut().insert(Carries::new(claim));
+    response
+}
+
+fn unavailable(error: ScrapeError) -> Response {
+    let headers = [(RETRY_AFTER, "1")];
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        headers,
+        format!("{error}\n"),
+    )
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(header: Option<&str>) -> Duration {
+        let settings = settings::Scrape {
+            timeout: Duration::from_secs(10),
+            timeout_offset: Duration::from_millis(500),
+            max_payload: 1,
+            max_memory: 1,
+            max_concurrent: 1,
+        };
+        let mut headers = HeaderMap::new();
+        if let Some(value) = header {
+            headers.insert(TIMEOUT_HEADER, value.parse().unwrap());
+        }
+        timeout(&headers, &settings)
+    }
+
+    #[test]
+    fn the_deadline_is_the_requests_timeout_less_the_offset() {
+        assert_eq!(asked(Some("10")), Duration::from_millis(9500));
+        assert_eq!(asked(Some("2.5")), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_timeout_shorter_than_the_offset_leaves_half_of_itself() {
+        assert_eq!(asked(Some("0.4")), Duration::from_millis(200));
+    }
+
+    #[test]
+    fn without_a_sensible_header_the_setting_counts() {
+        for header in [
+            None,
+            Some("soon"),
+            Some("-1"),
+            Some("0"),
+            Some("NaN"),
+            Some("inf"),
+        ] {
+            assert_eq!(asked(header), Duration::from_secs(10), "{header:?}");
+        }
+    }
+
+    #[test]
+    fn an_absurd_timeout_is_bounded() {
+        assert!(asked(Some("1e18")) <= MAX_TIMEOUT);
+    }
+}

@@ -1,0 +1,66 @@
+//! What Prometheus, probes and people ask over HTTP.
+//!
+//! | path | |
+//! |---|---|
+//! | `GET /metrics/connected` | every application's samples and the pushes that are due |
+//! | `GET /metrics/proxy`, `GET /metrics` | the node's own metrics |
+//! | `GET /-/healthy`, `GET /-/ready` | for probes |
+//! | `GET /api/v1/status` | what the node knows, as JSON |
+//! | `GET /` | where to find all this |
+
+mod connected;
+mod delivery;
+mod health;
+mod index;
+mod proxy;
+mod server;
+mod status;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+pub use server::{Listener, Server};
+pub use status::Identity;
+
+use crate::drain::Lifecycle;
+use crate::metrics::Metrics;
+use crate::push::Pushes;
+use crate::rsocket::Registry;
+use crate::scrape::Scraper;
+use crate::settings;
+
+/// What the pages are made from.
+#[derive(Clone)]
+pub struct Site {
+    /// Who this node is.
+    pub identity: Arc<Identity>,
+    /// Makes scrapes.
+    pub scraper: Arc<Scraper>,
+    /// How long a scrape may take.
+    pub scrape: Arc<settings::Scrape>,
+    /// The node's metrics.
+    pub metrics: Arc<Metrics>,
+    /// The connected applications.
+    pub registry: Arc<Registry>,
+    /// The pushes held.
+    pub pushes: Arc<Pushes>,
+    /// Whether the node is ready.
+    pub lifecycle: Arc<Lifecycle>,
+}
+
+/// All paths.
+pub fn router(site: Site) -> Router {
+    Router::new()
+        .route(
+            "/metrics/connected",
+            get(connected::scrape).head(connected::head),
+        )
+        .route("/metrics/proxy", get(proxy::metrics))
+        .route("/metrics", get(proxy::metrics))
+        .route("/-/healthy", get(health::healthy))
+        .route("/-/ready", get(health::ready))
+        .route("/api/v1/status", get(status::status))
+        .route("/", get(index::index))
+        .with_state(site)
+}

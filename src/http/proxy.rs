@@ -1,0 +1,20 @@
+//! `GET /metrics/proxy` and `GET /metrics`: the node's own metrics.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use tracing::error;
+
+use super::Site;
+use crate::metrics::TEXT_FORMAT;
+
+pub(super) async fn metrics(State(site): State<Site>) -> Response {
+    match site.metrics.render() {
+        Ok(text) => ([(CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        Err(failure) => {
+            error!(error = %failure, "own metrics could not be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

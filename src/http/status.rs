@@ -1,0 +1,157 @@
+//! `GET /api/v1/status`: what the node knows, as JSON.
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use super::Site;
+use crate::rsocket::{Handle, Left};
+use crate::store::Counts;
+
+/// Who a node is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Unique among nodes: the host's name and the HTTP port.
+    pub id: String,
+    /// When the process began to serve.
+    pub started_at: SystemTime,
+    /// Where the status is asked for.
+    pub web_address: SocketAddr,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    node: Node,
+    members: Vec<Member>,
+    connections: Vec<Connection>,
+    left: Vec<Gone>,
+    pushes: Pushes,
+}
+
+#[derive(Debug, Serialize)]
+struct Node {
+    id: String,
+    version: &'static str,
+    state: &'static str,
+    started_at: String,
+    web_address: SocketAddr,
+}
+
+#[derive(Debug, Serialize)]
+struct Member {
+    id: String,
+    state: &'static str,
+    version: &'static str,
+    connections: usize,
+    pushes: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Connection {
+    id: String,
+    peer: SocketAddr,
+    transport: &'static str,
+    connected_at: String,
+    last_scrape: Option<LastScrape>,
+}
+
+#[derive(Debug, Serialize)]
+struct LastScrape {
+    outcome: &'static str,
+    reason: String,
+    seconds: f64,
+    bytes: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Gone {
+    id: String,
+    peer: SocketAddr,
+    transport: &'static str,
+    connected_at: String,
+    left_at: String,
+    reason: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Pushes {
+    pending: usize,
+    claimed: usize,
+    retained: usize,
+    bytes: usize,
+}
+
+pub(super) async fn status(State(site): State<Site>) -> Json<Status> {
+    let state = site.lifecycle.state().name();
+    let version = env!("CARGO_PKG_VERSION");
+    let identity = &site.identity;
+    let connections: Vec<_> = site
+        .registry
+        .snapshot()
+        .iter()
+        .map(|handle| connection(handle))
+        .collect();
+    let Counts {
+        pending,
+        claimed,
+        retained,
+        bytes,
+    } = site.pushes.counts();
+    Json(Status {
+        node: Node {
+            id: identity.id.clone(),
+            version,
+            state,
+            started_at: time(identity.started_at),
+            web_address: identity.web_address,
+        },
+        members: vec![Member {
+            id: identity.id.clone(),
+            state,
+            version,
+            connections: connections.len(),
+            pushes: pending + claimed,
+        }],
+        connections,
+        left: site.registry.left().into_iter().map(gone).collect(),
+        pushes: Pushes {
+            pending,
+            claimed,
+            retained,
+            bytes,
+        },
+    })
+}
+
+fn connection(handle: &Handle) -> Connection {
+    Connection {
+        id: handle.id.to_string(),
+        peer: handle.peer,
+        transport: handle.transport.name(),
+        connected_at: time(handle.connected_at),
+        last_scrape: handle.last_scrape().map(|scrape| LastScrape {
+            outcome: scrape.outcome,
+            reason: scrape.reason,
+            seconds: scrape.duration.as_secs_f64(),
+            bytes: scrape.bytes,
+        }),
+    }
+}
+
+fn gone(left: Left) -> Gone {
+    Gone {
+        id: left.id.to_string(),
+        peer: left.peer,
+        transport: left.transport.name(),
+        connected_at: time(left.connected_at),
+        left_at: time(left.left_at),
+        reason: left.reason,
+    }
+}
+
+fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}

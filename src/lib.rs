@@ -1,0 +1,18 @@
+//! Prometheus RSocket Proxy: applications that can only open connections outwards hold one RSocket connection to it, and
+//! it pulls their metrics over these connections whenever Prometheus scrapes it.
+//!
+//! Where to find what: [`scrape`], [`push`] and [`drain`] are the flows, one file each. [`http`] and [`rsocket`] each
+//! speak one protocol. [`store`] is plain data, like the crates beside this one: `exposition` (validation and merge of
+//! text) and `wire` (frames, session, envelope). [`node`] joins the parts.
+
+pub mod cli;
+pub mod drain;
+pub mod http;
+pub mod logging;
+pub mod metrics;
+pub mod node;
+pub mod push;
+pub mod rsocket;
+pub mod scrape;
+pub mod settings;
+pub mod store;

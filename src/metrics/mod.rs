@@ -1,0 +1,215 @@
+//! The node's own metrics: registered once, handed to the parts as fields.
+//!
+//! Names that the Java proxy's dashboards use stay; the others follow Prometheus' naming rules under
+//! `prometheus_proxy_`. Label values come from closed sets.
+
+mod distribution;
+
+pub use distribution::Distribution;
+use prometheus::core::Collector;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+/// Every metric of one node.
+pub struct Metrics {
+    registry: Registry,
+    /// One pull: labels `outcome`, `exception`.
+    pub scrape_seconds: Distribution<2>,
+    /// Decompressed text of one pull that was opened.
+    pub scrape_payload_bytes: Distribution<0>,
+    /// One answer to Prometheus, from the request to the merged text.
+    pub scrape_round_seconds: Distribution<0>,
+    /// RSocket requests of ours: label `signal_type`.
+    pub request_response_seconds: Distribution<1>,
+    /// Connections that are pulled.
+    pub active_connections: IntGauge,
+    /// Connections that passed SETUP: label `transport`.
+    pub connections_opened: IntCounterVec,
+    /// Connections that failed: labels `exception`, `transport`.
+    pub connection_errors: IntCounterVec,
+    /// Families of the last scrape on whose type applications disagreed.
+    pub type_conflicts: IntGauge,
+    /// Samples left out because they cannot stand under the type that most applications give their family.
+    pub dropped_samples: IntCounter,
+    /// Scrapes answered 503 because too many were under way.
+    pub scrapes_refused: IntCounter,
+    /// Pushes by state: label `state`.
+    pub pushes: IntGaugeVec,
+    /// Bytes of the pushes held.
+    pub push_bytes: IntGauge,
+    /// Pushes taken.
+    pub pushes_accepted: IntCounter,
+    /// Pushes delivered to a scrape.
+    pub pushes_served: IntCounter,
+    /// Pushes dropped because no scrape came.
+    pub pushes_expired: IntCounter,
+    /// Pushes turned away: label `reason`.
+    pub pushes_refused: IntCounterVec,
+    /// Times that a push waited for a further scrape because another brought one of its series.
+    pub pushes_deferred: IntCounter,
+    /// Series that stood twice in one push, of which Prometheus keeps the first.
+    pub push_duplicate_series: IntCounter,
+    /// 1 from the first moment of a drain.
+    pub draining: IntGauge,
+}
+
+impl Metrics {
+    /// A registry of its own, so that several nodes fit into one process.
+    pub fn new() -> prometheus::Result<Self> {
+        let own = Own(Registry::new());
+        let metrics = Self {
+            scrape_seconds: own.add(
+                Distribution::new(
+                    "prometheus_proxy_scrape_seconds",
+                    "Time of one application's pull.",
+                    ["outcome", "exception"],
+                )?
+                .expect(["success", "none"])
+                .expect(["closed", "none"]),
+            )?,
+            scrape_payload_bytes: own.add(
+                Distribution::new(
+                    "prometheus_proxy_scrape_payload_bytes",
+                    "Decompressed text of one application's pull.",
+                    [],
+                )?
+                .expect([]),
+            )?,
+            scrape_round_seconds: own.add(
+                Distribution::new(
+                    "prometheus_proxy_scrape_round_seconds",
+                    "Time from Prometheus' request to the merged text.",
+                    [],
+                )?
+                .expect([]),
+            )?,
+            request_response_seconds: own.add(
+                Distribution::new(
+                    "rsocket_request_response_seconds",
+                    "Time of one RSocket request to an application.",
+                    ["signal_type"],
+                )?
+                .expect(["ON_COMPLETE"])
+                .expect(["ON_ERROR"])
+                .expect(["CANCEL"]),
+            )?,
+            active_connections: own.gauge(
+                "prometheus_proxy_scrape_active_connections",
+                "Connections of applications.",
+            )?,
+            connections_opened: own.counters(
+                "prometheus_proxy_connections_opened_total",
+                "Connections that passed SETUP.",
+                &["transport"],
+            )?,
+            connection_errors: own.counters(
+                "prometheus_proxy_connection_error_total",
+                "Connections that failed.",
+                &["exception", "transport"],
+            )?,
+            type_conflicts: own.gauge(
+                "prometheus_proxy_scrape_type_conflicts",
+                "Families of the last scrape on whose type applications disagree.",
+            )?,
+            dropped_samples: own.counter(
+                "prometheus_proxy_scrape_dropped_samples_total",
+                "Samples left out because they cannot stand under the type that most applications give their family.",
+            )?,
+            scrapes_refused: own.counter(
+                "prometheus_proxy_scrapes_refused_total",
+                "Scrapes answered 503 because too many were under way.",
+            )?,
+            pushes: own.gauges("prometheus_proxy_pushes", "Pushes held, by state.", &["state"])?,
+            push_bytes: own.gauge("prometheus_proxy_push_bytes", "Bytes of the pushes held.")?,
+            pushes_accepted: own.counter("prometheus_proxy_pushes_accepted_total", "Pushes taken.")?,
+            pushes_served: own.counter(
+                "prometheus_proxy_pushes_served_total",
+                "Pushes delivered to a scrape.",
+            )?,
+            pushes_expired: own.counter(
+                "prometheus_proxy_pushes_expired_total",
+                "Pushes dropped because no scrape came before their time to live was over.",
+            )?,
+            pushes_refused: own.counters(
+                "prometheus_proxy_pushes_refused_total",
+                "Pushes turned away.",
+                &["reason"],
+            )?,
+            pushes_deferred: own.counter(
+                "prometheus_proxy_pushes_deferred_total",
+                "Times that a push waited for a further scrape because an earlier push brought one of its series.",
+            )?,
+            push_duplicate_series: own.counter(
+                "prometheus_proxy_push_duplicate_series_total",
+                "Series that stood twice in one push, of which Prometheus keeps the first.",
+            )?,
+            draining: own.gauge("prometheus_proxy_draining", "1 from the first moment of a drain.")?,
+            registry: own.0,
+        };
+        metrics.register_build_info()?;
+        for state in ["pending", "claimed", "retained"] {
+            metrics.pushes.with_label_values(&[state]).set(0);
+        }
+        for transport in ["TCP", "Websocket"] {
+            metrics
+                .connections_opened
+                .with_label_values(&[transport])
+                .reset();
+        }
+        #[cfg(target_os = "linux")]
+        metrics.registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
+        Ok(metrics)
+    }
+
+    fn register_build_info(&self) -> prometheus::Result<()> {
+        let info = IntGaugeVec::new(
+            Opts::new(
+                "prometheus_proxy_build_info",
+                "Always 1; the labels say what runs.",
+            ),
+            &["version"],
+        )?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        self.registry.register(Box::new(info))
+    }
+
+    /// Text format 0.0.4.
+    pub fn render(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// A registry that hands back what is registered.
+struct Own(Registry);
+
+impl Own {
+    fn add<C: Collector + Clone + 'static>(&self, collector: C) -> prometheus::Result<C> {
+        self.0.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.add(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.add(IntCounter::new(name, help)?)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+}
+
+/// The media type of [`Metrics::render`] and of the merged exposition.
+pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";

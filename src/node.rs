@@ -1,0 +1,187 @@
+//! A node: every part made, joined and started here.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::drain::{self, Leaving, Lifecycle};
+use crate::http::{self, Identity, Site};
+use crate::metrics::Metrics;
+use crate::push::{Pushes, Sink};
+use crate::rsocket::{Applications, KeyRing, Listener, Opener, Registry, Transport};
+use crate::scrape::Scraper;
+use crate::settings::Settings;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port could not be opened.
+    #[error("cannot listen on {address} ({flag}): {error}")]
+    Listen {
+        /// The flag that named the address.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The metrics do not fit together: a mistake in this program.
+    #[error("own metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// Signals cannot be listened for.
+    #[error("signals: {0}")]
+    Signals(#[from] io::Error),
+}
+
+/// A running node. Dropped, it stops at once; [`Node::drain`] is the friendly way.
+pub struct Node {
+    /// Where HTTP is served.
+    pub web_address: SocketAddr,
+    /// Where RSocket over TCP is served.
+    pub tcp_address: SocketAddr,
+    /// Where RSocket over WebSocket is served.
+    pub websocket_address: SocketAddr,
+    apps: Arc<Applications>,
+    pushes: Arc<Pushes>,
+    metrics: Arc<Metrics>,
+    lifecycle: Arc<Lifecycle>,
+    web: http::Server,
+    stop_accepting: CancellationToken,
+    background: JoinSet<()>,
+}
+
+impl Node {
+    /// Opens the ports and starts serving. Real addresses are in the fields, where port 0 was asked for.
+    pub async fn bind(settings: Settings) -> Result<Self, StartError> {
+        let started_at = SystemTime::now();
+        let web_address = settings.web.listen_address;
+        let tcp_address = settings.rsocket.tcp_listen_address;
+        let websocket_address = settings.rsocket.websocket_listen_address;
+        let web = http::Listener::bind(settings.web)
+            .await
+            .map_err(listen_error("--web.listen-address", web_address))?;
+        let tcp = Listener::bind(tcp_address, Transport::Tcp)
+            .map_err(listen_error("--rsocket.tcp.listen-address", tcp_address))?;
+        let websocket = Listener::bind(websocket_address, Transport::WebSocket).map_err(
+            listen_error("--rsocket.websocket.listen-address", websocket_address),
+        )?;
+        info!(listener = "web", address = %web.address, "listening");
+        info!(listener = "rsocket-tcp", address = %tcp.address, "listening");
+        info!(listener = "rsocket-websocket", address = %websocket.address, "listening");
+        let (web_address, tcp_address, websocket_address) =
+            (web.address, tcp.address, websocket.address);
+
+        let metrics = Arc::new(Metrics::new()?);
+        let lifecycle = Arc::new(Lifecycle::new());
+        let registry = Arc::new(Registry::new(metrics.active_connections.clone()));
+        let keys = Arc::new(KeyRing::new(
+            settings.rsocket.envelope,
+            settings.rsocket.key_rotation,
+        ));
+        let opener = Opener::new(settings.scrape.max_payload, settings.scrape.max_memory);
+        let pushes = Arc::new(Pushes::new(
+            settings.push,
+            opener.clone(),
+            Arc::clone(&keys),
+            Arc::clone(&metrics),
+        ));
+        let apps = Arc::new(Applications::new(
+            &settings.rsocket,
+            settings.scrape.max_payload,
+            Arc::clone(&registry),
+            Arc::clone(&keys),
+            Arc::new(Sink(Arc::clone(&pushes))),
+            Arc::clone(&metrics),
+        ));
+        let scraper = Arc::new(Scraper::new(
+            Arc::clone(&registry),
+            opener,
+            Arc::clone(&pushes),
+            Arc::clone(&metrics),
+            settings.scrape.max_concurrent,
+        ));
+        let site = Site {
+            identity: Arc::new(Identity {
+                id: node_id(web_address),
+                started_at,
+                web_address,
+            }),
+            scraper,
+            scrape: Arc::new(settings.scrape),
+            metrics: Arc::clone(&metrics),
+            registry,
+            pushes: Arc::clone(&pushes),
+            lifecycle: Arc::clone(&lifecycle),
+        };
+
+        let stop_accepting = CancellationToken::new();
+        let mut background = JoinSet::new();
+        let ready = activate_with_key(Arc::clone(&keys), Arc::clone(&lifecycle));
+        background.spawn(async move { keys.run().await });
+        background.spawn(ready);
+        background.spawn({
+            let pushes = Arc::clone(&pushes);
+            async move { pushes.run().await }
+        });
+        background.spawn(tcp.run(Arc::clone(&apps), stop_accepting.clone()));
+        background.spawn(websocket.run(Arc::clone(&apps), stop_accepting.clone()));
+        Ok(Self {
+            web_address,
+            tcp_address,
+            websocket_address,
+            apps,
+            pushes,
+            metrics,
+            lifecycle,
+            web: web.serve(http::router(site)),
+            stop_accepting,
+            background,
+        })
+    }
+
+    /// Leaves within `grace_period`, stage by stage: see [`drain::run`].
+    pub async fn drain(self, grace_period: Duration) {
+        let leaving = Leaving {
+            lifecycle: self.lifecycle,
+            metrics: self.metrics,
+            stop_accepting: self.stop_accepting,
+            apps: self.apps,
+            pushes: self.pushes,
+            finish_requests: self.web.finish(),
+        };
+        drain::run(leaving, grace_period).await;
+        drop(self.background);
+    }
+}
+
+/// Ready means that an application that connects gets its key.
+async fn activate_with_key(keys: Arc<KeyRing>, lifecycle: Arc<Lifecycle>) {
+    let made = keys
+        .subscribe()
+        .wait_for(|keys| !keys.is_empty())
+        .await
+        .is_ok();
+    if made {
+        lifecycle.activate();
+        info!("ready");
+    }
+}
+
+fn listen_error(flag: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> StartError {
+    move |error| StartError::Listen {
+        flag,
+        address,
+        error,
+    }
+}
+
+/// The host's name and the HTTP port: stable over restarts, different for nodes on one host.
+fn node_id(web_address: SocketAddr) -> String {
+    let host = gethostname::gethostname();
+    format!("{}:{}", host.to_string_lossy(), web_address.port())
+}

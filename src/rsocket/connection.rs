@@ -1,0 +1,319 @@
+//! One application's connection: the task that owns it, from SETUP to the end.
+//!
+//! The proxy is the requester here. The key goes out first; a pull announces the newest key again and waits for one
+//! answer. There is at most one pull under way: whoever asks meanwhile gets the same answer, and when nobody waits any
+//! more it is cancelled. Pushes go to the [`PushSink`]; while [`MAX_PUSHES`] of them are being opened, nothing more is
+//! read, and those under way are finished even after the connection has ended.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use prometheus_rsocket_wire::connection::Connection;
+use prometheus_rsocket_wire::session::{CloseReason, Event, SendError, StreamError};
+use prometheus_rsocket_wire::transport::Transport as FrameTransport;
+use prometheus_rsocket_wire::{ErrorCode, Payload, StreamId};
+use tokio::sync::{OnceCell, oneshot, watch};
+use tracing::{debug, warn};
+
+use super::keys::{Key, Keys};
+use super::listener::Applications;
+use super::opener::{Opened, Opener, Unusable};
+use super::registry::{Registration, Transport};
+use super::{PushSink, Rejection};
+
+/// Pushes of one connection that are opened and checked at a time.
+const MAX_PUSHES: usize = 16;
+
+/// What a connection can be told.
+#[derive(Debug)]
+pub enum Command {
+    /// Ask for the application's text.
+    Pull(oneshot::Sender<PullReply>),
+    /// End the connection once no pull is under way.
+    Close(&'static str),
+}
+
+/// What a pull brings.
+pub type PullReply = Result<Arc<Answer>, PullError>;
+
+/// Why a pull has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PullError {
+    /// The connection ended first.
+    #[error("the connection closed")]
+    Closed,
+    /// No answer before the deadline.
+    #[error("no answer before the scrape's deadline")]
+    Timeout,
+    /// Too much waits for this connection already, or its lease is used up.
+    #[error("the application does not take requests fast enough")]
+    Busy,
+    /// The application answered with an error.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}
+
+/// An application's answer, opened once however many wait for it.
+#[derive(Debug)]
+pub struct Answer {
+    payload: Payload,
+    key: Key,
+    opened: OnceCell<Result<Arc<Opened>, Unusable>>,
+}
+
+impl Answer {
+    fn new(payload: Payload, key: Key) -> Self {
+        Self {
+            payload,
+            key,
+            opened: OnceCell::new(),
+        }
+    }
+
+    /// The text, opened with the key that the request announced.
+    pub async fn open(&self, opener: &Opener) -> Result<Arc<Opened>, Unusable> {
+        let open = async || {
+            let opened = opener.open(self.payload.clone(), std::slice::from_ref(&self.key));
+            opened.await.map(Arc::new)
+        };
+        self.opened.get_or_init(open).await.clone()
+    }
+}
+
+/// Runs a connection from before its SETUP to its end.
+pub(super) async fn run<T: FrameTransport>(
+    mut connection: Connection<T>,
+    peer: SocketAddr,
+    transport: Transport,
+    apps: &Applications,
+) {
+    match connection.next().await {
+        Event::Setup(_) => {}
+        Event::Closed(reason) => return note_failure(&reason, peer, transport, apps),
+        // The session lets nothing else come first.
+        other => return debug!(?other, %peer, "event before SETUP"),
+    }
+    let mut task = ConnectionTask {
+        connection,
+        registration: apps.registry.register(peer, transport),
+        keys: apps.keys.subscribe(),
+        sink: Arc::clone(&apps.pushes),
+        pull: None,
+        closing: None,
+        pushes: FuturesUnordered::new(),
+        apps,
+    };
+    apps.metrics
+        .connections_opened
+        .with_label_values(&[transport.label()])
+        .inc();
+    task.announce_key();
+    let reason = task.run().await;
+    note_failure(&reason, peer, transport, apps);
+    task.finish(&reason).await;
+}
+
+/// Counts an end that is somebody's mistake or a fault; the ordinary ones are nobody's business.
+fn note_failure(reason: &CloseReason, peer: SocketAddr, transport: Transport, apps: &Applications) {
+    let exception = match reason {
+        CloseReason::PeerEnded | CloseReason::Closed(_) | CloseReason::Ended => {
+            return debug!(%peer, transport = transport.name(), %reason, "connection closed");
+        }
+        CloseReason::PeerError { .. } => "peer_error",
+        CloseReason::Violation(_) => "protocol_violation",
+        CloseReason::SetupTimeout => "setup_timeout",
+        CloseReason::KeepaliveTimeout => "keepalive_timeout",
+        CloseReason::Transport(_) => "transport",
+    };
+    apps.metrics
+        .connection_errors
+        .with_label_values(&[exception, transport.label()])
+        .inc();
+    debug!(%peer, transport = transport.name(), %reason, "connection failed");
+}
+
+struct ConnectionTask<'a, T> {
+    connection: Connection<T>,
+    registration: Registration,
+    keys: watch::Receiver<Keys>,
+    sink: Arc<dyn PushSink>,
+    pull: Option<Pull>,
+    closing: Option<&'static str>,
+    pushes: FuturesUnordered<BoxFuture<'static, PushDone>>,
+    apps: &'a Applications,
+}
+
+/// The pull under way.
+struct Pull {
+    stream: StreamId,
+    key: Key,
+    started: Instant,
+    waiting: Vec<oneshot::Sender<PullReply>>,
+}
+
+/// A push whose outcome is known; the stream is there where the application waits for it.
+struct PushDone {
+    stream: Option<StreamId>,
+    outcome: Result<(), Rejection>,
+}
+
+impl<T: FrameTransport> ConnectionTask<'_, T> {
+    async fn run(&mut self) -> CloseReason {
+        loop {
+            tokio::select! {
+                Ok(()) = self.keys.changed() => self.announce_key(),
+                Some(command) = self.registration.commands.recv() => self.obey(command),
+                () = self.registration.abandoned.notified() => self.cancel_if_abandoned(),
+                Some(push) = self.pushes.next() => self.answer_push(push),
+                event = self.connection.next(), if self.pushes.len() < MAX_PUSHES => match event {
+                    Event::Response { stream, result } => self.answer_pull(stream, result),
+                    Event::Request { stream, payload } => self.take_push(Some(stream), payload),
+                    Event::FireAndForget { payload } => self.take_push(None, payload),
+                    Event::Refused { reason, .. } => {
+                        warn!(peer = %self.registration.handle.peer, %reason, "refused a push");
+                        self.apps.metrics.pushes_refused.with_label_values(&["payload"]).inc();
+                    }
+                    // A push is held or not whether or not its sender still waits.
+                    Event::RequestCancelled { .. } | Event::Setup(_) => {}
+                    Event::Closed(reason) => return reason,
+                },
+            }
+        }
+    }
+
+    /// Sends the newest key, for pushes that come before the first pull.
+    fn announce_key(&mut self) {
+        let Some(key) = self.keys.borrow_and_update().first().cloned() else {
+            return;
+        };
+        let payload = Payload::of_data(key.announcement());
+        if let Err(error) = self.connection.session().fire_and_forget(payload) {
+            // The next pull brings the key as well.
+            debug!(peer = %self.registration.handle.peer, %error, "the key was not sent");
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Pull(reply) => self.start_pull(reply),
+            Command::Close(reason) => {
+                self.closing = Some(reason);
+                self.close_if_due();
+            }
+        }
+    }
+
+    fn start_pull(&mut self, reply: oneshot::Sender<PullReply>) {
+        if let Some(pull) = &mut self.pull {
+            pull.waiting.push(reply);
+            return;
+        }
+        let Some(key) = self.keys.borrow().first().cloned() else {
+            // Nobody waits for a scrape that gave up meanwhile; likewise below.
+            let _ = reply.send(Err(PullError::Busy));
+            return;
+        };
+        let payload = Payload::of_data(key.announcement());
+        match self.connection.session().request_response(payload) {
+            Ok(stream) => {
+                self.pull = Some(Pull {
+                    stream,
+                    key,
+                    started: Instant::now(),
+                    waiting: vec![reply],
+                });
+            }
+            Err(SendError::Full) => drop(reply.send(Err(PullError::Busy))),
+            Err(SendError::NotSetUp | SendError::Closed) => {
+                drop(reply.send(Err(PullError::Closed)))
+            }
+        }
+    }
+
+    fn answer_pull(&mut self, stream: StreamId, result: Result<Payload, StreamError>) {
+        let Some(pull) = self.pull.take_if(|pull| pull.stream == stream) else {
+            return;
+        };
+        let signal = if result.is_ok() {
+            "ON_COMPLETE"
+        } else {
+            "ON_ERROR"
+        };
+        self.count_request(signal, pull.started);
+        let reply = match result {
+            Ok(payload) => Ok(Arc::new(Answer::new(payload, pull.key))),
+            Err(error) => Err(PullError::Stream(error)),
+        };
+        for waiting in pull.waiting {
+            let _ = waiting.send(reply.clone());
+        }
+        self.close_if_due();
+    }
+
+    fn cancel_if_abandoned(&mut self) {
+        let nobody_waits = |pull: &mut Pull| pull.waiting.iter().all(oneshot::Sender::is_closed);
+        if let Some(pull) = self.pull.take_if(nobody_waits) {
+            self.connection.session().cancel(pull.stream);
+            self.count_request("CANCEL", pull.started);
+            self.close_if_due();
+        }
+    }
+
+    fn close_if_due(&mut self) {
+        if let (None, Some(reason)) = (&self.pull, self.closing) {
+            self.connection
+                .session()
+                .close(ErrorCode::CONNECTION_CLOSE, reason);
+        }
+    }
+
+    fn count_request(&self, signal: &'static str, started: Instant) {
+        let seconds = started.elapsed().as_secs_f64();
+        self.apps
+            .metrics
+            .request_response_seconds
+            .observe([signal], seconds);
+    }
+
+    fn take_push(&mut self, stream: Option<StreamId>, payload: Payload) {
+        let outcome = self.sink.push(payload, self.registration.handle.peer);
+        self.pushes.push(Box::pin(async move {
+            PushDone {
+                stream,
+                outcome: outcome.await,
+            }
+        }));
+    }
+
+    fn answer_push(&mut self, push: PushDone) {
+        let Some(stream) = push.stream else {
+            return;
+        };
+        match push.outcome {
+            Ok(()) => self.connection.session().respond(stream, None),
+            Err(rejection) => {
+                self.connection
+                    .session()
+                    .respond_error(stream, rejection.code, &rejection.reason);
+            }
+        }
+    }
+
+    /// After the end: whoever waits for a pull learns it, and pushes that have come are still opened and held.
+    async fn finish(self, reason: &CloseReason) {
+        let mut registration = self.registration;
+        registration.reason = reason.to_string();
+        drop(registration);
+        if let Some(pull) = self.pull {
+            for waiting in pull.waiting {
+                let _ = waiting.send(Err(PullError::Closed));
+            }
+        }
+        drop(self.connection);
+        self.pushes.for_each(|_| std::future::ready(())).await;
+    }
+}

@@ -1,0 +1,42 @@
+//! The applications' side: listeners, one task per connection, and the registry by which flows reach them.
+//!
+//! This edge knows frames, keys and envelopes; what an application's text means belongs to the flows. One call goes the
+//! other way: a push arrives here and is handed to a [`PushSink`].
+
+mod admission;
+mod connection;
+mod keys;
+mod listener;
+mod opener;
+mod registry;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+
+pub use connection::{Answer, PullError};
+pub use keys::{Key, KeyRing, Keys};
+pub use listener::{Applications, Listener};
+pub use opener::{Opened, Opener, Unusable};
+use prometheus_rsocket_wire::{ErrorCode, Payload};
+pub use registry::{ConnectionId, Handle, LastScrape, Left, Registry, Transport};
+
+/// Why a push is not held; told to the application where it waits for an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// INVALID for what is wrong with the push, APPLICATION_ERROR for what is wrong with the node.
+    pub code: ErrorCode,
+    /// For people; bounded, and none of it is the application's own bytes.
+    pub reason: String,
+}
+
+/// The outcome of a push: held, or not.
+pub type PushOutcome = Pin<Box<dyn Future<Output = Result<(), Rejection>> + Send>>;
+
+/// Takes what applications push.
+pub trait PushSink: Send + Sync {
+    /// Opens, checks and holds a push; done when it may be acknowledged.
+    ///
+    /// The future is polled to its end even when the connection has gone meanwhile.
+    fn push(&self, payload: Payload, peer: SocketAddr) -> PushOutcome;
+}

@@ -1,0 +1,153 @@
+//! Turns an application's payload into a validated exposition, off the async threads and within bounds.
+//!
+//! The work (an RSA private operation, AES, Snappy, reading every line) is CPU time: as many run at once as there are
+//! processors, the others wait. The text that all scrapes together hold is bounded; an answer that would pass the bound
+//! is refused and costs only its application.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use bytes::Bytes;
+use prometheus_rsocket_exposition::{Exposition, ParseError};
+use prometheus_rsocket_wire::Payload;
+use prometheus_rsocket_wire::envelope::{self, OpenError};
+use prometheus_rsocket_wire::key::KeyPair;
+use tokio::sync::Semaphore;
+
+use super::keys::Key;
+
+/// Why a payload is not an exposition that can be served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// The envelope does not open.
+    #[error(transparent)]
+    Envelope(#[from] OpenError),
+    /// The text is not a valid exposition.
+    #[error(transparent)]
+    Exposition(#[from] ParseError),
+    /// The scrapes under way hold as much text as they may (`--scrape.max-memory`).
+    #[error("the scrapes under way hold as much text as --scrape.max-memory allows")]
+    Memory,
+    /// The node is stopping, or the work failed in a way that is a bug.
+    #[error("the node could not look at it")]
+    Aborted,
+}
+
+/// A text that was opened and validated, counted against the memory bound until it is dropped.
+#[derive(Debug)]
+pub struct Opened {
+    /// The text.
+    pub exposition: Arc<Exposition>,
+    /// Bytes that it had when it was opened.
+    pub bytes: usize,
+    _held: Held,
+}
+
+/// Opens payloads.
+#[derive(Debug, Clone)]
+pub struct Opener {
+    workers: Arc<Semaphore>,
+    held: Arc<AtomicUsize>,
+    max_text: usize,
+    max_held: usize,
+}
+
+impl Opener {
+    /// `max_text` bounds one text, `max_held` all texts that are held at a time; both in bytes.
+    pub fn new(max_text: usize, max_held: usize) -> Self {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            workers: Arc::new(Semaphore::new(processors)),
+            held: Arc::default(),
+            max_text,
+            max_held,
+        }
+    }
+
+    /// Opens a payload that was sealed to one of `keys` and validates its text.
+    pub async fn open(&self, payload: Payload, keys: &[Key]) -> Result<Opened, Unusable> {
+        let keys = keys.to_vec();
+        let opener = self.clone();
+        self.run(move || opener.open_now(payload, &keys)).await?
+    }
+
+    /// Runs CPU work off the async threads, once a processor is free for it.
+    pub async fn run<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Unusable> {
+        let permit = Arc::clone(&self.workers)
+            .acquire_owned()
+            .await
+            .map_err(|_| Unusable::Aborted)?;
+        tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(permit);
+            result
+        })
+        .await
+        .map_err(|_| Unusable::Aborted)
+    }
+
+    fn open_now(&self, payload: Payload, keys: &[Key]) -> Result<Opened, Unusable> {
+        let free = self
+            .max_held
+            .saturating_sub(self.held.load(Ordering::Relaxed));
+        let text = match open_envelope(payload, keys, self.max_text.min(free)) {
+            Err(OpenError::TooLong) if free < self.max_text => return Err(Unusable::Memory),
+            text => text?,
+        };
+        let held = Held::new(&self.held, text.len());
+        let bytes = text.len();
+        let exposition = Exposition::parse(text)?;
+        Ok(Opened {
+            exposition: Arc::new(exposition),
+            bytes,
+            _held: held,
+        })
+    }
+}
+
+fn open_envelope(payload: Payload, keys: &[Key], max_text: usize) -> Result<Bytes, OpenError> {
+    let metadata = payload.metadata.unwrap_or_default();
+    if keys.iter().any(|key| matches!(key, Key::Plaintext)) {
+        return envelope::open_plaintext(&metadata, payload.data, max_text);
+    }
+    envelope::open(
+        &metadata,
+        payload.data,
+        keys.iter().filter_map(pair),
+        max_text,
+    )
+}
+
+fn pair(key: &Key) -> Option<&KeyPair> {
+    match key {
+        Key::Pair(pair) => Some(pair),
+        Key::Plaintext => None,
+    }
+}
+
+/// Bytes counted as held until dropped.
+#[derive(Debug)]
+struct Held {
+    counter: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Held {
+    fn new(counter: &Arc<AtomicUsize>, bytes: usize) -> Self {
+        counter.fetch_add(bytes, Ordering::Relaxed);
+        Self {
+            counter: Arc::clone(counter),
+            bytes,
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.counter.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

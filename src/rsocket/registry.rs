@@ -1,0 +1,269 @@
+//! The set of connected applications, oldest first, and the handles by which flows reach them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use prometheus::IntGauge;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::connection::{Answer, Command, PullError, PullReply};
+
+/// Connections that left, remembered for the status page.
+const LEFT_KEPT: usize = 100;
+/// Commands waiting for one connection's task; past it a pull is refused as busy.
+const COMMANDS: usize = 8;
+
+/// Names one connection of this node; later connections have greater ids.
+pub type ConnectionId = u64;
+
+/// What a connection runs over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Length-prefixed frames over TCP.
+    Tcp,
+    /// A frame in each binary WebSocket message.
+    WebSocket,
+}
+
+impl Transport {
+    /// The word in status and log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::WebSocket => "websocket",
+        }
+    }
+
+    /// The label value that the Java proxy uses.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::WebSocket => "Websocket",
+        }
+    }
+}
+
+/// How the last pull of a connection went.
+#[derive(Debug, Clone)]
+pub struct LastScrape {
+    /// From the closed set of outcomes.
+    pub outcome: &'static str,
+    /// For people; empty on success.
+    pub reason: String,
+    /// How long it took.
+    pub duration: Duration,
+    /// Decompressed text, zero where there was none.
+    pub bytes: usize,
+}
+
+/// What the outside knows of one connection.
+#[derive(Debug)]
+pub struct Handle {
+    /// Its name.
+    pub id: ConnectionId,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// What it runs over.
+    pub transport: Transport,
+    /// When SETUP had been accepted.
+    pub connected_at: SystemTime,
+    commands: mpsc::Sender<Command>,
+    abandoned: Arc<Notify>,
+    last_scrape: Mutex<Option<LastScrape>>,
+}
+
+impl Handle {
+    /// Asks for the application's text and waits for the answer until `deadline`.
+    ///
+    /// Where a request is under way already, its answer serves this caller too. When nobody waits any more, the request
+    /// is cancelled.
+    pub async fn pull(&self, deadline: Instant) -> Result<Arc<Answer>, PullError> {
+        let (reply, answer) = oneshot::channel::<PullReply>();
+        self.commands
+            .try_send(Command::Pull(reply))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => PullError::Busy,
+                mpsc::error::TrySendError::Closed(_) => PullError::Closed,
+            })?;
+        let waiting = Waiting {
+            abandoned: &self.abandoned,
+        };
+        let answer = timeout_at(deadline, answer).await;
+        match answer {
+            Ok(answer) => {
+                std::mem::forget(waiting);
+                answer.unwrap_or(Err(PullError::Closed))
+            }
+            Err(_) => Err(PullError::Timeout),
+        }
+    }
+
+    /// Closes the connection as soon as no pull is under way, with ERROR `CONNECTION_CLOSE` and `reason`.
+    pub async fn close(&self, reason: &'static str) {
+        // Closed already: nothing left to do.
+        let _ = self.commands.send(Command::Close(reason)).await;
+    }
+
+    /// How the last pull went; `None` before the first.
+    pub fn last_scrape(&self) -> Option<LastScrape> {
+        self.last_scrape
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Notes how a pull went and gives what was noted before.
+    pub fn note_scrape(&self, scrape: LastScrape) -> Option<LastScrape> {
+        self.last_scrape
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(scrape)
+    }
+}
+
+/// Tells the connection that somebody stopped waiting for an answer, unless forgotten.
+struct Waiting<'a> {
+    abandoned: &'a Notify,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.abandoned.notify_one();
+    }
+}
+
+/// A connection that is no more.
+#[derive(Debug, Clone)]
+pub struct Left {
+    /// Its name.
+    pub id: ConnectionId,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// What it ran over.
+    pub transport: Transport,
+    /// When it had been set up.
+    pub connected_at: SystemTime,
+    /// When it ended.
+    pub left_at: SystemTime,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// The connected applications.
+#[derive(Debug)]
+pub struct Registry {
+    inner: Mutex<Inner>,
+    active: IntGauge,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    next: ConnectionId,
+    handles: BTreeMap<ConnectionId, Arc<Handle>>,
+    left: VecDeque<Left>,
+}
+
+impl Registry {
+    /// An empty registry; `active` follows its size.
+    pub fn new(active: IntGauge) -> Self {
+        Self {
+            inner: Mutex::default(),
+            active,
+        }
+    }
+
+    /// Adds a connection. What it is to do arrives at [`Registration::commands`]; it leaves when the registration is
+    /// dropped.
+    pub fn register(self: &Arc<Self>, peer: SocketAddr, transport: Transport) -> Registration {
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let abandoned = Arc::new(Notify::new());
+        let mut inner = self.lock();
+        let id = inner.next;
+        inner.next += 1;
+        let handle = Arc::new(Handle {
+            id,
+            peer,
+            transport,
+            connected_at: SystemTime::now(),
+            commands: sender,
+            abandoned: Arc::clone(&abandoned),
+            last_scrape: Mutex::default(),
+        });
+        inner.handles.insert(id, Arc::clone(&handle));
+        self.active.set(count(inner.handles.len()));
+        Registration {
+            commands,
+            abandoned,
+            reason: "the connection's task ended".into(),
+            handle,
+            registry: Arc::clone(self),
+        }
+    }
+
+    /// The connections of this moment, oldest first.
+    pub fn snapshot(&self) -> Vec<Arc<Handle>> {
+        self.lock().handles.values().cloned().collect()
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        self.lock().handles.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The connections that left lately, the latest first.
+    pub fn left(&self) -> Vec<Left> {
+        self.lock().left.iter().cloned().collect()
+    }
+
+    fn leave(&self, handle: &Handle, reason: String) {
+        let mut inner = self.lock();
+        inner.handles.remove(&handle.id);
+        self.active.set(count(inner.handles.len()));
+        inner.left.truncate(LEFT_KEPT - 1);
+        inner.left.push_front(Left {
+            id: handle.id,
+            peer: handle.peer,
+            transport: handle.transport,
+            connected_at: handle.connected_at,
+            left_at: SystemTime::now(),
+            reason,
+        });
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn count(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}
+
+/// A connection's place in the registry; dropped, it leaves.
+#[derive(Debug)]
+pub struct Registration {
+    /// What the connection is to do.
+    pub commands: mpsc::Receiver<Command>,
+    /// Rung when somebody stopped waiting for an answer.
+    pub abandoned: Arc<Notify>,
+    /// Why it leaves, for people; set before it is dropped.
+    pub reason: String,
+    /// What the others hold.
+    pub handle: Arc<Handle>,
+    registry: Arc<Registry>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.registry
+            .leave(&self.handle, std::mem::take(&mut self.reason));
+    }
+}

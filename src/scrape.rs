@@ -1,0 +1,233 @@
+//! A scrape: every connected application pulled at once under one deadline, their texts merged with the pushes that are
+//! due.
+//!
+//! An application that hangs, dies, or answers rubbish is one counted outcome; it stays connected and is asked again the
+//! next time. Nothing of it reaches the others.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use prometheus_rsocket_exposition::{Merged, merge};
+use prometheus_rsocket_wire::ErrorCode;
+use prometheus_rsocket_wire::envelope::OpenError;
+use prometheus_rsocket_wire::session::StreamError;
+use tokio::sync::{Semaphore, TryAcquireError};
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, info, warn};
+
+use crate::metrics::Metrics;
+use crate::push::{Claim, Pushes};
+use crate::rsocket::{Handle, LastScrape, Opened, Opener, PullError, Registry, Unusable};
+
+/// Why there is no scrape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ScrapeError {
+    /// As many scrapes as may be are under way.
+    #[error("too many scrapes are under way (--scrape.max-concurrent)")]
+    TooMany,
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// What Prometheus is to be answered.
+pub struct Scrape {
+    /// The merged text.
+    pub merged: Merged,
+    /// The pushes in it, to be committed once the text has been handed over.
+    pub claim: Claim,
+    /// What keeps the texts counted, and this scrape among those under way.
+    pub held: HeldScrape,
+}
+
+/// To be kept as long as the text of a scrape is.
+pub struct HeldScrape {
+    _texts: Vec<Arc<Opened>>,
+    _permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+/// Makes scrapes.
+pub struct Scraper {
+    registry: Arc<Registry>,
+    opener: Opener,
+    pushes: Arc<Pushes>,
+    metrics: Arc<Metrics>,
+    concurrent: Arc<Semaphore>,
+}
+
+impl Scraper {
+    /// At most `max_concurrent` scrapes hold text at a time.
+    pub fn new(
+        registry: Arc<Registry>,
+        opener: Opener,
+        pushes: Arc<Pushes>,
+        metrics: Arc<Metrics>,
+        max_concurrent: usize,
+    ) -> Self {
+        Self {
+            registry,
+            opener,
+            pushes,
+            metrics,
+            concurrent: Arc::new(Semaphore::new(max_concurrent)),
+        }
+    }
+
+    /// Pulls every application and merges what has come by `deadline`.
+    pub async fn scrape(&self, deadline: Instant) -> Result<Scrape, ScrapeError> {
+        let permit = Arc::clone(&self.concurrent)
+            .try_acquire_owned()
+            .map_err(|error| {
+                self.metrics.scrapes_refused.inc();
+                match error {
+                    TryAcquireError::NoPermits => ScrapeError::TooMany,
+                    TryAcquireError::Closed => ScrapeError::Stopping,
+                }
+            })?;
+        let started = Instant::now();
+        let claim = self.pushes.claim();
+        let texts = self.pull_all(deadline).await;
+        let mut parts: Vec<_> = texts
+            .iter()
+            .map(|opened| Arc::clone(&opened.exposition))
+            .collect();
+        parts.extend(claim.texts.iter().cloned());
+        let merging = self.opener.run(move || merge(parts));
+        let merged = merging.await.map_err(|_| ScrapeError::Stopping)?;
+        self.note_round(&merged, started);
+        Ok(Scrape {
+            merged,
+            claim,
+            held: HeldScrape {
+                _texts: texts,
+                _permit: permit,
+            },
+        })
+    }
+
+    /// In the order of connecting, whatever the order of answering: it decides ties in the merge.
+    async fn pull_all(&self, deadline: Instant) -> Vec<Arc<Opened>> {
+        let handles = self.registry.snapshot();
+        let mut pulls: FuturesUnordered<_> = handles
+            .iter()
+            .enumerate()
+            .map(async |(place, handle)| (place, self.pull(handle, deadline).await))
+            .collect();
+        let mut texts: Vec<Option<Arc<Opened>>> = vec![None; handles.len()];
+        while let Some((place, text)) = pulls.next().await {
+            if let Some(slot) = texts.get_mut(place) {
+                *slot = text;
+            }
+        }
+        texts.into_iter().flatten().collect()
+    }
+
+    /// One application's text, or `None` with the outcome noted.
+    async fn pull(&self, handle: &Handle, deadline: Instant) -> Option<Arc<Opened>> {
+        let started = Instant::now();
+        let text = async {
+            let answer = handle.pull(deadline).await?;
+            let opened = timeout_at(deadline, answer.open(&self.opener));
+            Ok(opened.await.map_err(|_| PullError::Timeout)??)
+        };
+        let text: Result<Arc<Opened>, Failure> = text.await;
+        self.note_pull(handle, &text, started);
+        text.ok()
+    }
+
+    fn note_pull(&self, handle: &Handle, text: &Result<Arc<Opened>, Failure>, started: Instant) {
+        let duration = started.elapsed();
+        let (outcome, exception) = text
+            .as_ref()
+            .err()
+            .map_or(("success", "none"), Failure::labels);
+        self.metrics
+            .scrape_seconds
+            .observe([outcome, exception], duration.as_secs_f64());
+        if let Ok(opened) = text {
+            self.metrics
+                .scrape_payload_bytes
+                .observe([], opened.bytes as f64);
+        }
+        let reason = text
+            .as_ref()
+            .err()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let before = handle.note_scrape(LastScrape {
+            outcome,
+            reason: reason.clone(),
+            duration,
+            bytes: text.as_ref().map_or(0, |opened| opened.bytes),
+        });
+        let before = before.map_or("success", |scrape| scrape.outcome);
+        let (connection, peer) = (handle.id, handle.peer);
+        match (before, outcome) {
+            ("success", "success") => {}
+            (_, "success") => info!(connection, %peer, "application is scraped again"),
+            (_, "closed") => debug!(connection, %peer, reason, "application left during a scrape"),
+            ("success", _) => warn!(connection, %peer, outcome, reason, "application not scraped"),
+            _ => debug!(connection, %peer, outcome, reason, "application still not scraped"),
+        }
+    }
+
+    fn note_round(&self, merged: &Merged, started: Instant) {
+        self.metrics
+            .scrape_round_seconds
+            .observe([], started.elapsed().as_secs_f64());
+        self.metrics
+            .type_conflicts
+            .set(merged.type_conflicts().try_into().unwrap_or(i64::MAX));
+        self.metrics
+            .dropped_samples
+            .inc_by(merged.dropped_samples() as u64);
+    }
+}
+
+/// Why an application's text is missing from a scrape.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+}
+
+impl Failure {
+    /// The labels `outcome` and `exception`, from closed sets.
+    fn labels(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Pull(PullError::Closed) => ("closed", "none"),
+            Self::Pull(PullError::Timeout) => ("timeout", "deadline"),
+            Self::Pull(PullError::Busy) => ("error", "busy"),
+            Self::Pull(PullError::Stream(error)) => match error {
+                StreamError::Application { code, .. } => ("error", code_label(*code)),
+                StreamError::Empty => ("invalid", "empty"),
+                StreamError::TooLarge => ("invalid", "too_large"),
+                StreamError::Fragments => ("invalid", "fragments"),
+            },
+            Self::Unusable(Unusable::Envelope(error)) => match error {
+                OpenError::NoKey => ("invalid", "no_key"),
+                OpenError::WrongKey => ("invalid", "wrong_key"),
+                OpenError::WrongKind => ("invalid", "wrong_envelope"),
+                OpenError::Decrypt => ("invalid", "decrypt"),
+                OpenError::Decompress => ("invalid", "decompress"),
+                OpenError::TooLong => ("invalid", "too_large"),
+            },
+            Self::Unusable(Unusable::Exposition(_)) => ("invalid", "exposition"),
+            Self::Unusable(Unusable::Memory) => ("error", "memory"),
+            Self::Unusable(Unusable::Aborted) => ("error", "aborted"),
+        }
+    }
+}
+
+fn code_label(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::APPLICATION_ERROR => "application_error",
+        ErrorCode::REJECTED => "rejected",
+        ErrorCode::CANCELED => "canceled",
+        ErrorCode::INVALID => "invalid",
+        _ => "other",
+    }
+}

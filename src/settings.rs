@@ -1,0 +1,80 @@
+//! Typed settings, one struct for each part. `cli` makes them out of flags and environment; nothing else reads either.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::store;
+
+/// All of a node's settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The HTTP side.
+    pub web: Web,
+    /// The applications' side.
+    pub rsocket: RSocket,
+    /// Pulling.
+    pub scrape: Scrape,
+    /// Pushes held for the next scrape.
+    pub push: store::Limits,
+    /// The most that a drain takes.
+    pub grace_period: Duration,
+}
+
+/// The HTTP side.
+#[derive(Debug, Clone)]
+pub struct Web {
+    /// Where Prometheus, probes and people come in.
+    pub listen_address: SocketAddr,
+    /// Connections at a time; more wait in the listener's backlog.
+    pub max_connections: usize,
+    /// A request whose head is not whole after this, and a response of which the reader takes nothing for this long,
+    /// end their connection.
+    pub io_timeout: Duration,
+}
+
+/// The applications' side.
+#[derive(Debug, Clone)]
+pub struct RSocket {
+    /// RSocket over TCP.
+    pub tcp_listen_address: SocketAddr,
+    /// RSocket over WebSocket.
+    pub websocket_listen_address: SocketAddr,
+    /// Whether answers come encrypted.
+    pub envelope: Envelope,
+    /// A new key pair is made after this.
+    pub key_rotation: Duration,
+    /// A connection without SETUP is closed after this.
+    pub setup_timeout: Duration,
+    /// Bytes of one frame.
+    pub max_frame: usize,
+    /// Connections on both listeners together; more wait in the listeners' backlog.
+    pub max_connections: usize,
+    /// Connections from one address; zero: no limit of its own. More are left unanswered until one of them ends.
+    pub max_connections_per_address: usize,
+    /// Frames queued to one connection.
+    pub max_queued_frames: usize,
+}
+
+/// How an application's text travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Envelope {
+    /// Compressed and encrypted, as the Java client does it by default.
+    Encrypted,
+    /// As it is.
+    Plaintext,
+}
+
+/// Pulling.
+#[derive(Debug, Clone)]
+pub struct Scrape {
+    /// Upper bound of one pull where the request names none.
+    pub timeout: Duration,
+    /// Kept back from the request's own timeout for the way of the response.
+    pub timeout_offset: Duration,
+    /// Bytes of one application's decompressed text.
+    pub max_payload: usize,
+    /// Bytes of decompressed text held for all scrapes under way.
+    pub max_memory: usize,
+    /// Scrapes under way at a time; more are answered 503.
+    pub max_concurrent: usize,
+}
