@@ -1,0 +1,154 @@
+//! Time to validate, merge and write 1,000 applications of about 100 kB each.
+//!
+//! A plain program: the figures wanted are bytes per second of one core over a working set far
+//! larger than any cache, measured a few times each. `cargo bench -p prometheus-rsocket-exposition`
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use prometheus_rsocket_exposition::{Exposition, merge};
+
+const APPS: usize = 1_000;
+const ROUNDS: usize = 7;
+const CHUNK: usize = 64 * 1024;
+
+fn main() {
+    let rounds = if std::env::args().any(|arg| arg == "--test") {
+        1
+    } else {
+        ROUNDS
+    };
+    let texts: Vec<Bytes> = (0..APPS).map(|app| Bytes::from(application(app))).collect();
+    let total: usize = texts.iter().map(Bytes::len).sum();
+    let parse = || -> Vec<Arc<Exposition>> {
+        texts
+            .iter()
+            .map(|text| Arc::new(Exposition::parse(text.clone()).unwrap()))
+            .collect()
+    };
+    let parts = parse();
+    let samples: usize = parts.iter().map(|part| part.samples()).sum();
+    println!("{APPS} applications, {samples} samples, {total} bytes");
+
+    report("validate", total, rounds, parse);
+    report("merge", total, rounds, || merge(parts.clone()));
+    report("merge and write", total, rounds, || {
+        merge(parts.clone())
+            .into_chunks(CHUNK)
+            .map(|chunk| black_box(chunk).len())
+            .sum::<usize>()
+    });
+    report("hash every series", total, rounds, || {
+        let hasher = foldhash::fast::RandomState::default();
+        parts
+            .iter()
+            .flat_map(|part| part.series(&hasher))
+            .fold(0, u64::wrapping_add)
+    });
+    let clashing = clashing(&texts);
+    report(
+        "merge with a clash in 1 family of 60",
+        total,
+        rounds,
+        || merge(clashing.clone()),
+    );
+}
+
+/// The same texts, but every other application declares one of its timers a summary.
+fn clashing(texts: &[Bytes]) -> Vec<Arc<Exposition>> {
+    let declare = |(app, text): (usize, &Bytes)| {
+        let text = std::str::from_utf8(text).unwrap();
+        let text = match app % 2 {
+            0 => text.to_owned(),
+            _ => text.replace("_requests_seconds histogram", "_requests_seconds summary"),
+        };
+        Arc::new(Exposition::parse(Bytes::from(text)).unwrap())
+    };
+    texts.iter().enumerate().map(declare).collect()
+}
+
+fn report<T>(what: &str, bytes: usize, rounds: usize, mut work: impl FnMut() -> T) {
+    let best = (0..rounds)
+        .map(|_| time(&mut work))
+        .min()
+        .unwrap_or_default();
+    let rate = bytes as f64 / best.as_secs_f64() / 1e9;
+    let per_100_mb = best.as_secs_f64() * 1e3 * 100e6 / bytes as f64;
+    println!("{what:40} {rate:8.2} GB/s {per_100_mb:10.1} ms per 100 MB");
+}
+
+fn time<T>(work: &mut impl FnMut() -> T) -> Duration {
+    let start = Instant::now();
+    let result = black_box(work());
+    let elapsed = start.elapsed();
+    drop(result);
+    elapsed
+}
+
+/// What a Spring application with Micrometer writes: JVM gauges, counters, timers with and without
+/// buckets, common tags on every series.
+fn application(app: usize) -> String {
+    let tags = format!(
+        "application=\"shop-{}\",instance=\"10.0.{}.{}\"",
+        app % 50,
+        app / 250,
+        app % 250
+    );
+    let mut text = String::with_capacity(110_000);
+    for family in 0..40 {
+        let kind = if family % 3 == 0 { "counter" } else { "gauge" };
+        let name = format!(
+            "jvm_{}_{family}_bytes",
+            ["memory_used", "gc_pause", "threads_states"][family % 3]
+        );
+        let _ = write!(
+            text,
+            "# HELP {name} The amount of memory or time that something has used\n# TYPE {name} {kind}\n"
+        );
+        for series in 0..8 {
+            let area = ["heap", "nonheap"][series % 2];
+            let _ = writeln!(
+                text,
+                "{name}{{{tags},area=\"{area}\",id=\"G1 Survivor Space {series}\",}} {}.0",
+                (app * 7_919 + series * 104_729 + family) * 1_000
+            );
+        }
+    }
+    for family in 0..20 {
+        let name = format!("http_server_{family}_requests_seconds");
+        let kind = if family < 6 { "histogram" } else { "summary" };
+        let _ = write!(
+            text,
+            "# HELP {name} Duration of HTTP server request handling\n# TYPE {name} {kind}\n"
+        );
+        for series in 0..(if family < 6 { 4 } else { 7 }) {
+            let tags = format!(
+                "{tags},exception=\"none\",method=\"{}\",outcome=\"SUCCESS\",status=\"200\",uri=\"/api/v1/orders/{{id}}/{series}\",",
+                ["GET", "POST"][series % 2]
+            );
+            if family < 6 {
+                for bound in [
+                    "0.001", "0.005", "0.01", "0.05", "0.1", "0.5", "1.0", "2.5", "5.0", "10.0",
+                    "30.0", "+Inf",
+                ] {
+                    let _ = writeln!(
+                        text,
+                        "{name}_bucket{{{tags}le=\"{bound}\",}} {}.0",
+                        app + series
+                    );
+                }
+            }
+            let _ = writeln!(text, "{name}_count{{{tags}}} {}.0", app + series);
+            let _ = writeln!(
+                text,
+                "{name}_sum{{{tags}}} {}.{}",
+                app,
+                123_456_789 + series
+            );
+        }
+    }
+    text
+}

@@ -1,0 +1,203 @@
+//! Compares verdicts with those of Prometheus's own parsers: the scrape parser and `expfmt`, each
+//! as of Prometheus 2.42 and of a current Prometheus 3.
+//!
+//! - What the scrape parser refuses, we refuse, unless the corpus says `lenient` and why.
+//! - What we refuse, it refuses, unless the corpus says `stricter` and why.
+//! - What we accept is, once merged, accepted by all four, with the samples which the scrape parser
+//!   reads from the text as it came.
+
+#[path = "differential/corpus.rs"]
+mod corpus;
+#[path = "differential/oracle.rs"]
+mod oracle;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use corpus::Case;
+use oracle::{Oracle, Verdict};
+use prometheus_rsocket_exposition::{Exposition, Merged, merge};
+
+const VERSIONS: [&str; 2] = ["prometheus-2.42", "prometheus-3"];
+
+#[test]
+fn every_case_has_the_verdict_which_the_corpus_gives_it() {
+    let mut faults = Vec::new();
+    for case in corpus::read() {
+        let result = case
+            .texts
+            .iter()
+            .map(|text| parse(text))
+            .find_map(Result::err);
+        let kind = result.map(|error| error.kind().as_str().to_owned());
+        if kind != case.rejected {
+            faults.push(format!(
+                "{}: {result:?}, corpus says {:?}",
+                case.name, case.rejected
+            ));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn prometheus_reads_what_we_accept_and_nothing_we_refuse() {
+    let Some(oracles) = VERSIONS
+        .into_iter()
+        .map(Oracle::build)
+        .collect::<Option<Vec<_>>>()
+    else {
+        let required = std::env::var_os("PROXY_TEST_REQUIRE_ALL").is_some_and(|value| value == "1");
+        assert!(!required, "go is absent, and PROXY_TEST_REQUIRE_ALL=1");
+        println!("SKIPPED: differential test against Prometheus's parsers, as go is absent");
+        return;
+    };
+    let cases = corpus::read();
+    let merged: Vec<Option<Served>> = cases.iter().map(Served::of).collect();
+    let verdicts: Vec<(Vec<Verdict>, Vec<Verdict>)> = oracles
+        .iter()
+        .map(|oracle| ask(oracle, &cases, &merged))
+        .collect();
+    let mut faults = Vec::new();
+    for (oracle, (raw, served)) in oracles.iter().zip(&verdicts) {
+        let (mut raw, mut served) = (raw.iter(), served.iter());
+        for (case, merged) in cases.iter().zip(&merged) {
+            let raw: Vec<&Verdict> = raw.by_ref().take(case.texts.len()).collect();
+            let may_differ = oracle.name == "prometheus-3" && case.differs.is_some();
+            let result = match merged {
+                Some(merged) => check_served(merged, &raw, served.next().unwrap(), may_differ),
+                None => Ok(()),
+            };
+            if let Err(fault) = result {
+                faults.push(format!("{}: {}: {fault}", oracle.name, case.name));
+            }
+        }
+    }
+    faults.extend(check_marks(&cases, &merged, &verdicts));
+    assert!(
+        faults.is_empty(),
+        "{} faults:\n{}",
+        faults.len(),
+        faults.join("\n")
+    );
+}
+
+/// What is served for a case.
+struct Served {
+    text: Vec<u8>,
+    dropped: usize,
+}
+
+impl Served {
+    fn of(case: &Case) -> Option<Self> {
+        let parts = case.texts.iter().map(|text| parse(text).map(Arc::new));
+        let merged = merge(parts.collect::<Result<_, _>>().ok()?);
+        let dropped = merged.dropped_samples();
+        Some(Self {
+            text: text(merged),
+            dropped,
+        })
+    }
+}
+
+fn parse(text: &[u8]) -> Result<Exposition, prometheus_rsocket_exposition::ParseError> {
+    Exposition::parse(Bytes::copy_from_slice(text))
+}
+
+fn text(merged: Merged) -> Vec<u8> {
+    merged.into_chunks(4_096).flatten().collect()
+}
+
+/// Verdicts on every text as it came, and on what is served of them.
+fn ask(oracle: &Oracle, cases: &[Case], served: &[Option<Served>]) -> (Vec<Verdict>, Vec<Verdict>) {
+    let raw: Vec<(&[u8], bool)> = cases
+        .iter()
+        .flat_map(|case| {
+            case.texts
+                .iter()
+                .map(|text| (text.as_slice(), case.is_openmetrics()))
+        })
+        .collect();
+    let served: Vec<(&[u8], bool)> = served
+        .iter()
+        .flatten()
+        .map(|served| (served.text.as_slice(), false))
+        .collect();
+    (oracle.ask(&raw), oracle.ask(&served))
+}
+
+fn check_served(
+    served: &Served,
+    raw: &[&Verdict],
+    verdict: &Verdict,
+    may_differ: bool,
+) -> Result<(), String> {
+    for (parser, reading) in [("scrape", &verdict.scrape), ("expfmt", &verdict.expfmt)] {
+        if let Some(error) = &reading.error {
+            let text = String::from_utf8_lossy(&served.text);
+            return Err(format!("{parser} refuses what is served: {error}\n{text}"));
+        }
+    }
+    let mut after = verdict.scrape.samples.clone();
+    after.sort();
+    for sample in &verdict.expfmt.samples {
+        if after.binary_search(sample).is_err() {
+            return Err(format!("expfmt reads {sample}, the scrape parser does not"));
+        }
+    }
+    let mut before: Vec<String> = raw
+        .iter()
+        .flat_map(|raw| raw.scrape.samples.clone())
+        .collect();
+    before.sort();
+    let refused = raw.iter().any(|raw| raw.scrape.error.is_some());
+    if may_differ && before == after {
+        return Err("`differs` is not needed".to_owned());
+    }
+    if refused || may_differ || before == after {
+        return Ok(());
+    }
+    let lost = before
+        .iter()
+        .filter(|sample| after.binary_search(sample).is_err())
+        .count();
+    if served.dropped > 0 && lost == served.dropped && before.len() - lost == after.len() {
+        return Ok(());
+    }
+    Err(format!(
+        "samples differ:\n  before {before:?}\n  after  {after:?}"
+    ))
+}
+
+/// Each mark must be there where it is needed, and only there.
+fn check_marks(
+    cases: &[Case],
+    served: &[Option<Served>],
+    verdicts: &[(Vec<Verdict>, Vec<Verdict>)],
+) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut from = 0;
+    for (case, served) in cases.iter().zip(served) {
+        let to = from + case.texts.len();
+        let errors: Vec<&str> = verdicts
+            .iter()
+            .flat_map(|(raw, _)| &raw[from..to])
+            .filter_map(|verdict| verdict.scrape.error.as_deref())
+            .collect();
+        from = to;
+        let accepted = served.is_some();
+        if (accepted && !errors.is_empty()) != case.lenient.is_some() {
+            faults.push(format!(
+                "{}: `lenient` should say otherwise: {errors:?}",
+                case.name
+            ));
+        }
+        if (!accepted && errors.len() < verdicts.len()) != case.stricter.is_some() {
+            faults.push(format!(
+                "{}: `stricter` should say otherwise: {errors:?}",
+                case.name
+            ));
+        }
+    }
+    faults
+}

@@ -1,0 +1,69 @@
+// Asks the parsers of Prometheus 2.42, which Debian 12 has.
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/textparse"
+
+	"verdict"
+)
+
+func main() {
+	if err := verdict.Serve(scrape, readFamilies); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func scrape(text []byte, openMetrics bool) ([]string, error) {
+	parser := textparse.NewPromParser(text)
+	if openMetrics {
+		parser = textparse.NewOpenMetricsParser(text)
+	}
+	samples := []string{}
+	for {
+		entry, err := parser.Next()
+		if errors.Is(err, io.EOF) {
+			return samples, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if entry != textparse.EntrySeries {
+			continue
+		}
+		_, timestamp, value := parser.Series()
+		var series labels.Labels
+		parser.Metric(&series)
+		// The parser does not see these, but the scrape fails (scrapeLoop.append).
+		if name, twice := series.HasDuplicateLabelNames(); twice {
+			return nil, fmt.Errorf("label name %q is not unique", name)
+		}
+		if !series.IsValid() {
+			return nil, fmt.Errorf("invalid metric name or label names: %s", series)
+		}
+		pairs := []verdict.Label{}
+		series.Range(func(label labels.Label) {
+			if label.Name != labels.MetricName {
+				pairs = append(pairs, verdict.Label{Name: label.Name, Value: label.Value})
+			}
+		})
+		samples = append(samples, verdict.Sample(series.Get(labels.MetricName), pairs, value, timestamp))
+	}
+}
+
+func readFamilies(text []byte, _ bool) ([]string, error) {
+	var parser expfmt.TextParser
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	return verdict.Flatten(families), nil
+}

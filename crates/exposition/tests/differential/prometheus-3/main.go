@@ -1,0 +1,71 @@
+// Asks the parsers of a current Prometheus 3.
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/textparse"
+
+	"verdict"
+)
+
+func main() {
+	if err := verdict.Serve(scrape, readFamilies); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func scrape(text []byte, openMetrics bool) ([]string, error) {
+	symbols := labels.NewSymbolTable()
+	parser := textparse.NewPromParser(text, symbols, false)
+	if openMetrics {
+		parser = textparse.NewOpenMetricsParser(text, symbols)
+	}
+	samples := []string{}
+	for {
+		entry, err := parser.Next()
+		if errors.Is(err, io.EOF) {
+			return samples, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if entry != textparse.EntrySeries {
+			continue
+		}
+		_, timestamp, value := parser.Series()
+		var series labels.Labels
+		parser.Labels(&series)
+		// The parser does not see these, but the scrape fails (scrapeLoop.append).
+		if name, twice := series.HasDuplicateLabelNames(); twice {
+			return nil, fmt.Errorf("label name %q is not unique", name)
+		}
+		if !series.IsValid(model.UTF8Validation) {
+			return nil, fmt.Errorf("invalid metric name or label names: %s", series)
+		}
+		pairs := []verdict.Label{}
+		series.Range(func(label labels.Label) {
+			if label.Name != labels.MetricName {
+				pairs = append(pairs, verdict.Label{Name: label.Name, Value: label.Value})
+			}
+		})
+		samples = append(samples, verdict.Sample(series.Get(labels.MetricName), pairs, value, timestamp))
+	}
+}
+
+func readFamilies(text []byte, _ bool) ([]string, error) {
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	return verdict.Flatten(families), nil
+}
