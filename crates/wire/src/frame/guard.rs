@@ -56,6 +56,9 @@ pub enum Malformed {
     /// A WebSocket message that is not binary.
     #[error("not a binary message")]
     NotBinary,
+    /// What comes is not WebSocket frames as RFC 6455 has them.
+    #[error("invalid WebSocket frame")]
+    WebSocket,
     /// Vetted, and yet refused by the decoder.
     #[error("frame not understood")]
     Undecodable,

@@ -1,6 +1,14 @@
 //! How frames travel: over a stream of bytes ([`tcp`]) or over a WebSocket.
 
+mod body;
+#[cfg(feature = "websocket")]
+mod handshake;
+#[cfg(feature = "websocket")]
+mod rewind;
+mod send;
 pub mod tcp;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 use std::{
     io,

@@ -1,17 +1,15 @@
 //! The driver over an in-memory pipe, with the clock paused: both ends are ours, or the peer is
 //! raw bytes.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use prometheus_rsocket_wire::{
-    CloseReason, Connection, ErrorCode, Event, Payload, Session,
-    session::{Limits, SetupOptions, StreamError},
+    Connection, Event, Payload, Session,
+    session::{Limits, SetupOptions},
     transport::tcp::Tcp,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    time::{Instant, timeout},
+    io::{DuplexStream, duplex},
+    time::Instant,
 };
 
 type Pipe = Connection<Tcp<DuplexStream>>;

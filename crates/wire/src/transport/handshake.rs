@@ -1,0 +1,126 @@
+//! The HTTP request and response that begin a WebSocket (RFC 6455, section 4).
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tungstenite::{
+    client::IntoClientRequest,
+    handshake::{
+        client, derive_accept_key,
+        machine::TryParse,
+        server::{self, create_response, write_response},
+    },
+    http::{HeaderMap, StatusCode},
+};
+
+use super::rewind::Rewind;
+
+/// Longest request or response, in bytes.
+const MAX_HEAD_LEN: usize = 8 << 10;
+const BAD_REQUEST: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// Why a WebSocket did not come about.
+#[derive(Debug, Error)]
+pub enum HandshakeError {
+    /// The stream failed, or ended too early.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What the peer sent is no WebSocket handshake. A client was told so.
+    #[error("not a WebSocket handshake: {0}")]
+    Invalid(Box<tungstenite::Error>),
+    /// The head is longer than 8 KiB.
+    #[error("handshake too long")]
+    TooLong,
+    /// The server answered with something else than a switch of protocols.
+    #[error("server answered {0}")]
+    Refused(u16),
+    /// The server's answer is not to our request.
+    #[error("server's handshake does not match")]
+    Mismatch,
+}
+
+impl From<tungstenite::Error> for HandshakeError {
+    fn from(error: tungstenite::Error) -> Self {
+        Self::Invalid(Box::new(error))
+    }
+}
+
+/// The server's part, on any path: the Java client uses `/`.
+pub(super) async fn accept<S>(mut stream: S) -> Result<Rewind<S>, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let response = match read::<server::Request, S>(&mut stream).await {
+        Ok((request, early)) => create_response(&request)
+            .map(|response| (response, early))
+            .map_err(HandshakeError::from),
+        Err(error) => Err(error),
+    };
+    let (response, early) = match response {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            if !matches!(error, HandshakeError::Io(_)) {
+                stream.write_all(BAD_REQUEST).await?;
+                stream.shutdown().await?;
+            }
+            return Err(error);
+        }
+    };
+    let mut bytes = Vec::new();
+    write_response(&mut bytes, &response)?;
+    stream.write_all(&bytes).await?;
+    stream.flush().await?;
+    Ok(Rewind::new(early, stream))
+}
+
+/// The client's part.
+pub(super) async fn connect<S>(mut stream: S, uri: &str) -> Result<Rewind<S>, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (request, key) = client::generate_request(uri.into_client_request()?)?;
+    stream.write_all(&request).await?;
+    stream.flush().await?;
+    let (response, early) = read::<client::Response, S>(&mut stream).await?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(HandshakeError::Refused(response.status().as_u16()));
+    }
+    let headers = response.headers();
+    let upgraded = header(headers, "Upgrade").eq_ignore_ascii_case("websocket");
+    let accepted = header(headers, "Sec-WebSocket-Accept") == derive_accept_key(key.as_bytes());
+    // An extension or subprotocol that was not asked for would change what the bytes mean.
+    let plain = !headers.contains_key("Sec-WebSocket-Extensions")
+        && !headers.contains_key("Sec-WebSocket-Protocol");
+    if !(upgraded && accepted && plain) {
+        return Err(HandshakeError::Mismatch);
+    }
+    Ok(Rewind::new(early, stream))
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    let value = headers.get(name).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default()
+}
+
+/// Reads a head, and perhaps bytes behind it.
+async fn read<H, S>(stream: &mut S) -> Result<(H, Bytes), HandshakeError>
+where
+    H: TryParse,
+    S: AsyncRead + Unpin,
+{
+    let mut bytes = BytesMut::with_capacity(1 << 10);
+    loop {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        if let Some((len, head)) = H::try_parse(&bytes)? {
+            return Ok((head, Bytes::copy_from_slice(&bytes[len..])));
+        }
+        if bytes.len() > MAX_HEAD_LEN {
+            return Err(HandshakeError::TooLong);
+        }
+    }
+}
