@@ -17,17 +17,17 @@ fresh() {
 
 if ! command -v mvn >/dev/null || ! command -v javac >/dev/null; then
   echo "java: skipped, needs mvn and a JDK" >&2
-elif ! fresh target/java.built java; then
+elif ! fresh java/proxy/target/built java; then
   # Jars of versions no longer wanted must not stay on the class path.
   rm -rf java/*/target
-  (cd java && mvn -q -B package)
-  touch target/java.built
+  (cd java && mvn -q -B -Dstyle.color=never package)
+  touch java/proxy/target/built
 fi
 
 if ! command -v python3 >/dev/null || ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
   echo "python: skipped, needs python3 with venv" >&2
-elif ! fresh target/python.built python/requirements.txt; then
+elif ! fresh python/.venv/built python/requirements.txt; then
   python3 -m venv --clear python/.venv
   python/.venv/bin/pip install --quiet --requirement python/requirements.txt
-  touch target/python.built
+  touch python/.venv/built
 fi
