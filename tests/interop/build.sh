@@ -20,7 +20,7 @@ if ! command -v mvn >/dev/null || ! command -v javac >/dev/null; then
 elif ! fresh java/proxy/target/built java; then
   # Jars of versions no longer wanted must not stay on the class path.
   rm -rf java/*/target
-  (cd java && mvn -q -B -Dstyle.color=never package)
+  (cd java && mvn -q -B package)
   touch java/proxy/target/built
 fi
 

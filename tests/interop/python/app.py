@@ -66,6 +66,9 @@ class App:
         return TransportTCP(*await asyncio.open_connection(self.args.host, self.args.port))
 
     async def run(self, command):
+        if command.startswith("push") and not (self.handler and self.handler.key):
+            say("PUSH-FAILED", self.args.name, "no key yet")
+            return
         if command == "inc":
             say("INCREMENTED", self.args.name, self.metrics.increment())
         elif command == "push":
@@ -79,7 +82,8 @@ class App:
             say("DIGEST", self.args.name, self.metrics.describe())
         elif command == "close":
             self.stopped = True
-            self.handler.closed.set()
+            if self.handler:
+                self.handler.closed.set()
         else:
             say("UNKNOWN", command)
 

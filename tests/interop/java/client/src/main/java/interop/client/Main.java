@@ -7,7 +7,6 @@ import interop.common.Transports;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.Consumer;
-import java.util.logging.Level;
 import java.util.logging.Logger;
 import java.util.stream.Stream;
 
@@ -22,7 +21,6 @@ public final class Main {
     Args args = new Args(argv, Stream.of(OPTIONS, Transports.OPTIONS).flatMap(Stream::of).toArray(String[]::new));
     CLIENT_LOG.setUseParentHandlers(false);
     CLIENT_LOG.addHandler(new LogLines());
-    Logger.getLogger("io.netty").setLevel(Level.SEVERE);
 
     int count = args.number("--count", 1);
     String name = args.text("--name", "java");

@@ -5,6 +5,9 @@ import io.rsocket.transport.ClientTransport;
 import io.rsocket.transport.netty.client.TcpClientTransport;
 import io.rsocket.transport.netty.client.WebsocketClientTransport;
 import java.io.File;
+import java.util.List;
+import java.util.logging.Level;
+import java.util.logging.Logger;
 import javax.net.ssl.SSLException;
 import reactor.netty.http.client.HttpClient;
 import reactor.netty.tcp.TcpClient;
@@ -12,6 +15,12 @@ import reactor.netty.tcp.TcpClient;
 /** A transport made as the original's Spring starter makes it. */
 public final class Transports {
   public static final String[] OPTIONS = {"--transport=", "--host=", "--port=", "--ca=", "--cert=", "--key="};
+  // They log each failed connect with its stack. Held for ever: a logger nobody refers to forgets its level.
+  private static final List<Logger> SILENT = List.of(Logger.getLogger("io.netty"), Logger.getLogger("reactor"));
+
+  static {
+    SILENT.forEach(logger -> logger.setLevel(Level.OFF));
+  }
 
   private Transports() {
   }

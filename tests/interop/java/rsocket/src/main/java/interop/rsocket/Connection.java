@@ -54,16 +54,30 @@ final class Connection {
   }
 
   void push(String text) {
-    socket.fireAndForget(Envelope.seal(responder.key(), text))
-        .subscribe(v -> { }, this::pushFailed, () -> Lines.say("PUSHED", name));
+    if (keyIsHere()) {
+      socket.fireAndForget(Envelope.seal(responder.key(), text))
+          .subscribe(v -> { }, this::pushFailed, () -> Lines.say("PUSHED", name));
+    }
   }
 
   void pushBlocking(String text) {
-    request(Envelope.seal(responder.key(), text));
+    if (keyIsHere()) {
+      request(Envelope.seal(responder.key(), text));
+    }
   }
 
   void pushRubbish() {
-    request(DefaultPayload.create("not an envelope", "not a key"));
+    if (keyIsHere()) {
+      request(DefaultPayload.create("not an envelope", "not a key"));
+    }
+  }
+
+  private boolean keyIsHere() {
+    if (socket == null || responder.key() == null) {
+      Lines.say("PUSH-FAILED", name, "no key yet");
+      return false;
+    }
+    return true;
   }
 
   private void request(Payload payload) {

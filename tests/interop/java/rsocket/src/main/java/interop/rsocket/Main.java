@@ -4,8 +4,6 @@ import interop.common.Args;
 import interop.common.Commands;
 import interop.common.Lines;
 import interop.common.Transports;
-import java.util.logging.Level;
-import java.util.logging.Logger;
 import java.util.stream.Stream;
 
 /** An app on rsocket-java itself, driven by lines. See tests/interop/README.md. */
@@ -15,7 +13,6 @@ public final class Main {
 
   public static void main(String[] argv) throws Exception {
     Args args = new Args(argv, Stream.of(OPTIONS, Transports.OPTIONS).flatMap(Stream::of).toArray(String[]::new));
-    Logger.getLogger("io.netty").setLevel(Level.SEVERE);
 
     String name = args.text("--name", "rsocket");
     Text text = new Text(name, args);
