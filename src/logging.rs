@@ -47,9 +47,9 @@ impl FromStr for Level {
 }
 
 /// Sets the process's log up. Once; later calls change nothing.
-pub fn init(level: Level, format: Format) {
+pub fn init(level: &Level, format: Format) {
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(level.0))
+        .with_env_filter(EnvFilter::new(&level.0))
         .with_writer(io::stderr);
     // An error says that a log is set up already, as in tests that run several nodes.
     let _ = match format {

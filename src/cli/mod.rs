@@ -1,4 +1,4 @@
-//! The command line: flags, else environment, else defaults, made into [`Settings`](crate::settings::Settings).
+//! The command line: flags, else environment, else defaults, made into [`Settings`].
 
 mod serve;
 
@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::logging;
+use crate::settings::Settings;
 
 /// Exit status for bad usage or configuration.
 const USAGE: u8 = 2;
@@ -25,6 +26,16 @@ struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     serve: serve::ServeArgs,
+}
+
+impl Cli {
+    /// What to serve, with or without the word.
+    fn serve(self) -> serve::ServeArgs {
+        match self.command {
+            Some(Command::Serve(args)) => args,
+            None => self.serve,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,11 +72,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let serve = match cli.command {
-        Some(Command::Serve(args)) => args,
-        None => cli.serve,
-    };
-    serve::run(serve)
+    serve::run(&cli.serve())
+}
+
+/// The settings of a node that is run with `flags` (and the environment); the error is one line that names the flag.
+///
+/// For programs that run a node inside themselves.
+pub fn settings<'f>(flags: impl IntoIterator<Item = &'f str>) -> Result<Settings, String> {
+    let arguments = std::iter::once("prometheus-rsocket-proxy").chain(flags);
+    let cli = Cli::try_parse_from(arguments).map_err(|error| one_line(&error))?;
+    cli.serve().settings()
 }
 
 /// Help and version go out as they are; a mistake is one line that names the flag.
@@ -78,10 +94,15 @@ fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
+    bad_usage(&one_line(error))
+}
+
+/// The first paragraph: the others are hints and usage.
+fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let first = text.split("\n\n").next().unwrap_or_default();
     let line = first.split_whitespace().collect::<Vec<_>>().join(" ");
-    bad_usage(line.trim_start_matches("error: "))
+    line.trim_start_matches("error: ").to_owned()
 }
 
 /// Says what is wrong in one line on standard error.

@@ -128,7 +128,7 @@ enum EnvelopeArg {
 
 impl ServeArgs {
     /// What the flags mean together. The error is one line that names the flag.
-    fn settings(&self) -> Result<Settings, String> {
+    pub(super) fn settings(&self) -> Result<Settings, String> {
         let envelope = match self.rsocket_envelope {
             EnvelopeArg::Encrypted => Envelope::Encrypted,
             EnvelopeArg::Plaintext if self.rsocket_insecure_plaintext => Envelope::Plaintext,
@@ -172,12 +172,12 @@ impl ServeArgs {
     }
 }
 
-pub(super) fn run(args: ServeArgs) -> ExitCode {
+pub(super) fn run(args: &ServeArgs) -> ExitCode {
     let settings = match args.settings() {
         Ok(settings) => settings,
         Err(line) => return bad_usage(&line),
     };
-    logging::init(args.log.level, args.log.format);
+    logging::init(&args.log.level, args.log.format);
     match serve(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

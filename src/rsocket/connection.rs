@@ -30,7 +30,7 @@ const MAX_PUSHES: usize = 16;
 
 /// What a connection can be told.
 #[derive(Debug)]
-pub enum Command {
+pub(super) enum Command {
     /// Ask for the application's text.
     Pull(oneshot::Sender<PullReply>),
     /// End the connection once no pull is under way.
@@ -38,7 +38,7 @@ pub enum Command {
 }
 
 /// What a pull brings.
-pub type PullReply = Result<Arc<Answer>, PullError>;
+pub(super) type PullReply = Result<Arc<Answer>, PullError>;
 
 /// Why a pull has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,7 +93,10 @@ pub(super) async fn run<T: FrameTransport>(
 ) {
     match connection.next().await {
         Event::Setup(_) => {}
-        Event::Closed(reason) => return note_failure(&reason, peer, transport, apps),
+        Event::Closed(reason) => {
+            note_failure(&reason, peer, transport, apps);
+            return connection.finish().await;
+        }
         // The session lets nothing else come first.
         other => return debug!(?other, %peer, "event before SETUP"),
     }
@@ -304,7 +307,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
     }
 
     /// After the end: whoever waits for a pull learns it, and pushes that have come are still opened and held.
-    async fn finish(self, reason: &CloseReason) {
+    async fn finish(mut self, reason: &CloseReason) {
         let mut registration = self.registration;
         registration.reason = reason.to_string();
         drop(registration);
@@ -313,7 +316,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
                 let _ = waiting.send(Err(PullError::Closed));
             }
         }
-        drop(self.connection);
-        self.pushes.for_each(|_| std::future::ready(())).await;
+        let pushes = self.pushes.for_each(|_| std::future::ready(()));
+        tokio::join!(self.connection.finish(), pushes);
     }
 }

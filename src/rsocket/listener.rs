@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use prometheus_rsocket_wire::connection::Connection;
 use prometheus_rsocket_wire::session::{Limits, Session};
-use prometheus_rsocket_wire::transport::tcp;
+use prometheus_rsocket_wire::transport::tcp::Tcp;
+use prometheus_rsocket_wire::transport::websocket::WebSocket;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -92,11 +93,19 @@ impl Applications {
         let session = Session::accepting(self.limits, Instant::now().into_std());
         match transport {
             Transport::Tcp => {
-                let frames = tcp::Tcp::new(stream, self.limits.max_frame);
+                let frames = Tcp::new(stream, self.limits.max_frame);
                 connection::run(Connection::new(session, frames), peer, transport, self).await;
             }
             Transport::WebSocket => {
-                self.failed_handshake(peer, "todo");
+                let handshake = WebSocket::accept(stream, self.limits.max_frame);
+                match timeout(self.limits.setup_timeout, handshake).await {
+                    Ok(Ok(frames)) => {
+                        connection::run(Connection::new(session, frames), peer, transport, self)
+                            .await;
+                    }
+                    Ok(Err(error)) => self.failed_handshake(peer, &error.to_string()),
+                    Err(_) => self.failed_handshake(peer, "not finished in time"),
+                }
             }
         }
     }

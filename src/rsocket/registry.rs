@@ -177,7 +177,11 @@ impl Registry {
 
     /// Adds a connection. What it is to do arrives at [`Registration::commands`]; it leaves when the registration is
     /// dropped.
-    pub fn register(self: &Arc<Self>, peer: SocketAddr, transport: Transport) -> Registration {
+    pub(super) fn register(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        transport: Transport,
+    ) -> Registration {
         let (sender, commands) = mpsc::channel(COMMANDS);
         let abandoned = Arc::new(Notify::new());
         let mut inner = self.lock();
@@ -249,15 +253,15 @@ fn count(length: usize) -> i64 {
 
 /// A connection's place in the registry; dropped, it leaves.
 #[derive(Debug)]
-pub struct Registration {
+pub(super) struct Registration {
     /// What the connection is to do.
-    pub commands: mpsc::Receiver<Command>,
+    pub(super) commands: mpsc::Receiver<Command>,
     /// Rung when somebody stopped waiting for an answer.
-    pub abandoned: Arc<Notify>,
+    pub(super) abandoned: Arc<Notify>,
     /// Why it leaves, for people; set before it is dropped.
-    pub reason: String,
+    pub(super) reason: String,
     /// What the others hold.
-    pub handle: Arc<Handle>,
+    pub(super) handle: Arc<Handle>,
     registry: Arc<Registry>,
 }
 

@@ -5,8 +5,7 @@
 
 use std::fmt;
 
-use bytes::Bytes;
-use rsa::pkcs8::{DecodePublicKey, EncodePublicKey};
+use rsa::pkcs8::DecodePublicKey;
 use rsa::traits::PublicKeyParts;
 use rsa::{Oaep, RsaPublicKey};
 use sha1::Sha1;
@@ -60,11 +59,14 @@ pub use pair::KeyPair;
 
 #[cfg(feature = "open")]
 mod pair {
+    use std::fmt;
+
+    use bytes::Bytes;
     use rsa::RsaPrivateKey;
-    use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey};
+    use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey};
     use zeroize::Zeroizing;
 
-    use super::{Bytes, EncodePublicKey, KeyError, fmt};
+    use super::KeyError;
     use crate::native;
 
     /// Bits of the modulus; what the Java proxy uses.
