@@ -15,7 +15,7 @@ use crate::sample::{LabelNames, Sample, read_labels, sample};
 #[derive(Debug, Clone)]
 pub struct Exposition {
     pub(crate) text: Bytes,
-    /// Lines as they are served where they differ from the text; follows the text in position.
+    /// Lines as they are served where they differ from the text; see [`Span`].
     pub(crate) rewritten: Vec<u8>,
     /// Sorted by name.
     pub(crate) families: Vec<Family>,
@@ -25,7 +25,7 @@ pub struct Exposition {
     pub(crate) has_timestamps: bool,
 }
 
-/// A range of the text, or of the rewritten lines if it starts at or after the text's end.
+/// A range of the text, or of the rewritten lines if it starts after the text's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) start: u32,
@@ -113,11 +113,18 @@ impl Exposition {
 
 pub(crate) fn bytes<'a>(text: &'a [u8], rewritten: &'a [u8], span: Span) -> &'a [u8] {
     let (start, end) = (span.start as usize, span.end as usize);
-    match start.checked_sub(text.len()) {
+    let base = rewritten_base(text);
+    match start.checked_sub(base) {
         None => text.get(start..end),
-        Some(start) => rewritten.get(start..end - text.len()),
+        Some(start) => rewritten.get(start..end.saturating_sub(base)),
     }
     .unwrap_or_default()
+}
+
+/// The position of the first rewritten line. One more than the text's end, so that no line of the
+/// text and no rewritten line are ever taken for neighbours.
+pub(crate) fn rewritten_base(text: &[u8]) -> usize {
+    text.len() + 1
 }
 
 /// The lines of a span, without their line feeds, and where each starts.

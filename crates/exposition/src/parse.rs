@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::class::{offset_in, part, skip_blanks};
 use crate::error::{ParseError, ParseErrorKind};
-use crate::exposition::{Exposition, Family, Span, bytes};
+use crate::exposition::{Exposition, Family, Span, bytes, rewritten_base};
 use crate::metadata::{self, Kind, Metadata, split_suffix};
 use crate::sample::{Fault, LabelNames, fault, sample};
 use crate::{openmetrics, tidy};
@@ -327,7 +327,7 @@ impl<'a> Reader<'a> {
     /// Writes what is served instead of a piece of the text.
     #[cold]
     fn rewrite(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<Span, Fault> {
-        let position = |out: &Vec<u8>| u32::try_from(self.text.len() + out.len());
+        let position = |out: &Vec<u8>| u32::try_from(rewritten_base(self.text) + out.len());
         let start = position(&self.draft.rewritten);
         write(&mut self.draft.rewritten);
         match (start, position(&self.draft.rewritten)) {

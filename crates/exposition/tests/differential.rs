@@ -10,13 +10,18 @@
 mod corpus;
 #[path = "differential/oracle.rs"]
 mod oracle;
+#[path = "properties/texts.rs"]
+mod texts;
 
-use std::sync::Arc;
+use std::io::Write as _;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use corpus::Case;
 use oracle::{Oracle, Verdict};
 use prometheus_rsocket_exposition::{Exposition, Merged, merge};
+use proptest::strategy::{Strategy as _, ValueTree as _};
+use proptest::test_runner::TestRunner;
 
 const VERSIONS: [&str; 2] = ["prometheus-2.42", "prometheus-3"];
 
@@ -80,6 +85,47 @@ fn prometheus_reads_what_we_accept_and_nothing_we_refuse() {
         faults.len(),
         faults.join("\n")
     );
+}
+
+#[test]
+fn prometheus_reads_whatever_clashing_applications_are_merged_to() {
+    let Some(oracles) = oracles() else { return };
+    let mut runner = TestRunner::deterministic();
+    let applications = proptest::collection::vec(texts::text(), 1..5);
+    let merged: Vec<Vec<u8>> = (0..1_000)
+        .map(|_| {
+            let texts = applications.new_tree(&mut runner).unwrap().current();
+            let parts = texts
+                .iter()
+                .map(|text| Arc::new(parse(text.as_bytes()).unwrap()));
+            text(merge(parts.collect()))
+        })
+        .collect();
+    let requests: Vec<(&[u8], bool)> = merged.iter().map(|text| (text.as_slice(), false)).collect();
+    for oracle in oracles {
+        for (verdict, text) in oracle.ask(&requests).iter().zip(&merged) {
+            for reading in [&verdict.scrape, &verdict.expfmt] {
+                let text = String::from_utf8_lossy(text);
+                assert_eq!(reading.error, None, "{} of\n{text}", oracle.name);
+            }
+            let samples = parse(text).unwrap().samples();
+            assert_eq!(verdict.scrape.samples.len(), samples);
+        }
+    }
+}
+
+/// The parsers to ask; none, and a visible word of it, without Go. Built once for all tests.
+fn oracles() -> Option<&'static [Oracle]> {
+    static ORACLES: LazyLock<Option<Vec<Oracle>>> =
+        LazyLock::new(|| VERSIONS.into_iter().map(Oracle::build).collect());
+    if ORACLES.is_none() {
+        let required = std::env::var_os("PROXY_TEST_REQUIRE_ALL").is_some_and(|value| value == "1");
+        assert!(!required, "go is absent, and PROXY_TEST_REQUIRE_ALL=1");
+        // Past the capture of test output, which would hide it.
+        let word = "SKIPPED: differential test against Prometheus's parsers, as go is absent\n";
+        let _ = std::io::stderr().write_all(word.as_bytes());
+    }
+    ORACLES.as_deref()
 }
 
 /// What is served for a case.

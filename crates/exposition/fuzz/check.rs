@@ -1,0 +1,49 @@
+//! What must hold of everything that is served.
+
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prometheus_rsocket_exposition::{Exposition, ParseError, merge};
+
+pub(crate) fn parse(text: &[u8]) -> Result<Arc<Exposition>, ParseError> {
+    Exposition::parse(Bytes::copy_from_slice(text)).map(Arc::new)
+}
+
+/// Merges the parts and checks what comes out.
+pub(crate) fn serve(parts: Vec<Arc<Exposition>>) {
+    let before: Vec<u64> = parts.iter().flat_map(|part| series(part)).collect();
+    let samples: usize = parts.iter().map(|part| part.samples()).sum();
+    assert_eq!(samples, before.len());
+    let merged = merge(parts);
+    let (dropped, conflicts, length) = (
+        merged.dropped_samples(),
+        merged.type_conflicts(),
+        merged.len(),
+    );
+    assert_eq!(merged.samples(), samples - dropped);
+    assert!(dropped == 0 || conflicts > 0 || samples > 0);
+    let text: Vec<u8> = merged.into_chunks(100).flatten().collect();
+    assert_eq!(text.len(), length);
+    let again = parse(&text).expect("what is served is valid");
+    assert!(is_sub_multiset(series(&again), before, dropped));
+    let merged = merge(vec![again]);
+    assert_eq!(merged.dropped_samples(), 0);
+    assert_eq!(merged.type_conflicts(), 0);
+    let twice: Vec<u8> = merged.into_chunks(1 << 20).flatten().collect();
+    assert_eq!(twice, text, "what is served is served again unchanged");
+}
+
+fn series(part: &Exposition) -> Vec<u64> {
+    part.series(&BuildHasherDefault::<DefaultHasher>::new())
+        .collect()
+}
+
+/// Whether `after` is `before` less `dropped` of its elements.
+fn is_sub_multiset(mut after: Vec<u64>, mut before: Vec<u64>, dropped: usize) -> bool {
+    after.sort_unstable();
+    before.sort_unstable();
+    let mut rest = before.iter();
+    after.iter().all(|series| rest.any(|other| other == series))
+        && before.len() - after.len() == dropped
+}

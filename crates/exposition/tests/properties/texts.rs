@@ -1,0 +1,71 @@
+//! Makes up texts in which families clash more often than not.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// Few names, and such as captured each other's samples.
+const NAMES: &[&str] = &[
+    "a",
+    "a_count",
+    "a_sum",
+    "a_bucket",
+    "a_count_count",
+    "a_count_bucket",
+    "b",
+    "b_count",
+    "c:d",
+];
+const KINDS: &[&str] = &["counter", "gauge", "histogram", "summary", "untyped"];
+const LABELS: &[&str] = &[
+    "x=\"1\"",
+    "y=\"ä \\\\ \\\" \\n\"",
+    "z=\"C:\\dir\"",
+    "w=\"\"",
+    "le=\"0.5\"",
+    "quantile=\"NaN\"",
+];
+const VALUES: &[&str] = &[
+    "1",
+    "0.5",
+    "+Inf",
+    "NaN",
+    "1e9",
+    "17 1395066363000",
+    "3  5 ",
+];
+
+fn line() -> impl Strategy<Value = String> {
+    prop_oneof![
+        2 => (select(NAMES), select(KINDS)).prop_map(|(name, kind)| format!("# TYPE {name} {kind}\n")),
+        1 => (select(NAMES), "[a-z\\\\\" ]{0,8}").prop_map(|(name, text)| format!("# HELP {name} {text}\n")),
+        8 => sample(),
+        1 => select(&["\n", "# comment\n", "#HELP a\n", " \t\n"][..]).prop_map(str::to_owned),
+    ]
+}
+
+fn sample() -> impl Strategy<Value = String> {
+    let labels = proptest::sample::subsequence(LABELS, 0..=LABELS.len()).prop_shuffle();
+    let blank = || select(&["", "", "", " ", "\t"][..]);
+    let separator = select(&[",", ", ", " ,\t", " "][..]);
+    let end = select(&["", ",", " , "][..]);
+    (
+        select(NAMES),
+        labels,
+        separator,
+        end,
+        select(VALUES),
+        blank(),
+        blank(),
+    )
+        .prop_map(|(name, labels, separator, end, value, before, between)| {
+            let end = if labels.is_empty() { "" } else { end };
+            let labels = labels.join(separator);
+            format!("{before}{name}{between}{{{labels}{end}}} {value}\n")
+        })
+}
+
+/// A text of format 0.0.4 which is accepted.
+pub(crate) fn text() -> impl Strategy<Value = String> {
+    vec(line(), 0..25).prop_map(|lines| lines.concat())
+}
