@@ -1,4 +1,80 @@
 //! Prometheus text exposition: strict validation and zero-copy merge.
+//!
+//! [`Exposition::parse`] validates one application's text, [`merge`] makes one valid exposition of
+//! many. Both are pure: no I/O, no clock, no threads. Neither copies the text: what they keep is
+//! where its families are.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use bytes::Bytes;
+//! use prometheus_rsocket_exposition::{Exposition, merge};
+//!
+//! let texts = ["# TYPE a counter\na{app=\"1\"} 1\nb 2\n", "# TYPE a counter\na{app=\"2\"} 3\n"];
+//! let parts: Result<Vec<_>, _> =
+//!     texts.map(|text| Exposition::parse(Bytes::from_static(text.as_bytes()))).into_iter().collect();
+//! let merged = merge(parts?.into_iter().map(Arc::new).collect());
+//! let text: Vec<u8> = merged.into_chunks(64 * 1024).flatten().collect();
+//! assert_eq!(text, b"# TYPE a counter\na{app=\"1\"} 1\na{app=\"2\"} 3\nb 2\n");
+//! # Ok::<(), prometheus_rsocket_exposition::ParseError>(())
+//! ```
+//!
+//! # What is accepted
+//!
+//! Text format 0.0.4, and OpenMetrics 1.0 in any text of which a line is exactly `# EOF`; that is
+//! rewritten to 0.0.4. What is served must be read alike by Prometheus's scrape parser, version 2
+//! and version 3, and by `expfmt`, which is what `promtool check metrics` uses. What the scrape
+//! parser refuses is refused.
+//!
+//! One text may be several texts appended to each other: HELP and TYPE may repeat, follow the
+//! samples, and contradict each other, and a family may be in several places.
+//!
+//! ## Refused although Prometheus accepts it
+//!
+//! | what | why |
+//! |---|---|
+//! | quoted names, `{"a.b"}` | format 0.0.4 has none; Prometheus 2 refuses the whole scrape |
+//! | a label name twice, a label `__name__` | Prometheus parses it, then refuses the whole scrape |
+//! | NUL bytes | Prometheus stops reading or skips bytes there, without an error |
+//! | invalid UTF-8 in a comment | the text is checked as a whole, which makes that cheap |
+//! | a line feed in a label value | `expfmt` refuses it, and a lost quote would swallow lines |
+//! | `# HELP a.b`, `# TYPE a.counter` | Prometheus cuts the name short, `expfmt` refuses it |
+//! | `le` of a histogram, `quantile` of a summary which is no number | `expfmt` refuses it |
+//! | a bucket or count of a histogram below zero | `expfmt` refuses it |
+//! | a number of more than 1,000 characters | Go and Rust read some of them differently |
+//! | OpenMetrics: a timestamp before 1970 | format 0.0.4 has none |
+//! | a text of 4 GiB | positions are kept in 32 bits |
+//!
+//! ## Rewritten, because `expfmt` refuses it or Prometheus reads it differently
+//!
+//! A missing final line feed, blanks before a sample and after a value or timestamp, missing commas
+//! between labels, and backslashes which start no escape. Comments and blank lines are left out.
+//!
+//! # How families are merged
+//!
+//! Families come sorted by name, each with at most one HELP and one TYPE before its samples. Within
+//! a family the parts come in the order given, the samples of each in the order of its text.
+//!
+//! - **Type.** Each part votes with the type it declares first. The type with most votes wins, the
+//!   one declared by an earlier part among equals. Parts which declare none do not vote; if none
+//!   does, none is written, except after a histogram or summary: there `untyped` is, as Prometheus 3
+//!   would carry the type over and respell `le` and `quantile` labels.
+//! - **Help.** The first that is not empty among parts whose type won, else the first that is not
+//!   empty; an empty one is written only if there is no other.
+//! - **Samples go by their own name**, as `expfmt` assigns them. A histogram `a` has the samples
+//!   named `a`, `a_bucket`, `a_count` and `a_sum`; a summary those named `a`, `a_count` and `a_sum`;
+//!   any other family those of its own name. So where a part's type has lost, its samples which
+//!   the winning type does not take become untyped families of their own names.
+//! - **Captured names.** A family whose name a histogram or summary takes in this way cannot stand
+//!   beside it (`expfmt`: "second TYPE line"). Its samples join that histogram or summary, its HELP
+//!   and TYPE are left out. A captured family captures nothing itself.
+//! - **Dropped samples.** A sample which comes into a histogram or summary only by these rules, and
+//!   which `expfmt` would refuse there for its `le`, `quantile` or a value below zero, is left out.
+//!   [`Merged::dropped_samples`] counts these. No other sample is ever left out or changed.
+//! - **Conflicts.** [`Merged::type_conflicts`] counts the names which are declared with more than
+//!   one type, or captured in spite of a HELP or TYPE of their own.
+//!
+//! Merging what was merged changes nothing.
 
 mod class;
 mod error;

@@ -1,0 +1,130 @@
+//! What is known of one text: counts, series, and where its fault is.
+
+use std::hash::{BuildHasherDefault, DefaultHasher};
+
+use bytes::Bytes;
+use prometheus_rsocket_exposition::{Exposition, ParseError};
+
+fn parse(text: &str) -> Result<Exposition, ParseError> {
+    Exposition::parse(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+fn series(text: &str) -> Vec<u64> {
+    parse(text)
+        .unwrap()
+        .series(&BuildHasherDefault::<DefaultHasher>::new())
+        .collect()
+}
+
+#[track_caller]
+fn check_error(text: &str, expected: &str) {
+    assert_eq!(parse(text).unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn samples_are_counted_and_timestamps_noticed() {
+    let exposition = parse("# TYPE a counter\na 1\nb 2\n").unwrap();
+    assert_eq!(
+        (exposition.samples(), exposition.has_timestamps()),
+        (2, false)
+    );
+    assert_eq!(exposition.text_len(), "# TYPE a counter\na 1\nb 2\n".len());
+    assert!(parse("a 1\nb 2 3\n").unwrap().has_timestamps());
+    assert_eq!(parse("").unwrap().samples(), 0);
+}
+
+#[test]
+fn the_text_is_not_copied() {
+    let text = Bytes::from("a 1\n".repeat(1_000));
+    let exposition = Exposition::parse(text.clone()).unwrap();
+    assert_eq!(exposition.text_len(), text.len());
+    assert!(!text.is_unique());
+}
+
+#[test]
+fn the_order_of_labels_and_empty_labels_do_not_change_a_series() {
+    let hashes =
+        series("a{x=\"1\",y=\"2\"} 1\na{y=\"2\",x=\"1\",} 2 3\na{z=\"\",x=\"1\" , y=\"2\"} 4\n");
+    assert_eq!(hashes.len(), 3);
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]));
+    assert_eq!(series("a 1\n"), series("a{} 1\n"));
+}
+
+#[test]
+fn series_which_look_alike_are_told_apart() {
+    let hashes = series(concat!(
+        "a 1\nb 1\na{x=\"1\"} 1\na{y=\"1\"} 1\na{x=\"y\",y=\"x\"} 1\na{x=\"x\",y=\"y\"} 1\n",
+        "a{x=\"1\",y=\"2\"} 1\na{x=\"2\",y=\"1\"} 1\na{xx=\"1\"} 1\na{x=\"x1\"} 1\nax 1\n",
+    ));
+    let mut unique = hashes.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), hashes.len());
+}
+
+#[test]
+fn a_series_written_with_needless_escapes_is_the_same() {
+    assert_eq!(series("a{x=\"\\d\"} 1\n"), series("a{x=\"\\\\d\"} 1\n"));
+}
+
+#[test]
+fn errors_name_line_and_column() {
+    check_error(
+        "a 1\n\nb{x=\"1\",x=\"2\"} 1\n",
+        "line 3, column 9: duplicate label name",
+    );
+    check_error("a", "line 1, column 2: missing value");
+    check_error("a 1\nb 1e999", "line 2, column 3: invalid value");
+    check_error(
+        "a 1 # {} 1\n",
+        "line 1, column 5: exemplar outside OpenMetrics",
+    );
+    check_error(
+        "# TYPE h histogram\nh_bucket{le=\"x\"} 1\n",
+        "line 2, column 14: bucket bound is not a number",
+    );
+    check_error("# TYPE a b\n", "line 1, column 10: invalid metric type");
+    check_error("a{x=\"ä\u{0}\"}", "line 1, column 8: NUL byte");
+}
+
+#[test]
+fn errors_in_openmetrics_name_the_line_of_the_text_as_it_came() {
+    check_error(
+        "# TYPE c counter\n# UNIT c s\nc_created 1\n# TYPE h histogram\nh_bucket{le=\"x\"} 1\n# EOF",
+        "line 5, column 14: bucket bound is not a number",
+    );
+    check_error("a 1\n# EOF\nb{", "line 3, column 3: unterminated labels");
+}
+
+#[test]
+fn invalid_utf8_is_located() {
+    let error = Exposition::parse(Bytes::from_static(b"a 1\n# ab\xff\n")).unwrap_err();
+    assert_eq!(error.to_string(), "line 2, column 5: invalid UTF-8");
+    assert_eq!(
+        (error.line(), error.column(), error.kind().as_str()),
+        (2, 5, "invalid UTF-8")
+    );
+}
+
+#[test]
+fn a_fault_before_the_types_are_known_is_found_when_they_are() {
+    check_error(
+        "a_bucket{le=\"x\"} 1\n# TYPE a histogram\n",
+        "line 1, column 14: bucket bound is not a number",
+    );
+    check_error(
+        "a{quantile=\"x\"} 1\n# TYPE a summary\n",
+        "line 1, column 13: quantile is not a number",
+    );
+}
+
+#[test]
+fn a_hundred_thousand_labels_are_read_in_no_time() {
+    let mut text = String::from("a{");
+    for label in 0..100_000 {
+        text.push_str(&format!("l{label}=\"\","));
+    }
+    assert_eq!(parse(&format!("{text}}} 1\n")).unwrap().samples(), 1);
+    let error = parse(&format!("{text}l77=\"\"}} 1\n")).unwrap_err();
+    assert_eq!(error.kind().as_str(), "duplicate label name");
+}

@@ -1,0 +1,326 @@
+//! The rules by which families are merged, one test each.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prometheus_rsocket_exposition::{Exposition, Merged, merge};
+
+fn parse(text: &str) -> Arc<Exposition> {
+    Arc::new(Exposition::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap())
+}
+
+fn merge_texts(texts: &[&str]) -> Merged {
+    merge(texts.iter().copied().map(parse).collect())
+}
+
+fn text(merged: Merged) -> String {
+    String::from_utf8(merged.into_chunks(1 << 16).flatten().collect()).unwrap()
+}
+
+#[track_caller]
+fn check(texts: &[&str], conflicts: usize, dropped: usize, expected: &str) {
+    let merged = merge_texts(texts);
+    assert_eq!(
+        (merged.type_conflicts(), merged.dropped_samples()),
+        (conflicts, dropped)
+    );
+    assert_eq!(text(merged), expected);
+}
+
+#[test]
+fn nothing_merges_to_nothing() {
+    let merged = merge_texts(&["", "\n", "# only a comment"]);
+    assert!(merged.is_empty());
+    assert_eq!(merged.families(), 0);
+    assert_eq!(merged.into_chunks(10).next(), None);
+}
+
+#[test]
+fn families_are_sorted_and_each_keeps_the_order_of_the_parts() {
+    check(
+        &[
+            "b 1\na{p=\"1\"} 1\n",
+            "a{p=\"2\"} 2\nc 3\n",
+            "b 4\na{p=\"3\"} 3\n",
+        ],
+        0,
+        0,
+        "a{p=\"1\"} 1\na{p=\"2\"} 2\na{p=\"3\"} 3\nb 1\nb 4\nc 3\n",
+    );
+}
+
+#[test]
+fn a_family_in_several_places_of_one_text_is_put_together() {
+    check(
+        &["# HELP a one\n# TYPE a counter\na 1\nb 2\n# HELP a two\n# TYPE a counter\na 3\n"],
+        0,
+        0,
+        "# HELP a one\n# TYPE a counter\na 1\na 3\nb 2\n",
+    );
+}
+
+#[test]
+fn a_type_after_the_samples_is_written_before_them() {
+    check(
+        &["a_bucket{le=\"1\"} 1\na_count 1\n# HELP a text\n# TYPE a histogram\n"],
+        0,
+        0,
+        "# HELP a text\n# TYPE a histogram\na_bucket{le=\"1\"} 1\na_count 1\n",
+    );
+}
+
+#[test]
+fn most_parts_decide_the_type_and_help_comes_from_one_of_them() {
+    check(
+        &[
+            "# HELP a first\n# TYPE a gauge\na 1\n",
+            "# HELP a second\n# TYPE a counter\na 2\n",
+            "# HELP a third\n# TYPE a counter\na 3\n",
+        ],
+        1,
+        0,
+        "# HELP a second\n# TYPE a counter\na 1\na 2\na 3\n",
+    );
+}
+
+#[test]
+fn among_equally_many_the_first_part_decides() {
+    let gauge = "# TYPE a gauge\na 1\n";
+    let counter = "# TYPE a counter\na 2\n";
+    check(&[gauge, counter], 1, 0, "# TYPE a gauge\na 1\na 2\n");
+    check(&[counter, gauge], 1, 0, "# TYPE a counter\na 2\na 1\n");
+}
+
+#[test]
+fn parts_without_a_type_do_not_vote_and_are_no_conflict() {
+    check(
+        &["a 1\n", "a 2\n", "# TYPE a gauge\na 3\n"],
+        0,
+        0,
+        "# TYPE a gauge\na 1\na 2\na 3\n",
+    );
+}
+
+#[test]
+fn one_text_with_two_types_votes_for_the_first_and_is_a_conflict() {
+    check(
+        &["# TYPE a gauge\na 1\n# TYPE a counter\na 2\n"],
+        1,
+        0,
+        "# TYPE a gauge\na 1\na 2\n",
+    );
+}
+
+#[test]
+fn an_empty_help_gives_way_to_one_with_text() {
+    check(
+        &[
+            "# HELP a\n# TYPE a gauge\na 1\n",
+            "# HELP a text\n# TYPE a gauge\na 2\n",
+        ],
+        0,
+        0,
+        "# HELP a text\n# TYPE a gauge\na 1\na 2\n",
+    );
+    check(&["# HELP a  \na 1\n"], 0, 0, "# HELP a \na 1\n");
+}
+
+#[test]
+fn help_of_a_losing_part_is_better_than_none() {
+    check(
+        &[
+            "# TYPE a gauge\na 1\n",
+            "# HELP a text\n# TYPE a counter\na 2\n",
+        ],
+        1,
+        0,
+        "# HELP a text\n# TYPE a gauge\na 1\na 2\n",
+    );
+}
+
+#[test]
+fn a_losing_histogram_leaves_families_of_its_sample_names() {
+    check(
+        &[
+            "# TYPE a gauge\na 1\n",
+            "# HELP a h\n# TYPE a histogram\na_bucket{le=\"1\"} 2\na_count 3\na 4\n",
+        ],
+        1,
+        0,
+        "# HELP a h\n# TYPE a gauge\na 1\na 4\na_bucket{le=\"1\"} 2\na_count 3\n",
+    );
+}
+
+#[test]
+fn a_losing_summary_keeps_what_fits_a_histogram() {
+    check(
+        &[
+            "# TYPE a histogram\na_count 1\n",
+            "# TYPE a summary\na{quantile=\"1\"} 2\na_count 3\na_sum 4\n",
+        ],
+        1,
+        0,
+        "# TYPE a histogram\na_count 1\na{quantile=\"1\"} 2\na_count 3\na_sum 4\n",
+    );
+}
+
+#[test]
+fn samples_which_would_spoil_the_winning_histogram_are_dropped_and_counted() {
+    check(
+        &[
+            "# TYPE a histogram\na_count 1\n",
+            "# TYPE a gauge\na{le=\"x\"} 1\na{le=\"2\"} -1\na{le=\"2\"} 2\n",
+        ],
+        1,
+        2,
+        "# TYPE a histogram\na_count 1\na{le=\"2\"} 2\n",
+    );
+}
+
+#[test]
+fn a_family_called_like_a_histograms_count_joins_the_histogram() {
+    check(
+        &[
+            "# HELP a_count own\n# TYPE a_count counter\na_count 1\na_count{le=\"x\"} 2\n",
+            "# TYPE a histogram\na_count 3\n",
+        ],
+        1,
+        1,
+        "# TYPE a histogram\na_count 1\na_count 3\n",
+    );
+}
+
+#[test]
+fn samples_called_like_a_summarys_sum_join_it_without_a_conflict() {
+    check(
+        &["# TYPE a summary\na_sum 1\n", "a_sum 2\n"],
+        0,
+        0,
+        "# TYPE a summary\na_sum 1\na_sum 2\n",
+    );
+}
+
+#[test]
+fn a_summary_does_not_take_buckets() {
+    check(
+        &[
+            "# TYPE a summary\na_sum 1\n",
+            "# TYPE a_bucket gauge\na_bucket 2\n",
+        ],
+        0,
+        0,
+        "# TYPE a summary\na_sum 1\n# TYPE a_bucket gauge\na_bucket 2\n",
+    );
+}
+
+#[test]
+fn a_captured_histogram_captures_nothing() {
+    check(
+        &[
+            "# TYPE a summary\na_sum 1\n",
+            "# TYPE a_sum histogram\na_sum_bucket{le=\"1\"} 2\na_sum 3\n",
+        ],
+        1,
+        0,
+        "# TYPE a summary\na_sum 1\na_sum 3\n# TYPE a_sum_bucket untyped\na_sum_bucket{le=\"1\"} 2\n",
+    );
+}
+
+#[test]
+fn a_family_without_type_after_a_histogram_is_declared_untyped() {
+    // Prometheus 3 would read `le="1"` as `le="1.0"`.
+    check(
+        &["b{le=\"1\"} 1\nc 1\n", "# TYPE a histogram\na_count 1\n"],
+        0,
+        0,
+        "# TYPE a histogram\na_count 1\n# TYPE b untyped\nb{le=\"1\"} 1\nc 1\n",
+    );
+}
+
+#[test]
+fn metadata_without_samples_is_kept() {
+    check(
+        &["# HELP a text\n# TYPE a counter\n"],
+        0,
+        0,
+        "# HELP a text\n# TYPE a counter\n",
+    );
+}
+
+#[test]
+fn lines_which_had_to_be_rewritten_stay_in_their_place() {
+    check(
+        &[
+            "a{x=\"1\"} 1\na{x=\"\\d\"} 2 \na{x=\"3\" y=\"4\"} 3\n\ta 4 5\na{} 6",
+            "a 7\n",
+        ],
+        0,
+        0,
+        "a{x=\"1\"} 1\na{x=\"\\\\d\"} 2\na{x=\"3\",y=\"4\"} 3\na 4 5\na 6\na 7\n",
+    );
+}
+
+#[test]
+fn help_escapes_which_mean_nothing_are_doubled() {
+    check(
+        &["# HELP a C:\\dir \\\\ \\n \\\"\na 1\n"],
+        0,
+        0,
+        "# HELP a C:\\\\dir \\\\ \\n \\\\\"\na 1\n",
+    );
+}
+
+#[test]
+fn openmetrics_joins_the_same_family_of_the_older_format() {
+    check(
+        &[
+            "# TYPE a_total counter\na_total{v=\"4\"} 1\n",
+            "# HELP a a \\\"text\\\"\n# TYPE a counter\na_total{v=\"1\"} 2 1.5 # {t=\"x\"} 1\n# EOF\n",
+        ],
+        0,
+        0,
+        "# HELP a_total a \"text\"\n# TYPE a_total counter\na_total{v=\"4\"} 1\na_total{v=\"1\"} 2 1500\n",
+    );
+}
+
+#[test]
+fn counts_and_length_are_known_before_writing() {
+    let merged = merge_texts(&["# TYPE a counter\na 1\na 2\nb 3\n", "b 4\n"]);
+    assert_eq!((merged.families(), merged.samples()), (2, 4));
+    let length = merged.len();
+    assert_eq!(text(merged).len(), length);
+}
+
+#[test]
+fn chunks_of_any_size_make_up_the_same_text() {
+    let texts = ["# HELP a text\na{x=\"ä\"} 1\n", "b 2\na 3\n", "c 4 \n"];
+    let whole = text(merge_texts(&texts));
+    for size in 0..=whole.len() + 1 {
+        let chunks = merge_texts(&texts).into_chunks(size);
+        assert_eq!(chunks.len(), whole.len().div_ceil(size.max(1)));
+        let chunks: Vec<Bytes> = chunks.collect();
+        assert!(
+            chunks
+                .iter()
+                .all(|chunk| !chunk.is_empty() && chunk.len() <= size.max(1))
+        );
+        assert_eq!(chunks.concat(), whole.as_bytes());
+    }
+}
+
+#[test]
+fn a_part_is_released_as_soon_as_it_has_been_copied() {
+    let (early, late, unused) = (parse("a 1\n"), parse("b 2\n"), parse("# nothing\n"));
+    let merged = merge(vec![early.clone(), late.clone(), unused.clone()]);
+    let mut chunks = merged.into_chunks(4);
+    assert_eq!(Arc::strong_count(&unused), 1);
+    assert_eq!(Arc::strong_count(&early), 2);
+    assert!(chunks.next().is_some());
+    assert_eq!(
+        (Arc::strong_count(&early), Arc::strong_count(&late)),
+        (1, 2)
+    );
+    assert!(chunks.next().is_some());
+    assert_eq!(Arc::strong_count(&late), 1);
+    assert_eq!(chunks.bytes_left(), 0);
+}
