@@ -3,6 +3,13 @@
 //! A plain program: the figures wanted are bytes per second of one core over a working set far
 //! larger than any cache, measured a few times each. `cargo bench -p prometheus-rsocket-exposition`
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)] // A test may fail.
+
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;

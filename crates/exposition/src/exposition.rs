@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::error::ParseError;
 use crate::metadata::Kind;
-use crate::sample::{LabelNames, Sample, read_labels, sample};
+use crate::sample::{Sample, sample};
+use crate::series::{SeriesReader, read_labels};
 
 /// One application's text, validated, with the ranges of its families.
 ///
@@ -89,11 +90,11 @@ impl Exposition {
     /// The order of labels makes no difference, and neither does a label with an empty value,
     /// which is no label to Prometheus. Hashes from the same hasher can be compared between texts.
     pub fn series<'a, S: BuildHasher>(&'a self, hasher: &'a S) -> impl Iterator<Item = u64> + 'a {
-        let mut names = LabelNames::default();
+        let mut reader = SeriesReader::default();
         self.spans
             .iter()
             .flat_map(|&span| lines(self.bytes(span)))
-            .filter_map(move |(_, line)| sample(line, &mut names).ok())
+            .filter_map(move |(_, line)| sample(line, &mut reader).ok())
             .map(|sample| series_hash(hasher, &sample))
     }
 
@@ -140,10 +141,10 @@ pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 fn series_hash(hasher: &impl BuildHasher, sample: &Sample<'_>) -> u64 {
     let mut labels = 0_u64;
     let mut count = 0_usize;
-    for label in read_labels(sample.series.labels).filter(|(_, value)| !value.is_empty()) {
+    for label in read_labels(sample.series.labels()).filter(|(_, value)| !value.is_empty()) {
         // Addition does not care for order, and unlike exclusive or does not lose equal hashes.
         labels = labels.wrapping_add(hasher.hash_one(label));
         count += 1;
     }
-    hasher.hash_one((sample.series.name, labels, count))
+    hasher.hash_one((sample.series.name(), labels, count))
 }

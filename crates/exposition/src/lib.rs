@@ -81,11 +81,13 @@ mod error;
 mod exposition;
 mod merge;
 mod metadata;
+mod names;
 mod number;
 mod openmetrics;
 mod parse;
 mod regroup;
 mod sample;
+mod series;
 mod tidy;
 mod write;
 

@@ -66,7 +66,7 @@ impl Kind {
     ) -> Result<(), (&'a [u8], ParseErrorKind)> {
         match self {
             Self::Histogram => check_histogram(suffix, sample),
-            Self::Summary => match sample.series.quantile {
+            Self::Summary => match sample.series.quantile() {
                 Some(quantile) if !number::is_float(quantile) => {
                     Err((quantile, ParseErrorKind::InvalidQuantile))
                 }
@@ -82,7 +82,7 @@ fn check_histogram<'a>(
     sample: &Sample<'a>,
 ) -> Result<(), (&'a [u8], ParseErrorKind)> {
     let mut counts = suffix == b"_count";
-    if let Some(bound) = sample.series.le {
+    if let Some(bound) = sample.series.le() {
         if !number::is_float(bound) {
             return Err((bound, ParseErrorKind::InvalidBucketBound));
         }

@@ -23,7 +23,8 @@ use crate::class::{offset_in, part, skip_blanks};
 use crate::error::{ParseError, ParseErrorKind};
 use crate::exposition::Exposition;
 use crate::metadata::{Metadata, metadata};
-use crate::sample::{Fault, LabelNames, fault, series, token_end, value, value_end};
+use crate::sample::{Fault, fault, token_end, value};
+use crate::series::{SeriesReader, value_end};
 use crate::{number, parse, tidy};
 
 /// The line which ends a text of OpenMetrics, and by which one is recognised.
@@ -126,7 +127,7 @@ struct Rewriter<'a> {
     helps: Map<'a, &'a [u8]>,
     /// Families derived from others, whose HELP and TYPE have been written.
     derived: HashSet<&'a [u8], foldhash::fast::RandomState>,
-    labels: LabelNames<'a>,
+    series: SeriesReader<'a>,
     out: Vec<u8>,
     /// The line of the text from which each line of the output comes.
     lines: Vec<usize>,
@@ -186,13 +187,13 @@ impl<'a> Rewriter<'a> {
     }
 
     fn sample(&mut self, line: &'a [u8]) -> Result<(), Fault> {
-        let series = series(line, skip_blanks(line, 0), &mut self.labels)?;
+        let series = self.series.read(line, skip_blanks(line, 0))?;
         let value_at = skip_blanks(line, series.end);
         let value_to = value(line, value_at)?;
         let (timestamp, rest) = timestamp(line, skip_blanks(line, value_to))?;
         exemplar(line, rest)?;
-        self.derive(series.name);
-        tidy::write_series(&mut self.out, series.name, series.labels);
+        self.derive(series.name());
+        tidy::write_series(&mut self.out, series.name(), series.labels());
         self.out.push(b' ');
         self.out.extend_from_slice(part(line, value_at, value_to));
         if let Some(milliseconds) = timestamp {

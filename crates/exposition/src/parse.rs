@@ -8,7 +8,8 @@ use crate::class::{offset_in, part, skip_blanks};
 use crate::error::{ParseError, ParseErrorKind};
 use crate::exposition::{Exposition, Family, Span, bytes, rewritten_base};
 use crate::metadata::{self, Kind, Metadata, split_suffix};
-use crate::sample::{Fault, LabelNames, fault, sample};
+use crate::sample::{Fault, fault, sample};
+use crate::series::SeriesReader;
 use crate::{openmetrics, tidy};
 
 /// See [`Exposition::parse`].
@@ -82,7 +83,7 @@ struct Reader<'a> {
     index: HashMap<&'a [u8], u32, foldhash::fast::RandomState>,
     /// The family of the line before.
     current: Current<'a>,
-    labels: LabelNames<'a>,
+    series: SeriesReader<'a>,
     /// Whether a family has samples already, by its number.
     sampled: Vec<bool>,
     /// Whether a family was declared a histogram or summary after its first samples.
@@ -108,7 +109,7 @@ impl<'a> Reader<'a> {
                 name: b"",
                 kind: Kind::Untyped,
             },
-            labels: LabelNames::default(),
+            series: SeriesReader::default(),
             sampled: Vec::new(),
             declared_late: false,
         }
@@ -171,8 +172,8 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn sample(&mut self, line: &'a [u8], start: usize, end: usize) -> Result<(), Fault> {
-        let sample = sample(line, &mut self.labels)?;
-        let suffix = self.enter(sample.series.name);
+        let sample = sample(line, &mut self.series)?;
+        let suffix = self.enter(sample.series.name());
         if self.current.kind.is_compound() {
             self.current
                 .kind

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use crate::exposition::{Exposition, Span, lines};
 use crate::merge::{Group, Groups};
-use crate::sample::{LabelNames, sample};
+use crate::sample::sample;
+use crate::series::SeriesReader;
 use crate::write::Piece;
 
 /// Moves the lines of all such blocks, and returns how many samples fit nowhere.
@@ -20,7 +21,7 @@ pub(crate) fn regroup<'a>(parts: &'a [Arc<Exposition>], groups: &mut Groups<'a>)
         lines: BTreeMap::new(),
         dropped: 0,
     };
-    let mut names = LabelNames::default();
+    let mut reader = SeriesReader::default();
     for group in groups.groups.iter().filter(|group| group.needs_lines()) {
         for block in groups.blocks_of(group) {
             let Some(part) = parts.get(block.part as usize) else {
@@ -31,7 +32,7 @@ pub(crate) fn regroup<'a>(parts: &'a [Arc<Exposition>], groups: &mut Groups<'a>)
             };
             if !group.keeps(family) {
                 for &span in part.spans_of(family) {
-                    moved.take(groups, part, block.part, span, &mut names);
+                    moved.take(groups, part, block.part, span, &mut reader);
                 }
             }
         }
@@ -66,14 +67,14 @@ impl<'a> Moved<'a> {
         part: &'a Exposition,
         number: u32,
         span: Span,
-        names: &mut LabelNames<'a>,
+        reader: &mut SeriesReader<'a>,
     ) {
         for (offset, line) in lines(part.bytes(span)) {
             // The line has been read before, so this cannot fail.
-            let Ok(sample) = sample(line, names) else {
+            let Ok(sample) = sample(line, reader) else {
                 continue;
             };
-            let name = sample.series.name;
+            let name = sample.series.name();
             let (target, suffix) = match groups.captor(name) {
                 Some((position, suffix)) => (groups.groups.get(position), suffix),
                 None => (

@@ -8,11 +8,12 @@
 //!   itself, so it is doubled.
 //! - In the text of a `# HELP`, the same for a backslash which starts none of `\\`, `\n`.
 
-use crate::sample::{Sample, read_labels};
+use crate::sample::Sample;
+use crate::series::read_labels;
 
 /// Appends the sample with canonical blanks, commas and escapes, and a line feed.
 pub(crate) fn write_sample(out: &mut Vec<u8>, sample: &Sample<'_>) {
-    write_series(out, sample.series.name, sample.series.labels);
+    write_series(out, sample.series.name(), sample.series.labels());
     out.push(b' ');
     out.extend_from_slice(sample.value);
     if let Some(timestamp) = sample.timestamp {

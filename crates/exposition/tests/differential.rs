@@ -6,6 +6,13 @@
 //! - What we accept is, once merged, accepted by all four, with the samples which the scrape parser
 //!   reads from the text as it came.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)] // A test may fail.
+
 #[path = "differential/corpus.rs"]
 mod corpus;
 #[path = "differential/oracle.rs"]

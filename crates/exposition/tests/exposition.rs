@@ -1,5 +1,12 @@
 //! What is known of one text: counts, series, and where its fault is.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)] // A test may fail.
+
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use bytes::Bytes;

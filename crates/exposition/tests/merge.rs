@@ -1,5 +1,12 @@
 //! The rules by which families are merged, one test each.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)] // A test may fail.
+
 use std::sync::Arc;
 
 use bytes::Bytes;

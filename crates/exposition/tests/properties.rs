@@ -1,5 +1,12 @@
 //! What must hold of every text, valid or not: made up by proptest, and the seeds of the fuzzers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)] // A test may fail.
+
 #[path = "../fuzz/check.rs"]
 mod check;
 #[path = "properties/texts.rs"]

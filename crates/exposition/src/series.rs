@@ -1,0 +1,319 @@
+//! Reads the part of a sample line which names its series: `name{label="value",…}`.
+
+use crate::class::{is_blank, label_end, name_end, part, skip_blanks};
+use crate::error::ParseErrorKind;
+use crate::names::LabelNames;
+use crate::sample::{Fault, fault};
+
+/// A range of a line.
+type Range = (u32, u32);
+
+/// The part of a sample line which names its series.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Series<'a> {
+    line: &'a [u8],
+    name: Range,
+    /// What stands between the braces.
+    labels: Range,
+    le: Option<Range>,
+    quantile: Option<Range>,
+    /// Whether `expfmt` reads it as Prometheus does.
+    pub(crate) tidy: bool,
+    /// The first byte after the series.
+    pub(crate) end: usize,
+}
+
+impl<'a> Series<'a> {
+    pub(crate) fn name(&self) -> &'a [u8] {
+        self.part(self.name)
+    }
+
+    /// The labels, as [`read_labels`] reads them.
+    pub(crate) fn labels(&self) -> &'a [u8] {
+        self.part(self.labels)
+    }
+
+    /// The raw value of the label `le`.
+    pub(crate) fn le(&self) -> Option<&'a [u8]> {
+        self.le.map(|range| self.part(range))
+    }
+
+    /// The raw value of the label `quantile`.
+    pub(crate) fn quantile(&self) -> Option<&'a [u8]> {
+        self.quantile.map(|range| self.part(range))
+    }
+
+    #[inline]
+    fn part(&self, (from, to): Range) -> &'a [u8] {
+        part(self.line, from as usize, to as usize)
+    }
+}
+
+/// Reads series, line after line.
+///
+/// A line mostly begins like the one before it: same name, same first labels. What was read there
+/// need not be read again, as the same bytes mean the same.
+#[derive(Debug, Default)]
+pub(crate) struct SeriesReader<'a> {
+    names: LabelNames<'a>,
+    /// The line before.
+    last: Series<'a>,
+    /// Where in it reading may be resumed.
+    marks: Vec<Mark>,
+}
+
+impl Default for Series<'_> {
+    fn default() -> Self {
+        Self {
+            line: &[],
+            name: (0, 0),
+            labels: (0, 0),
+            le: None,
+            quantile: None,
+            tidy: true,
+            end: 0,
+        }
+    }
+}
+
+/// A place in a line before a label, and what is known there.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    at: u32,
+    names: (usize, u64),
+    le: Option<Range>,
+    quantile: Option<Range>,
+}
+
+impl<'a> SeriesReader<'a> {
+    /// Reads the name and the labels which start at `at`.
+    #[inline]
+    pub(crate) fn read(&mut self, line: &'a [u8], at: usize) -> Result<Series<'a>, Fault> {
+        let common = common_prefix(self.last.line, line);
+        while self
+            .marks
+            .last()
+            .is_some_and(|mark| mark.at as usize > common)
+        {
+            self.marks.pop();
+        }
+        let series = match self.marks.last() {
+            Some(&mark) => self.resume(line, mark),
+            None => self.start(line, at),
+        };
+        match series {
+            Ok(series) => self.last = series,
+            // Marks are of no use without the line.
+            Err(_) => self.marks.clear(),
+        }
+        series
+    }
+
+    #[inline]
+    fn resume(&mut self, line: &'a [u8], mark: Mark) -> Result<Series<'a>, Fault> {
+        let (count, filter) = mark.names;
+        self.names.keep(count, filter);
+        let series = Series {
+            line,
+            le: mark.le,
+            quantile: mark.quantile,
+            tidy: true,
+            ..self.last
+        };
+        self.labels(series, mark.at as usize)
+    }
+
+    fn start(&mut self, line: &'a [u8], at: usize) -> Result<Series<'a>, Fault> {
+        let name_to = name_end(line, at);
+        if name_to == at {
+            let quoted = matches!(line.get(at), Some(b'{' | b'"'));
+            let kind = if quoted {
+                ParseErrorKind::QuotedName
+            } else {
+                ParseErrorKind::InvalidMetricName
+            };
+            return fault(at, kind);
+        }
+        let series = Series {
+            line,
+            name: (at as u32, name_to as u32),
+            end: name_to,
+            ..Series::default()
+        };
+        let brace = skip_blanks(line, name_to);
+        if line.get(brace) != Some(&b'{') {
+            return Ok(series);
+        }
+        let from = brace + 1;
+        self.names.keep(0, 0);
+        self.mark(from, &series);
+        self.labels(
+            Series {
+                labels: (from as u32, from as u32),
+                ..series
+            },
+            from,
+        )
+    }
+
+    /// Notes that a line which is the same up to `at` may be read from there.
+    #[inline]
+    fn mark(&mut self, at: usize, series: &Series<'a>) {
+        if let Some(names) = self.names.state()
+            && series.tidy
+        {
+            self.marks.push(Mark {
+                at: at as u32,
+                names,
+                le: series.le,
+                quantile: series.quantile,
+            });
+        }
+    }
+
+    /// Reads labels from `at` on.
+    #[inline]
+    fn labels(&mut self, mut series: Series<'a>, mut at: usize) -> Result<Series<'a>, Fault> {
+        let line = series.line;
+        loop {
+            at = skip_blanks(line, at);
+            let name_from = at;
+            at = label_end(line, at);
+            if at == name_from {
+                return end_labels(series, at);
+            }
+            let value_from = value_start(line, at)?;
+            let value_to = value_end(line, value_from, &mut series.tidy)?;
+            let name = part(line, name_from, at);
+            if !self.names.insert(name) {
+                return fault(name_from, ParseErrorKind::DuplicateLabelName);
+            }
+            match name {
+                b"le" => series.le = Some((value_from as u32, value_to as u32)),
+                b"quantile" => series.quantile = Some((value_from as u32, value_to as u32)),
+                b"__name__" => return fault(name_from, ParseErrorKind::ReservedLabelName),
+                _ => {}
+            }
+            at = skip_blanks(line, value_to + 1);
+            match line.get(at) {
+                Some(b',') => {
+                    at += 1;
+                    self.mark(at, &series);
+                }
+                Some(b'}') => {}
+                // Prometheus needs no comma between labels, expfmt does.
+                _ => series.tidy = false,
+            }
+        }
+    }
+}
+
+/// Ends the labels at `at`, where no label name is.
+fn end_labels(series: Series<'_>, at: usize) -> Result<Series<'_>, Fault> {
+    match series.line.get(at) {
+        Some(b'}') => Ok(Series {
+            labels: (series.labels.0, at as u32),
+            end: at + 1,
+            ..series
+        }),
+        Some(b'"') => fault(at, ParseErrorKind::QuotedName),
+        Some(_) => fault(at, ParseErrorKind::InvalidLabelName),
+        None => fault(at, ParseErrorKind::UnterminatedLabels),
+    }
+}
+
+/// How many bytes both lines begin with, or a few less.
+#[inline]
+fn common_prefix(one: &[u8], other: &[u8]) -> usize {
+    let mut common = 0;
+    let (one, other) = (one.as_chunks::<8>().0, other.as_chunks::<8>().0);
+    for (one, other) in one.iter().zip(other) {
+        let difference = u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other);
+        if difference != 0 {
+            return common + (difference.trailing_zeros() / 8) as usize;
+        }
+        common += 8;
+    }
+    common
+}
+
+#[inline]
+fn value_start(line: &[u8], name_to: usize) -> Result<usize, Fault> {
+    let equals = skip_blanks(line, name_to);
+    if line.get(equals) != Some(&b'=') {
+        return fault(equals, ParseErrorKind::MissingEquals);
+    }
+    let quote = skip_blanks(line, equals + 1);
+    if line.get(quote) != Some(&b'"') {
+        return fault(quote, ParseErrorKind::MissingQuote);
+    }
+    Ok(quote + 1)
+}
+
+/// The closing quote of the label value which starts at `at`.
+#[inline]
+pub(crate) fn value_end(line: &[u8], mut at: usize, tidy: &mut bool) -> Result<usize, Fault> {
+    loop {
+        at = quote_or_escape(line, at);
+        match line.get(at) {
+            Some(b'"') => return Ok(at),
+            Some(_) => {
+                match line.get(at + 1) {
+                    Some(b'\\' | b'"' | b'n') => {}
+                    // Prometheus keeps an unknown escape as it stands, expfmt refuses it.
+                    Some(_) => *tidy = false,
+                    None => return fault(line.len(), ParseErrorKind::UnterminatedLabelValue),
+                }
+                at += 2;
+            }
+            None => return fault(line.len(), ParseErrorKind::UnterminatedLabelValue),
+        }
+    }
+}
+
+/// The first `"` or `\` at or after `at`, eight bytes at a time.
+#[inline]
+fn quote_or_escape(line: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    const QUOTES: u64 = ONES * b'"' as u64;
+    const ESCAPES: u64 = ONES * b'\\' as u64;
+    while let Some(chunk) = line.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(*chunk);
+        let quote = word ^ QUOTES;
+        let escape = word ^ ESCAPES;
+        // A byte is zero where the needle stands; the lowest bit set marks the first zero byte.
+        let found =
+            (quote.wrapping_sub(ONES) & !quote | escape.wrapping_sub(ONES) & !escape) & HIGHS;
+        if found != 0 {
+            return at + (found.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while line
+        .get(at)
+        .is_some_and(|&byte| byte != b'"' && byte != b'\\')
+    {
+        at += 1;
+    }
+    at
+}
+
+/// The labels of a line which has been read before: names and raw values.
+pub(crate) fn read_labels(labels: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while labels
+            .get(at)
+            .is_some_and(|&byte| is_blank(byte) || byte == b',')
+        {
+            at += 1;
+        }
+        let name_to = label_end(labels, at);
+        let name = part(labels, at, name_to);
+        let value_from = value_start(labels, name_to).ok()?;
+        let value_to = value_end(labels, value_from, &mut false).ok()?;
+        at = value_to + 1;
+        Some((name, part(labels, value_from, value_to)))
+    })
+}
