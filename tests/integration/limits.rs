@@ -1,0 +1,75 @@
+//! What an application cannot take from a node.
+
+use std::time::Duration;
+
+use prometheus_rsocket_wire::ErrorCode;
+use prometheus_rsocket_wire::session::CloseReason;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::app::{App, Peer};
+use crate::sandbox::{PATIENCE, Sandbox, eventually};
+
+#[tokio::test]
+async fn a_connection_without_setup_is_closed_with_invalid_setup() {
+    let proxy = Sandbox::start(&["--rsocket.setup-timeout=100ms"]).await;
+    let mut silent = TcpStream::connect(proxy.tcp()).await.unwrap();
+    let mut heard = Vec::new();
+    timeout(PATIENCE, silent.read_to_end(&mut heard)).await.expect("an end").unwrap();
+    // Length, stream 0, ERROR, INVALID_SETUP.
+    assert_eq!(heard[3..9], [0, 0, 0, 0, 0x2c, 0]);
+    assert_eq!(heard[9..13], [0, 0, 0, 1]);
+    let series = "prometheus_proxy_connection_error_total{exception=\"setup_timeout\",transport=\"TCP\"}";
+    eventually("the error to be counted", async || proxy.own(series).await == 1.0).await;
+}
+
+#[tokio::test]
+async fn a_websocket_handshake_that_never_ends_is_given_up() {
+    let proxy = Sandbox::start(&["--rsocket.setup-timeout=100ms"]).await;
+    let mut silent = TcpStream::connect(proxy.node.websocket_address).await.unwrap();
+    let mut heard = Vec::new();
+    timeout(PATIENCE, silent.read_to_end(&mut heard)).await.expect("an end").unwrap();
+    assert!(heard.is_empty());
+}
+
+#[tokio::test]
+async fn past_the_limit_connections_wait_and_are_served_as_soon_as_there_is_room() {
+    // Accepting and closing would bring a Java client back within milliseconds, for ever.
+    for limit in ["--rsocket.max-connections=1", "--rsocket.max-connections-per-address=1"] {
+        let proxy = Sandbox::start(&[limit]).await;
+        let first = App::text(proxy.tcp(), "up{app=\"1\"} 1\n").await;
+        let mut second = Peer::connect(proxy.tcp()).await;
+        let early = timeout(Duration::from_millis(200), second.connection.next()).await;
+        assert!(early.is_err(), "{limit}: neither served nor closed");
+        assert_eq!(proxy.scrape().await, ["up{app=\"1\"} 1"]);
+        drop(first);
+        timeout(PATIENCE, second.key()).await.expect("a place");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_past_the_payload_limit_costs_the_scrape_and_not_the_connection() {
+    let proxy = Sandbox::start(&["--scrape.max-payload=64KiB"]).await;
+    let noise: String = (0..40_000_u64)
+        .map(|i| format!("s{{n=\"{:x}\"}} 1\n", i.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        .collect();
+    let _app = App::text(proxy.tcp(), &noise).await;
+    for _ in 0..2 {
+        assert!(proxy.scrape().await.is_empty());
+        let status = proxy.status().await;
+        assert_eq!(status["connections"][0]["last_scrape"]["outcome"], "invalid");
+    }
+}
+
+#[tokio::test]
+async fn a_drain_closes_connections_with_connection_close() {
+    let proxy = Sandbox::start(&[]).await;
+    let app = App::text(proxy.tcp(), "up 1\n").await;
+    let Sandbox { node } = proxy;
+    node.drain(Duration::from_secs(10)).await;
+    let CloseReason::PeerError { code, .. } = app.closed().await else {
+        panic!("no ERROR came");
+    };
+    assert_eq!(code, ErrorCode::CONNECTION_CLOSE);
+}

@@ -1,0 +1,177 @@
+//! Pushes: held when acknowledged, served once, never lost on the way to Prometheus.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::Method;
+use prometheus_rsocket_wire::session::StreamError;
+use prometheus_rsocket_wire::{ErrorCode, Payload};
+
+use crate::app::{App, Peer};
+use crate::sandbox::{Sandbox, begin, eventually, request};
+
+async fn pusher(proxy: &Sandbox) -> Peer {
+    let mut peer = Peer::connect(proxy.tcp()).await;
+    peer.key().await;
+    peer
+}
+
+fn code(result: Result<(), StreamError>) -> Option<ErrorCode> {
+    match result {
+        Err(StreamError::Application { code, .. }) => Some(code),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn an_acknowledged_push_is_served_by_the_next_scrape_and_only_by_that() {
+    let proxy = Sandbox::start(&[]).await;
+    let mut app = pusher(&proxy).await;
+    app.push("jobs_total 1\n").await.unwrap();
+    drop(app);
+    proxy.connected(0).await;
+    assert_eq!(proxy.scrape().await, ["jobs_total 1"]);
+    assert!(proxy.scrape().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_push_right_before_the_end_of_the_connection_is_read() {
+    let proxy = Sandbox::start(&[]).await;
+    for _ in 0..20 {
+        let mut app = pusher(&proxy).await;
+        let payload = app.seal("jobs_total 1\n");
+        app.connection.session().fire_and_forget(payload).unwrap();
+        app.connection.session().end();
+        app.connection.finish().await;
+    }
+    proxy.pending(20).await;
+}
+
+#[tokio::test]
+async fn several_pushes_of_one_connection_are_all_kept() {
+    let proxy = Sandbox::start(&[]).await;
+    let mut app = pusher(&proxy).await;
+    for job in 0..40 {
+        app.push(&format!("job{{number=\"{job}\"}} 1\n")).await.unwrap();
+    }
+    assert_eq!(proxy.scrape().await.len(), 40 + 0);
+}
+
+#[tokio::test]
+async fn pushes_with_a_series_in_common_go_out_one_scrape_after_the_other() {
+    // In one exposition, Prometheus would keep the first sample and drop the others.
+    let proxy = Sandbox::start(&[]).await;
+    let mut app = pusher(&proxy).await;
+    app.push("job{a=\"1\",b=\"2\"} 1\n").await.unwrap();
+    app.push("job{b=\"2\",a=\"1\"} 2\nother 1\n").await.unwrap();
+    app.push("other 2\n").await.unwrap();
+    app.push("unrelated 1\n").await.unwrap();
+    assert_eq!(proxy.scrape().await, ["job{a=\"1\",b=\"2\"} 1", "unrelated 1"]);
+    assert_eq!(proxy.scrape().await, ["job{b=\"2\",a=\"1\"} 2", "other 1"]);
+    assert_eq!(proxy.scrape().await, ["other 2"]);
+    assert!(proxy.own("prometheus_proxy_pushes_deferred_total").await >= 3.0);
+}
+
+#[tokio::test]
+async fn a_head_request_and_a_response_that_breaks_off_consume_nothing() {
+    let proxy = Sandbox::start(&[]).await;
+    let long: String = (0..200_000).map(|i| format!("series{{row=\"{i}\"}} {i}\n")).collect();
+    let _app = App::text(proxy.tcp(), &long).await;
+    let mut pusher = pusher(&proxy).await;
+    pusher.push("zz_jobs_total 1\n").await.unwrap();
+
+    request(proxy.web(), Method::HEAD, "/metrics/connected", &[]).await;
+    assert_eq!(proxy.status().await["pushes"]["pending"], 1);
+
+    for encoding in ["identity", "gzip"] {
+        let headers = [("accept-encoding", encoding), ("x-prometheus-scrape-timeout-seconds", "1")];
+        let mut response = begin(proxy.web(), Method::GET, "/metrics/connected", &headers).await;
+        response.frame().await.expect("a first piece").expect("no error");
+        assert_eq!(proxy.status().await["pushes"]["claimed"], 1, "{encoding}");
+        drop(response);
+        proxy.pending(1).await;
+    }
+    let headers = [("x-prometheus-scrape-timeout-seconds", "1")];
+    let response = proxy.get_with("/metrics/connected", &headers).await;
+    assert!(response.text().ends_with("zz_jobs_total 1\n"));
+    eventually("the push to be served", async || {
+        proxy.own("prometheus_proxy_pushes_served_total").await == 1.0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_scrapes_at_once_do_not_both_get_a_push() {
+    let proxy = Sandbox::start(&[]).await;
+    let mut app = pusher(&proxy).await;
+    app.push("jobs_total 1\n").await.unwrap();
+    drop(app);
+    proxy.connected(0).await;
+    let (first, second) = tokio::join!(proxy.scrape(), proxy.scrape());
+    assert_eq!(first.len() + second.len(), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_held_is_refused_with_a_reason_and_never_acknowledged() {
+    let proxy = Sandbox::start(&["--push.max-bytes=2KiB"]).await;
+    let mut app = pusher(&proxy).await;
+    let rubbish = Payload {
+        metadata: Some(vec![1; 256].into()),
+        data: vec![2; 32].into(),
+    };
+    assert_eq!(code(app.push_payload(rubbish).await), Some(ErrorCode::APPLICATION_ERROR));
+    let Err(StreamError::Application { code: invalid, message }) = app.push("up{ 1\n").await else {
+        panic!("an invalid push was acknowledged");
+    };
+    assert_eq!(invalid, ErrorCode::INVALID);
+    assert!(message.starts_with("line 1, column "), "{message}");
+    assert_eq!(code(app.push("up 1 1700000000000\n").await), Some(ErrorCode::INVALID));
+    app.push("up 1\n").await.unwrap();
+    let long: String = (0..100).map(|i| format!("series{{row=\"{i}\"}} {i}\n")).collect();
+    assert_eq!(code(app.push(&long).await), Some(ErrorCode::APPLICATION_ERROR));
+    assert_eq!(proxy.scrape().await, ["up 1"]);
+    for (reason, count) in [("envelope", 1.0), ("exposition", 1.0), ("timestamp", 1.0), ("full", 1.0)] {
+        let series = format!("prometheus_proxy_pushes_refused_total{{reason=\"{reason}\"}}");
+        assert!((proxy.own(&series).await - count).abs() < f64::EPSILON, "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_push_that_nobody_scrapes_is_dropped_after_its_time_to_live() {
+    let proxy = Sandbox::start(&["--push.ttl=100ms"]).await;
+    let mut app = pusher(&proxy).await;
+    app.push("jobs_total 1\n").await.unwrap();
+    eventually("the push to expire", async || {
+        proxy.own("prometheus_proxy_pushes_expired_total").await == 1.0
+    })
+    .await;
+    assert_eq!(proxy.status().await["pushes"]["bytes"], 0);
+}
+
+#[tokio::test]
+async fn with_a_retention_a_push_is_served_until_a_newer_one_replaces_it() {
+    let proxy = Sandbox::start(&["--push.retention=1h"]).await;
+    let mut app = pusher(&proxy).await;
+    app.push("jobs_total 1\n").await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(proxy.scrape().await, ["jobs_total 1"]);
+        eventually("the claim to be committed", async || {
+            proxy.status().await["pushes"]["retained"] == 1
+        })
+        .await;
+    }
+    app.push("jobs_total 2\n").await.unwrap();
+    assert_eq!(proxy.scrape().await, ["jobs_total 2"]);
+}
+
+#[tokio::test]
+async fn a_push_sealed_to_an_earlier_key_still_opens() {
+    let proxy = Sandbox::start(&["--rsocket.key-rotation=300ms"]).await;
+    let mut app = pusher(&proxy).await;
+    let sealed = app.seal("jobs_total 1\n");
+    let first = app.key().await;
+    app.push_payload(sealed).await.unwrap();
+    assert_eq!(proxy.scrape().await, ["jobs_total 1"]);
+    drop(first);
+    tokio::time::timeout(Duration::from_secs(30), app.key()).await.expect("each new key is announced");
+}
