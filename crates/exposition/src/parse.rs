@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
             text,
             draft: Draft::default(),
             index: HashMap::default(),
-            // No sample has an empty name.
+            // Takes no sample, as none has an empty name.
             current: Current {
                 id: 0,
                 name: b"",
@@ -210,7 +210,6 @@ impl<'a> Reader<'a> {
     fn enter(&mut self, name: &'a [u8]) -> &'a [u8] {
         if let Some(suffix) = name.strip_prefix(self.current.name)
             && self.current.kind.takes(suffix)
-            && !self.current.name.is_empty()
         {
             return suffix;
         }

@@ -317,3 +317,90 @@ pub(crate) fn read_labels(labels: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])>
         Some((name, part(labels, value_from, value_to)))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    const PIECES: &[&str] = &[
+        "a",
+        "{",
+        "x=\"1\"",
+        "y=\"abcdefgh\"",
+        "z=\"\\q\"",
+        "le=\"0.5\"",
+        "quantile=\"1\"",
+        ",",
+        ",",
+        ",",
+        " ",
+        "}",
+        "\"",
+    ];
+
+    fn pieces(count: usize) -> impl Strategy<Value = String> {
+        vec(select(PIECES), 0..count).prop_map(|pieces| pieces.concat())
+    }
+
+    type Facts<'a> = (
+        &'a [u8],
+        &'a [u8],
+        Option<&'a [u8]>,
+        Option<&'a [u8]>,
+        bool,
+        usize,
+    );
+
+    fn read<'a>(reader: &mut SeriesReader<'a>, line: &'a str) -> Result<Facts<'a>, Fault> {
+        let series = reader.read(line.as_bytes(), skip_blanks(line.as_bytes(), 0))?;
+        let (name, labels) = (series.name(), series.labels());
+        Ok((
+            name,
+            labels,
+            series.le(),
+            series.quantile(),
+            series.tidy,
+            series.end,
+        ))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_line_reads_the_same_whatever_came_before_it(
+            common in pieces(12),
+            ends in vec(pieces(6), 1..4),
+        ) {
+            let lines: Vec<String> = ends.iter().map(|end| format!("a{{{common}{end}}} 1")).collect();
+            let mut reader = SeriesReader::default();
+            for line in &lines {
+                prop_assert_eq!(read(&mut reader, line), read(&mut SeriesReader::default(), line));
+            }
+        }
+    }
+
+    #[test]
+    fn a_duplicate_of_a_label_taken_over_from_the_line_before_is_found() {
+        let mut reader = SeriesReader::default();
+        assert!(read(&mut reader, "a{long_label=\"1\",x=\"1\"} 1").is_ok());
+        let second = read(
+            &mut reader,
+            "a{long_label=\"1\",x=\"2\",long_label=\"1\"} 1",
+        );
+        assert_eq!(second, fault(23, ParseErrorKind::DuplicateLabelName));
+    }
+
+    #[test]
+    fn a_label_of_the_line_before_only_is_forgotten() {
+        let mut reader = SeriesReader::default();
+        assert!(read(&mut reader, "a{x=\"12345678\",le=\"1\",y=\"1\"} 1").is_ok());
+        let (.., le, _, _, _) = read(&mut reader, "a{x=\"12345678\",y=\"1\"} 1").unwrap();
+        assert_eq!(le, None);
+        assert!(read(&mut reader, "a{x=\"12345678\",y=\"1\",le=\"1\"} 1").is_ok());
+    }
+}
