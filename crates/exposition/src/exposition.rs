@@ -4,10 +4,10 @@ use std::hash::BuildHasher;
 
 use bytes::Bytes;
 
+use crate::class::{name_end, part, skip_blanks};
 use crate::error::ParseError;
 use crate::metadata::Kind;
-use crate::sample::{Sample, sample};
-use crate::series::{SeriesReader, read_labels};
+use crate::series::read_labels;
 
 /// One application's text, validated, with the ranges of its families.
 ///
@@ -90,12 +90,10 @@ impl Exposition {
     /// The order of labels makes no difference, and neither does a label with an empty value,
     /// which is no label to Prometheus. Hashes from the same hasher can be compared between texts.
     pub fn series<'a, S: BuildHasher>(&'a self, hasher: &'a S) -> impl Iterator<Item = u64> + 'a {
-        let mut reader = SeriesReader::default();
         self.spans
             .iter()
             .flat_map(|&span| lines(self.bytes(span)))
-            .filter_map(move |(_, line)| sample(line, &mut reader).ok())
-            .map(|sample| series_hash(hasher, &sample))
+            .map(|(_, line)| series_hash(hasher, line))
     }
 
     /// The bytes of a range; empty if it is none of this text.
@@ -138,13 +136,20 @@ pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     })
 }
 
-fn series_hash(hasher: &impl BuildHasher, sample: &Sample<'_>) -> u64 {
+/// The hash of the series of a line which has been read before, hence has no blank before its name.
+fn series_hash(hasher: &impl BuildHasher, line: &[u8]) -> u64 {
+    let name_to = name_end(line, 0);
+    let from = skip_blanks(line, name_to) + 1;
     let mut labels = 0_u64;
     let mut count = 0_usize;
-    for label in read_labels(sample.series.labels()).filter(|(_, value)| !value.is_empty()) {
-        // Addition does not care for order, and unlike exclusive or does not lose equal hashes.
-        labels = labels.wrapping_add(hasher.hash_one(label));
-        count += 1;
+    if line.get(from - 1) == Some(&b'{') {
+        for label in
+            read_labels(part(line, from, line.len())).filter(|(_, value)| !value.is_empty())
+        {
+            // Addition does not care for order, and unlike exclusive or does not lose equal hashes.
+            labels = labels.wrapping_add(hasher.hash_one(label));
+            count += 1;
+        }
     }
-    hasher.hash_one((sample.series.name(), labels, count))
+    hasher.hash_one((part(line, 0, name_to), labels, count))
 }

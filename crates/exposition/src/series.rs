@@ -299,7 +299,7 @@ fn quote_or_escape(line: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// The labels of a line which has been read before: names and raw values.
+/// The labels at the start of what has been read before: names and raw values. Ends at the `}`.
 pub(crate) fn read_labels(labels: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut at = 0;
     std::iter::from_fn(move || {
