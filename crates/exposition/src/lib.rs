@@ -53,7 +53,8 @@
 //! # How families are merged
 //!
 //! Families come sorted by name, each with at most one HELP and one TYPE before its samples. Within
-//! a family the parts come in the order given, the samples of each in the order of its text.
+//! a family the parts come in the order given, the samples of each in the order of its text; those
+//! which join it from other families of the same part follow its own.
 //!
 //! - **Type.** Each part votes with the type it declares first. The type with most votes wins, the
 //!   one declared by an earlier part among equals. Parts which declare none do not vote; if none

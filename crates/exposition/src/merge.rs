@@ -72,20 +72,12 @@ pub(crate) struct Group<'a> {
 /// Which types the parts declare, and who declared each first.
 #[derive(Debug, Default)]
 struct Votes {
-    count: [u32; Kind::COUNT],
+    count: [u32; Kind::ALL.len()],
     /// The place of the first vote among all votes, for ties.
-    first: [u32; Kind::COUNT],
+    first: [u32; Kind::ALL.len()],
     undeclared: bool,
     contradicted: bool,
 }
-
-const KINDS: [Kind; Kind::COUNT] = [
-    Kind::Counter,
-    Kind::Gauge,
-    Kind::Histogram,
-    Kind::Summary,
-    Kind::Untyped,
-];
 
 impl Votes {
     #[inline]
@@ -108,7 +100,7 @@ impl Votes {
     }
 
     fn winner(&self) -> Option<Kind> {
-        let ballots = KINDS
+        let ballots = Kind::ALL
             .into_iter()
             .zip(self.count.into_iter().zip(self.first));
         ballots
@@ -204,12 +196,12 @@ impl<'a> Group<'a> {
         if self.captured {
             return true;
         }
-        let compound = KINDS.into_iter().zip(self.votes.count);
+        let compound = Kind::ALL.into_iter().zip(self.votes.count);
         let compounds = compound
             .filter(|&(kind, count)| kind.is_compound() && count > 0)
             .count();
         let others = self.votes.undeclared
-            || KINDS
+            || Kind::ALL
                 .into_iter()
                 .zip(self.votes.count)
                 .any(|(kind, count)| !kind.is_compound() && count > 0);

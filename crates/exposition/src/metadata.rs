@@ -16,7 +16,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const COUNT: usize = 5;
+    /// In the order of their numbers.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Counter,
+        Self::Gauge,
+        Self::Histogram,
+        Self::Summary,
+        Self::Untyped,
+    ];
 
     /// Exact spelling: the scrape parser knows no other.
     fn parse(text: &[u8]) -> Option<Self> {
@@ -164,4 +171,24 @@ pub(crate) fn metadata(line: &[u8], at: usize) -> Result<Metadata<'_>, Fault> {
 /// The type named by the text of a `# TYPE`.
 pub(crate) fn kind(text: &[u8], text_at: usize) -> Result<Kind, Fault> {
     Kind::parse(text).map_or_else(|| fault(text_at, ParseErrorKind::InvalidType), Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_counted_by_its_number_is_found_again() {
+        for (number, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, number);
+            assert_eq!(Kind::parse(kind.as_str().as_bytes()), Some(kind));
+        }
+    }
+
+    #[test]
+    fn a_suffix_alone_is_no_suffix() {
+        assert_eq!(split_suffix(b"_count"), None);
+        assert_eq!(split_suffix(b"a_count"), Some((&b"a"[..], &b"_count"[..])));
+        assert_eq!(split_suffix(b"a_total"), None);
+    }
 }
