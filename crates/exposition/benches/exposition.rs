@@ -57,10 +57,18 @@ fn main() {
     });
     let clashing = clashing(&texts);
     report(
-        "merge with a clash in 1 family of 60",
+        "merge with clashes in 6 families of 60",
         total,
         rounds,
         || merge(clashing.clone()),
+    );
+    drop(clashing);
+    let distinct = distinct(&texts);
+    report(
+        "merge 60,000 families of one app each",
+        total,
+        rounds,
+        || merge(distinct.clone()),
     );
 }
 
@@ -75,6 +83,18 @@ fn clashing(texts: &[Bytes]) -> Vec<Arc<Exposition>> {
         Arc::new(Exposition::parse(Bytes::from(text)).unwrap())
     };
     texts.iter().enumerate().map(declare).collect()
+}
+
+/// The same texts, but no application has a family in common with another.
+fn distinct(texts: &[Bytes]) -> Vec<Arc<Exposition>> {
+    let rename = |(app, text): (usize, &Bytes)| {
+        let text = std::str::from_utf8(text).unwrap();
+        let text = text
+            .replace("jvm_", &format!("jvm{app}_"))
+            .replace("http_", &format!("http{app}_"));
+        Arc::new(Exposition::parse(Bytes::from(text)).unwrap())
+    };
+    texts.iter().enumerate().map(rename).collect()
 }
 
 fn report<T>(what: &str, bytes: usize, rounds: usize, mut work: impl FnMut() -> T) {

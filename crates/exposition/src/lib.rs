@@ -1,6 +1,6 @@
 //! Prometheus text exposition: strict validation and zero-copy merge.
 //!
-//! [`Exposition::parse`] validates one application's text, [`merge`] makes one valid exposition of
+//! [`Exposition::parse`] validates one application's text, [`merge()`] makes one valid exposition of
 //! many. Both are pure: no I/O, no clock, no threads. Neither copies the text: what they keep is
 //! where its families are.
 //!
