@@ -126,7 +126,7 @@ impl Session {
         limits: Limits,
         now: Instant,
     ) -> Result<Self, InvalidSetup> {
-        options.validate(&limits)?;
+        options.validate()?;
         let liveness = Liveness::new(options.keepalive, options.max_lifetime, now);
         let role = Role::Connecting { established: false };
         let mut session = Self::new(role, Phase::Open(liveness), limits);
@@ -388,10 +388,10 @@ impl Session {
         self.refuse_stalled(now);
     }
 
-    /// Whether more waits to be sent than [`Limits::max_queued_frames`]: then nothing should be
-    /// received until some of it is gone.
+    /// Whether as much waits to be sent as [`Limits::max_queued_frames`] allows: then nothing
+    /// should be received until some of it is gone.
     pub fn is_congested(&self) -> bool {
-        self.outbox.len() >= self.limits.max_queued_frames
+        self.outbox.len() >= self.limits.max_queued_frames.max(1)
     }
 
     /// Whether the connection is over.
@@ -499,4 +499,48 @@ fn cut(text: &str) -> &str {
 /// Lifetimes and TTLs from outside are 31 bits of milliseconds: no instant overflows.
 fn milliseconds(number: u32) -> Duration {
     Duration::from_millis(u64::from(number & 0x7FFF_FFFF))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stream_ids_begin_again_without_those_in_use() {
+        let now = Instant::now();
+        let options = SetupOptions::default();
+        let mut session = Session::connecting(options, Limits::default(), now).unwrap();
+        let mut ask = || {
+            session
+                .request_response(Payload::default())
+                .map(StreamId::get)
+        };
+        assert_eq!([ask(), ask()], [Ok(1), Ok(3)]);
+        session.next_stream = StreamId::MAX;
+        let mut ask = || {
+            session
+                .request_response(Payload::default())
+                .map(StreamId::get)
+        };
+        assert_eq!([ask(), ask()], [Ok(StreamId::MAX), Ok(5)]);
+        let three = StreamId::new(3).unwrap();
+        session.cancel(three);
+        session.next_stream = 1;
+        let again = session.request_response(Payload::default());
+        assert_eq!(again, Ok(three));
+
+        let mut accepting = Session::accepting(Limits::default(), now);
+        accepting.phase = Phase::Open(Liveness::new(
+            Duration::from_secs(1),
+            Duration::from_secs(1),
+            now,
+        ));
+        accepting.next_stream = StreamId::MAX - 1;
+        let mut ask = || {
+            accepting
+                .request_response(Payload::default())
+                .map(StreamId::get)
+        };
+        assert_eq!([ask(), ask()], [Ok(StreamId::MAX - 1), Ok(2)]);
+    }
 }

@@ -6,11 +6,8 @@ use bytes::Bytes;
 use rsocket_rust::frame;
 use thiserror::Error;
 
-use super::{
-    Limits,
-    event::{Setup, Violation},
-};
-use crate::Payload;
+use super::event::{Setup, Violation};
+use crate::{Payload, frame::MAX_FRAME_LEN};
 
 const FLAG_RESUME: u16 = frame::Frame::FLAG_RESUME;
 const FLAG_LEASE: u16 = frame::Frame::FLAG_LEASE;
@@ -58,7 +55,7 @@ pub enum InvalidSetup {
 }
 
 impl SetupOptions {
-    pub(super) fn validate(&self, limits: &Limits) -> Result<(), InvalidSetup> {
+    pub(super) fn validate(&self) -> Result<(), InvalidSetup> {
         let milliseconds = 1..=0x7FFF_FFFF;
         if !milliseconds.contains(&self.keepalive.as_millis())
             || !milliseconds.contains(&self.max_lifetime.as_millis())
@@ -69,7 +66,7 @@ impl SetupOptions {
             return Err(InvalidSetup::MimeType);
         }
         // Header, version, times, two MIME types and a metadata length take 600 bytes at most.
-        if self.payload.len() + 600 > limits.frame_len_out().max(1 << 16) {
+        if self.payload.len() > MAX_FRAME_LEN - 600 {
             return Err(InvalidSetup::Payload);
         }
         Ok(())

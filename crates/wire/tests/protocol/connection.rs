@@ -518,7 +518,7 @@ async fn futures_are_small() {
     let (left, _right) = duplex(1);
     let mut proxy = accepting(left, Limits::default());
     assert!(
-        size_of_val(&proxy) <= 1024,
+        size_of_val(&proxy) <= 768,
         "connection: {}",
         size_of_val(&proxy)
     );
@@ -527,7 +527,7 @@ async fn futures_are_small() {
     drop(next);
     let finish = proxy.finish();
     assert!(
-        size_of_val(&finish) <= 1024,
+        size_of_val(&finish) <= 512,
         "finish: {}",
         size_of_val(&finish)
     );

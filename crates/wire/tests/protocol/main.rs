@@ -6,6 +6,8 @@
 mod connection;
 mod frames;
 mod malformed;
+mod memory;
+mod properties;
 mod rust_peer;
 mod session;
 mod vectors;
