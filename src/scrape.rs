@@ -12,7 +12,7 @@ use prometheus_rsocket_exposition::{Merged, merge};
 use prometheus_rsocket_wire::ErrorCode;
 use prometheus_rsocket_wire::envelope::OpenError;
 use prometheus_rsocket_wire::session::StreamError;
-use tokio::sync::{Semaphore, TryAcquireError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
@@ -44,7 +44,29 @@ pub struct Scrape {
 /// To be kept as long as the text of a scrape is.
 pub struct HeldScrape {
     _texts: Vec<Arc<Opened>>,
-    _permit: tokio::sync::OwnedSemaphorePermit,
+    _under_way: UnderWay,
+}
+
+/// One of the scrapes under way, until dropped.
+struct UnderWay {
+    metrics: Arc<Metrics>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl UnderWay {
+    fn new(metrics: &Arc<Metrics>, permit: OwnedSemaphorePermit) -> Self {
+        metrics.scrapes_active.inc();
+        Self {
+            metrics: Arc::clone(metrics),
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.metrics.scrapes_active.dec();
+    }
 }
 
 /// Makes scrapes.
@@ -76,7 +98,7 @@ impl Scraper {
 
     /// Pulls every application and merges what has come by `deadline`.
     pub async fn scrape(&self, deadline: Instant) -> Result<Scrape, ScrapeError> {
-        let permit = Arc::clone(&self.concurrent)
+        let place = Arc::clone(&self.concurrent)
             .try_acquire_owned()
             .map_err(|error| {
                 self.metrics.scrapes_refused.inc();
@@ -85,6 +107,7 @@ impl Scraper {
                     TryAcquireError::Closed => ScrapeError::Stopping,
                 }
             })?;
+        let under_way = UnderWay::new(&self.metrics, place);
         let started = Instant::now();
         let claim = self.pushes.claim();
         let texts = self.pull_all(deadline).await;
@@ -101,7 +124,7 @@ impl Scraper {
             claim,
             held: HeldScrape {
                 _texts: texts,
-                _permit: permit,
+                _under_way: under_way,
             },
         })
     }

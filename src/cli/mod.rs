@@ -19,6 +19,7 @@ const USAGE: u8 = 2;
 #[command(
     name = "prometheus-rsocket-proxy",
     version,
+    propagate_version = true,
     args_conflicts_with_subcommands = true
 )]
 struct Cli {

@@ -30,6 +30,8 @@ pub struct Metrics {
     pub type_conflicts: IntGauge,
     /// Samples left out because they cannot stand under the type that most applications give their family.
     pub dropped_samples: IntCounter,
+    /// Scrapes whose answer is being made or handed over.
+    pub scrapes_active: IntGauge,
     /// Scrapes answered 503 because too many were under way.
     pub scrapes_refused: IntCounter,
     /// Pushes by state: label `state`.
@@ -113,6 +115,10 @@ impl Metrics {
             dropped_samples: own.counter(
                 "prometheus_proxy_scrape_dropped_samples_total",
                 "Samples left out because they cannot stand under the type that most applications give their family.",
+            )?,
+            scrapes_active: own.gauge(
+                "prometheus_proxy_scrapes_active",
+                "Scrapes whose answer is being made or handed over.",
             )?,
             scrapes_refused: own.counter(
                 "prometheus_proxy_scrapes_refused_total",

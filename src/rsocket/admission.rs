@@ -1,7 +1,7 @@
 //! How many connections there may be, in all and from one address.
 //!
 //! Nobody is refused by accepting and closing: a Java client would be back within milliseconds, for ever. Past the total,
-//! the listeners stop accepting and connections wait in the kernel's backlog. Past the limit of an address, its next
+//! the listeners stop accepting: one connection each is left unanswered, the others wait in the kernel's backlog. Past the limit of an address, its next
 //! connection is left unanswered until an earlier one ends; it counts towards the total meanwhile.
 
 use std::collections::HashMap;
@@ -37,7 +37,7 @@ impl Admission {
         }
     }
 
-    /// Waits for a place among all connections; to be had before accepting one.
+    /// Waits for a place among all connections; to be had before the next one is accepted.
     pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }

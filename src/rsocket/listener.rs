@@ -150,7 +150,7 @@ impl Listener {
     /// Accepts connections until `stop`; then the port is closed and the connections go on.
     pub async fn run(self, apps: Arc<Applications>, stop: CancellationToken) {
         let accept = async {
-            while let Some(place) = apps.admission.place().await {
+            loop {
                 let (stream, peer) = match self.socket.accept().await {
                     Ok(accepted) => accepted,
                     Err(error) => {
@@ -159,13 +159,17 @@ impl Listener {
                         continue;
                     }
                 };
+                // This one is left unanswered until there is a place, and those behind it wait in the backlog. A place
+                // taken before accepting would be kept from the other listener while this one has no visitor.
+                let Some(place) = apps.admission.place().await else {
+                    return;
+                };
                 let transport = self.transport;
                 let shared = Arc::clone(&apps);
-                let serve = async move {
+                apps.tasks.spawn(async move {
                     shared.serve(stream, peer, transport).await;
                     drop(place);
-                };
-                apps.tasks.spawn(serve);
+                });
             }
         };
         tokio::select! {

@@ -74,7 +74,10 @@ impl App {
 
     /// Why the proxy ended the connection.
     pub(crate) async fn closed(mut self) -> CloseReason {
-        timeout(PATIENCE, &mut self.task).await.expect("an end").expect("no panic")
+        timeout(PATIENCE, &mut self.task)
+            .await
+            .expect("an end")
+            .expect("no panic")
     }
 }
 
@@ -105,18 +108,23 @@ impl Peer {
     }
 
     pub(crate) async fn next(&mut self) -> Event {
-        timeout(PATIENCE, self.connection.next()).await.expect("an event")
+        timeout(PATIENCE, self.connection.next())
+            .await
+            .expect("an event")
     }
 
     /// Waits for the key of the fireAndForget.
     pub(crate) async fn key(&mut self) -> PublicKey {
-        match self.next().await {
-            Event::FireAndForget { payload } => {
-                let key = PublicKey::from_spki_der(&payload.data).expect("a key");
-                self.key = Some(key.clone());
-                key
+        loop {
+            match self.next().await {
+                Event::FireAndForget { payload } => {
+                    let key = PublicKey::from_spki_der(&payload.data).expect("a key");
+                    self.key = Some(key.clone());
+                    return key;
+                }
+                Event::Request { .. } | Event::RequestCancelled { .. } => {}
+                other => panic!("expected the key, got {other:?}"),
             }
-            other => panic!("expected the key, got {other:?}"),
         }
     }
 
@@ -131,11 +139,17 @@ impl Peer {
     }
 
     pub(crate) async fn push_payload(&mut self, payload: Payload) -> Result<(), StreamError> {
-        let sent = self.connection.session().request_response(payload).expect("room");
+        let sent = self
+            .connection
+            .session()
+            .request_response(payload)
+            .expect("room");
         loop {
             match self.next().await {
                 Event::Response { stream, result } if stream == sent => return result.map(|_| ()),
-                Event::FireAndForget { .. } => {}
+                Event::FireAndForget { .. }
+                | Event::Request { .. }
+                | Event::RequestCancelled { .. } => {}
                 other => panic!("expected the answer to a push, got {other:?}"),
             }
         }

@@ -16,27 +16,42 @@ async fn a_connection_without_setup_is_closed_with_invalid_setup() {
     let proxy = Sandbox::start(&["--rsocket.setup-timeout=100ms"]).await;
     let mut silent = TcpStream::connect(proxy.tcp()).await.unwrap();
     let mut heard = Vec::new();
-    timeout(PATIENCE, silent.read_to_end(&mut heard)).await.expect("an end").unwrap();
+    timeout(PATIENCE, silent.read_to_end(&mut heard))
+        .await
+        .expect("an end")
+        .unwrap();
     // Length, stream 0, ERROR, INVALID_SETUP.
     assert_eq!(heard[3..9], [0, 0, 0, 0, 0x2c, 0]);
     assert_eq!(heard[9..13], [0, 0, 0, 1]);
-    let series = "prometheus_proxy_connection_error_total{exception=\"setup_timeout\",transport=\"TCP\"}";
-    eventually("the error to be counted", async || proxy.own(series).await == 1.0).await;
+    let series =
+        "prometheus_proxy_connection_error_total{exception=\"setup_timeout\",transport=\"TCP\"}";
+    eventually("the error to be counted", async || {
+        proxy.own(series).await == 1.0
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_websocket_handshake_that_never_ends_is_given_up() {
     let proxy = Sandbox::start(&["--rsocket.setup-timeout=100ms"]).await;
-    let mut silent = TcpStream::connect(proxy.node.websocket_address).await.unwrap();
+    let mut silent = TcpStream::connect(proxy.node.websocket_address)
+        .await
+        .unwrap();
     let mut heard = Vec::new();
-    timeout(PATIENCE, silent.read_to_end(&mut heard)).await.expect("an end").unwrap();
+    timeout(PATIENCE, silent.read_to_end(&mut heard))
+        .await
+        .expect("an end")
+        .unwrap();
     assert!(heard.is_empty());
 }
 
 #[tokio::test]
 async fn past_the_limit_connections_wait_and_are_served_as_soon_as_there_is_room() {
     // Accepting and closing would bring a Java client back within milliseconds, for ever.
-    for limit in ["--rsocket.max-connections=1", "--rsocket.max-connections-per-address=1"] {
+    for limit in [
+        "--rsocket.max-connections=1",
+        "--rsocket.max-connections-per-address=1",
+    ] {
         let proxy = Sandbox::start(&[limit]).await;
         let first = App::text(proxy.tcp(), "up{app=\"1\"} 1\n").await;
         let mut second = Peer::connect(proxy.tcp()).await;
@@ -44,7 +59,9 @@ async fn past_the_limit_connections_wait_and_are_served_as_soon_as_there_is_room
         assert!(early.is_err(), "{limit}: neither served nor closed");
         assert_eq!(proxy.scrape().await, ["up{app=\"1\"} 1"]);
         drop(first);
-        timeout(PATIENCE, second.key()).await.expect("a place");
+        timeout(PATIENCE, second.key())
+            .await
+            .unwrap_or_else(|_| panic!("{limit}: no place"));
     }
 }
 
@@ -58,7 +75,10 @@ async fn an_answer_past_the_payload_limit_costs_the_scrape_and_not_the_connectio
     for _ in 0..2 {
         assert!(proxy.scrape().await.is_empty());
         let status = proxy.status().await;
-        assert_eq!(status["connections"][0]["last_scrape"]["outcome"], "invalid");
+        assert_eq!(
+            status["connections"][0]["last_scrape"]["outcome"],
+            "invalid"
+        );
     }
 }
 

@@ -36,7 +36,9 @@ struct Process {
 
 impl Process {
     fn start(arguments: &[&str]) -> Self {
-        let mut child = program(&[&FREE_PORTS[..], arguments].concat()).spawn().expect("the program");
+        let mut child = program(&[&FREE_PORTS[..], arguments].concat())
+            .spawn()
+            .expect("the program");
         let log = BufReader::new(child.stderr.take().expect("a pipe")).lines();
         Self { child, log }
     }
@@ -50,22 +52,32 @@ impl Process {
             }
             panic!("the log ended without {part}");
         };
-        timeout(PATIENCE, find).await.unwrap_or_else(|_| panic!("never logged: {part}"))
+        timeout(PATIENCE, find)
+            .await
+            .unwrap_or_else(|_| panic!("never logged: {part}"))
     }
 
     async fn address(&mut self, listener: &str) -> std::net::SocketAddr {
-        let line = self.line(&format!("msg=\"listening\" listener={listener} address=")).await;
+        let line = self
+            .line(&format!("msg=\"listening\" listener={listener} address="))
+            .await;
         line.rsplit('=').next().unwrap().parse().unwrap()
     }
 
     fn signal(&self, name: &str) {
         let pid = self.child.id().expect("a running process").to_string();
-        let sent = std::process::Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        let sent = std::process::Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
         assert!(sent.expect("kill").success());
     }
 
     async fn exit_code(&mut self) -> Option<i32> {
-        timeout(PATIENCE, self.child.wait()).await.expect("an end").expect("a status").code()
+        timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("an end")
+            .expect("a status")
+            .code()
     }
 }
 
@@ -75,7 +87,10 @@ async fn a_mistake_in_the_usage_is_one_line_that_names_the_flag_and_exit_2() {
         (&["--web.listen-address=here"][..], "--web.listen-address"),
         (&["--scrape.timeout=0s"], "--scrape.timeout"),
         (&["--push.max-bytes=lots"], "--push.max-bytes"),
-        (&["--rsocket.envelope=plaintext"], "--rsocket.insecure-plaintext"),
+        (
+            &["--rsocket.envelope=plaintext"],
+            "--rsocket.insecure-plaintext",
+        ),
         (&["--rsocket.max-frame=1KiB"], "--rsocket.max-frame"),
         (&["--no-such-flag"], "--no-such-flag"),
         (&["serve", "--log.level=loud"], "--log.level"),
@@ -90,7 +105,12 @@ async fn a_mistake_in_the_usage_is_one_line_that_names_the_flag_and_exit_2() {
 
 #[tokio::test]
 async fn help_and_version_are_there_on_every_level() {
-    for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["serve", "--version"]] {
+    for arguments in [
+        &["--help"][..],
+        &["--version"],
+        &["serve", "--help"],
+        &["serve", "--version"],
+    ] {
         let output = program(arguments).output().await.unwrap();
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
         assert!(!output.stdout.is_empty());
@@ -100,18 +120,33 @@ async fn help_and_version_are_there_on_every_level() {
 #[tokio::test]
 async fn a_port_that_is_taken_is_a_failure_at_run_time_that_names_the_flag() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let flag = format!("--rsocket.tcp.listen-address={}", taken.local_addr().unwrap());
+    let flag = format!(
+        "--rsocket.tcp.listen-address={}",
+        taken.local_addr().unwrap()
+    );
     let arguments = [FREE_PORTS[0], FREE_PORTS[2], &flag];
     let output = program(&arguments).output().await.unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("--rsocket.tcp.listen-address"));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("--rsocket.tcp.listen-address")
+    );
 }
 
 #[tokio::test]
 async fn settings_come_from_the_environment_too() {
-    let output = program(&[]).env("PROXY_SCRAPE_TIMEOUT", "soon").output().await.unwrap();
+    let output = program(&[])
+        .env("PROXY_SCRAPE_TIMEOUT", "soon")
+        .output()
+        .await
+        .unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("--scrape.timeout"));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("--scrape.timeout")
+    );
 }
 
 #[tokio::test]
@@ -181,7 +216,10 @@ async fn a_drain_gives_held_pushes_the_chance_to_be_scraped() {
 #[tokio::test]
 async fn ready_follows_the_key() {
     let proxy = Sandbox::start(&[]).await;
-    eventually("readiness", async || proxy.get("/-/ready").await.status == StatusCode::OK).await;
+    eventually("readiness", async || {
+        proxy.get("/-/ready").await.status == StatusCode::OK
+    })
+    .await;
     assert_eq!(proxy.get("/-/healthy").await.status, StatusCode::OK);
     assert_eq!(proxy.get("/nothing").await.status, StatusCode::NOT_FOUND);
 }
@@ -213,7 +251,10 @@ async fn the_original_dashboards_find_their_metrics() {
     proxy.scrape().await;
     for path in ["/metrics/proxy", "/metrics"] {
         let response = proxy.get(path).await;
-        assert_eq!(response.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+        assert_eq!(
+            response.headers["content-type"],
+            "text/plain; version=0.0.4; charset=utf-8"
+        );
         for series in [
             "prometheus_proxy_scrape_active_connections 1",
             "prometheus_proxy_scrape_payload_bytes_max 5",
@@ -224,7 +265,10 @@ async fn the_original_dashboards_find_their_metrics() {
             "rsocket_request_response_seconds_count{signal_type=\"CANCEL\"} 0",
             "rsocket_request_response_seconds_count{signal_type=\"ON_ERROR\"} 0",
         ] {
-            assert!(response.text().lines().any(|line| line == series), "{series}");
+            assert!(
+                response.text().lines().any(|line| line == series),
+                "{series}"
+            );
         }
         prometheus_rsocket_exposition::Exposition::parse(response.body.into()).expect("valid text");
     }
@@ -238,5 +282,8 @@ async fn an_idle_reader_of_headers_is_disconnected() {
     let mut slow = tokio::net::TcpStream::connect(proxy.web()).await.unwrap();
     slow.write_all(b"GET /metrics/con").await.unwrap();
     let mut heard = Vec::new();
-    timeout(Duration::from_secs(30), slow.read_to_end(&mut heard)).await.expect("an end").unwrap();
+    timeout(Duration::from_secs(30), slow.read_to_end(&mut heard))
+        .await
+        .expect("an end")
+        .unwrap();
 }

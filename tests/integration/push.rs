@@ -1,14 +1,19 @@
 //! Pushes: held when acknowledged, served once, never lost on the way to Prometheus.
 
-use std::time::Duration;
-
 use http_body_util::BodyExt;
 use hyper::Method;
 use prometheus_rsocket_wire::session::StreamError;
 use prometheus_rsocket_wire::{ErrorCode, Payload};
+use tokio::time::timeout;
 
 use crate::app::{App, Peer};
-use crate::sandbox::{Sandbox, begin, eventually, request};
+use crate::sandbox::{PATIENCE, Sandbox, begin, eventually, request};
+
+/// Ends a connection, so that the next scrape does not wait for an answer to its pull.
+async fn leave(proxy: &Sandbox, app: Peer) {
+    drop(app);
+    proxy.connected(0).await;
+}
 
 async fn pusher(proxy: &Sandbox) -> Peer {
     let mut peer = Peer::connect(proxy.tcp()).await;
@@ -28,8 +33,7 @@ async fn an_acknowledged_push_is_served_by_the_next_scrape_and_only_by_that() {
     let proxy = Sandbox::start(&[]).await;
     let mut app = pusher(&proxy).await;
     app.push("jobs_total 1\n").await.unwrap();
-    drop(app);
-    proxy.connected(0).await;
+    leave(&proxy, app).await;
     assert_eq!(proxy.scrape().await, ["jobs_total 1"]);
     assert!(proxy.scrape().await.is_empty());
 }
@@ -52,9 +56,12 @@ async fn several_pushes_of_one_connection_are_all_kept() {
     let proxy = Sandbox::start(&[]).await;
     let mut app = pusher(&proxy).await;
     for job in 0..40 {
-        app.push(&format!("job{{number=\"{job}\"}} 1\n")).await.unwrap();
+        app.push(&format!("job{{number=\"{job}\"}} 1\n"))
+            .await
+            .unwrap();
     }
-    assert_eq!(proxy.scrape().await.len(), 40 + 0);
+    leave(&proxy, app).await;
+    assert_eq!(proxy.scrape().await.len(), 40);
 }
 
 #[tokio::test]
@@ -66,7 +73,11 @@ async fn pushes_with_a_series_in_common_go_out_one_scrape_after_the_other() {
     app.push("job{b=\"2\",a=\"1\"} 2\nother 1\n").await.unwrap();
     app.push("other 2\n").await.unwrap();
     app.push("unrelated 1\n").await.unwrap();
-    assert_eq!(proxy.scrape().await, ["job{a=\"1\",b=\"2\"} 1", "unrelated 1"]);
+    leave(&proxy, app).await;
+    assert_eq!(
+        proxy.scrape().await,
+        ["job{a=\"1\",b=\"2\"} 1", "unrelated 1"]
+    );
     assert_eq!(proxy.scrape().await, ["job{b=\"2\",a=\"1\"} 2", "other 1"]);
     assert_eq!(proxy.scrape().await, ["other 2"]);
     assert!(proxy.own("prometheus_proxy_pushes_deferred_total").await >= 3.0);
@@ -75,7 +86,15 @@ async fn pushes_with_a_series_in_common_go_out_one_scrape_after_the_other() {
 #[tokio::test]
 async fn a_head_request_and_a_response_that_breaks_off_consume_nothing() {
     let proxy = Sandbox::start(&[]).await;
-    let long: String = (0..200_000).map(|i| format!("series{{row=\"{i}\"}} {i}\n")).collect();
+    // More than the buffers between the two ends take in, compressed too.
+    let long: String = (0..600_000_u64)
+        .map(|i| {
+            format!(
+                "s{{n=\"{:016x}\"}} 1\n",
+                i.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            )
+        })
+        .collect();
     let _app = App::text(proxy.tcp(), &long).await;
     let mut pusher = pusher(&proxy).await;
     pusher.push("zz_jobs_total 1\n").await.unwrap();
@@ -84,9 +103,16 @@ async fn a_head_request_and_a_response_that_breaks_off_consume_nothing() {
     assert_eq!(proxy.status().await["pushes"]["pending"], 1);
 
     for encoding in ["identity", "gzip"] {
-        let headers = [("accept-encoding", encoding), ("x-prometheus-scrape-timeout-seconds", "1")];
+        let headers = [
+            ("accept-encoding", encoding),
+            ("x-prometheus-scrape-timeout-seconds", "1"),
+        ];
         let mut response = begin(proxy.web(), Method::GET, "/metrics/connected", &headers).await;
-        response.frame().await.expect("a first piece").expect("no error");
+        response
+            .frame()
+            .await
+            .expect("a first piece")
+            .expect("no error");
         assert_eq!(proxy.status().await["pushes"]["claimed"], 1, "{encoding}");
         drop(response);
         proxy.pending(1).await;
@@ -105,8 +131,7 @@ async fn two_scrapes_at_once_do_not_both_get_a_push() {
     let proxy = Sandbox::start(&[]).await;
     let mut app = pusher(&proxy).await;
     app.push("jobs_total 1\n").await.unwrap();
-    drop(app);
-    proxy.connected(0).await;
+    leave(&proxy, app).await;
     let (first, second) = tokio::join!(proxy.scrape(), proxy.scrape());
     assert_eq!(first.len() + second.len(), 1);
 }
@@ -119,20 +144,44 @@ async fn what_cannot_be_held_is_refused_with_a_reason_and_never_acknowledged() {
         metadata: Some(vec![1; 256].into()),
         data: vec![2; 32].into(),
     };
-    assert_eq!(code(app.push_payload(rubbish).await), Some(ErrorCode::APPLICATION_ERROR));
-    let Err(StreamError::Application { code: invalid, message }) = app.push("up{ 1\n").await else {
+    assert_eq!(
+        code(app.push_payload(rubbish).await),
+        Some(ErrorCode::APPLICATION_ERROR)
+    );
+    let Err(StreamError::Application {
+        code: invalid,
+        message,
+    }) = app.push("up{ 1\n").await
+    else {
         panic!("an invalid push was acknowledged");
     };
     assert_eq!(invalid, ErrorCode::INVALID);
     assert!(message.starts_with("line 1, column "), "{message}");
-    assert_eq!(code(app.push("up 1 1700000000000\n").await), Some(ErrorCode::INVALID));
+    assert_eq!(
+        code(app.push("up 1 1700000000000\n").await),
+        Some(ErrorCode::INVALID)
+    );
     app.push("up 1\n").await.unwrap();
-    let long: String = (0..100).map(|i| format!("series{{row=\"{i}\"}} {i}\n")).collect();
-    assert_eq!(code(app.push(&long).await), Some(ErrorCode::APPLICATION_ERROR));
+    let long: String = (0..100)
+        .map(|i| format!("series{{row=\"{i}\"}} {i}\n"))
+        .collect();
+    assert_eq!(
+        code(app.push(&long).await),
+        Some(ErrorCode::APPLICATION_ERROR)
+    );
+    leave(&proxy, app).await;
     assert_eq!(proxy.scrape().await, ["up 1"]);
-    for (reason, count) in [("envelope", 1.0), ("exposition", 1.0), ("timestamp", 1.0), ("full", 1.0)] {
+    for (reason, count) in [
+        ("envelope", 1.0),
+        ("exposition", 1.0),
+        ("timestamp", 1.0),
+        ("full", 1.0),
+    ] {
         let series = format!("prometheus_proxy_pushes_refused_total{{reason=\"{reason}\"}}");
-        assert!((proxy.own(&series).await - count).abs() < f64::EPSILON, "{reason}");
+        assert!(
+            (proxy.own(&series).await - count).abs() < f64::EPSILON,
+            "{reason}"
+        );
     }
 }
 
@@ -153,6 +202,7 @@ async fn with_a_retention_a_push_is_served_until_a_newer_one_replaces_it() {
     let proxy = Sandbox::start(&["--push.retention=1h"]).await;
     let mut app = pusher(&proxy).await;
     app.push("jobs_total 1\n").await.unwrap();
+    leave(&proxy, app).await;
     for _ in 0..3 {
         assert_eq!(proxy.scrape().await, ["jobs_total 1"]);
         eventually("the claim to be committed", async || {
@@ -160,7 +210,9 @@ async fn with_a_retention_a_push_is_served_until_a_newer_one_replaces_it() {
         })
         .await;
     }
+    let mut app = pusher(&proxy).await;
     app.push("jobs_total 2\n").await.unwrap();
+    leave(&proxy, app).await;
     assert_eq!(proxy.scrape().await, ["jobs_total 2"]);
 }
 
@@ -169,9 +221,10 @@ async fn a_push_sealed_to_an_earlier_key_still_opens() {
     let proxy = Sandbox::start(&["--rsocket.key-rotation=300ms"]).await;
     let mut app = pusher(&proxy).await;
     let sealed = app.seal("jobs_total 1\n");
-    let first = app.key().await;
+    timeout(PATIENCE, app.key())
+        .await
+        .expect("the new key is announced");
     app.push_payload(sealed).await.unwrap();
+    leave(&proxy, app).await;
     assert_eq!(proxy.scrape().await, ["jobs_total 1"]);
-    drop(first);
-    tokio::time::timeout(Duration::from_secs(30), app.key()).await.expect("each new key is announced");
 }

@@ -12,7 +12,7 @@ use prometheus_rsocket_proxy::cli;
 use prometheus_rsocket_proxy::node::Node;
 use prometheus_rsocket_wire::connection::Connection;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Longer than anything here takes; a test that waits for this has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,7 +44,9 @@ impl Sandbox {
             "--rsocket.websocket.listen-address=127.0.0.1:0",
         ];
         let name = |flag: &str| flag.split('=').next().map(str::to_owned);
-        let free = ports.iter().filter(|port| !flags.iter().any(|flag| name(flag) == name(port)));
+        let free = ports
+            .iter()
+            .filter(|port| !flags.iter().any(|flag| name(flag) == name(port)));
         let settings = cli::settings(free.chain(flags).copied()).expect("valid flags");
         Self {
             node: Node::bind(settings).await.expect("free ports"),
@@ -79,8 +81,12 @@ impl Sandbox {
     /// The value of one of the node's own series, zero where it is not there.
     pub(crate) async fn own(&self, series: &str) -> f64 {
         let response = self.get("/metrics/proxy").await;
-        let line = response.text().lines().find(|line| line.split(' ').next() == Some(series));
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+        let line = response
+            .text()
+            .lines()
+            .find(|line| line.split(' ').next() == Some(series));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+            .unwrap_or(0.0)
     }
 
     /// Waits until the node counts so many connections.
@@ -107,12 +113,17 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("never came: {what}"));
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("never came: {what}"));
 }
 
 /// The samples of an exposition, a line each.
 pub(crate) fn samples(text: &str) -> Vec<String> {
-    text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
 }
 
 pub(crate) async fn request(
@@ -126,7 +137,12 @@ pub(crate) async fn request(
     Response {
         status: parts.status,
         headers: parts.headers,
-        body: body.collect().await.expect("a whole body").to_bytes().to_vec(),
+        body: body
+            .collect()
+            .await
+            .expect("a whole body")
+            .to_bytes()
+            .to_vec(),
     }
 }
 
@@ -137,15 +153,24 @@ pub(crate) async fn begin(
     path: &str,
     headers: &[(&str, &str)],
 ) -> hyper::Response<Incoming> {
-    let stream = TcpStream::connect(web).await.expect("a listening node");
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
+    let socket = TcpSocket::new_v4().expect("a socket");
+    // So that what nobody reads stays with the node.
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let stream = socket.connect(web).await.expect("a listening node");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .expect("HTTP");
     tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(path).header("host", web.to_string());
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", web.to_string());
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Empty::<Bytes>::new()).expect("a valid request");
+    let request = request
+        .body(Empty::<Bytes>::new())
+        .expect("a valid request");
     sender.send_request(request).await.expect("a response")
 }
 

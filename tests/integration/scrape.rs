@@ -24,7 +24,10 @@ async fn families_of_several_applications_are_grouped_under_one_help_and_type() 
     let _second = App::text(proxy.tcp(), &text("b")).await;
     let response = proxy.get("/metrics/connected").await;
     assert_eq!(response.status, StatusCode::OK);
-    assert_eq!(response.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(
+        response.headers["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
     assert_eq!(
         response.text(),
         "# HELP up Whether it is.\n# TYPE up gauge\nup{app=\"a\"} 1\nup{app=\"b\"} 1\n"
@@ -36,38 +39,85 @@ async fn without_applications_the_answer_is_an_empty_exposition() {
     let proxy = Sandbox::start(&[]).await;
     let response = proxy.get("/metrics/connected").await;
     assert_eq!((response.status, response.body.len()), (StatusCode::OK, 0));
-    assert_eq!(response.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(
+        response.headers["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
 }
 
 #[tokio::test]
 async fn one_bad_application_costs_only_itself() {
     let bomb = "a".repeat(2 << 20);
     let cases = [
-        (Answer::Never, "timeout", "no answer before the scrape's deadline"),
-        (Answer::Rubbish, "invalid", "the envelope is not sealed to this key"),
-        (Answer::NoKey, "invalid", "the envelope has no key in its metadata"),
-        (Answer::Error(ErrorCode::APPLICATION_ERROR), "error", "peer answered APPLICATION_ERROR: no"),
-        (Answer::Text(bomb), "invalid", "the text is longer than the limit"),
-        (Answer::Text("up{ 1\n".into()), "invalid", "line 1, column 5: "),
-        (Answer::Text("up{a=\"1\",a=\"2\"} 1\n".into()), "invalid", "line 1, column "),
+        (
+            Answer::Never,
+            "timeout",
+            "no answer before the scrape's deadline",
+        ),
+        (
+            Answer::Rubbish,
+            "invalid",
+            "the envelope is not sealed to this key",
+        ),
+        (
+            Answer::NoKey,
+            "invalid",
+            "the envelope has no key in its metadata",
+        ),
+        (
+            Answer::Error(ErrorCode::APPLICATION_ERROR),
+            "error",
+            "peer answered APPLICATION_ERROR: no",
+        ),
+        (
+            Answer::Text(bomb),
+            "invalid",
+            "the text is longer than the limit",
+        ),
+        (
+            Answer::Text("up{ 1\n".into()),
+            "invalid",
+            "line 1, column 5: ",
+        ),
+        (
+            Answer::Text("up{a=\"1\",a=\"2\"} 1\n".into()),
+            "invalid",
+            "line 1, column ",
+        ),
     ];
     for (answer, outcome, reason) in cases {
         let proxy = Sandbox::start(&["--scrape.max-payload=1MiB"]).await;
         let bad = App::connect(proxy.tcp(), answer).await;
         let _good = App::text(proxy.tcp(), "up 1\n").await;
         for round in 1..=2 {
-            let response = proxy.get_with("/metrics/connected", &[(SECONDS, "0.4")]).await;
+            let response = proxy
+                .get_with("/metrics/connected", &[(SECONDS, "0.4")])
+                .await;
             assert_eq!(response.text(), "up 1\n", "{reason}");
-            assert_eq!(bad.seen.pulls(), round, "asked again the next time: {reason}");
+            assert_eq!(
+                bad.seen.pulls(),
+                round,
+                "asked again the next time: {reason}"
+            );
         }
         let status = proxy.status().await;
         let last = &status["connections"][0]["last_scrape"];
         assert_eq!(last["outcome"], outcome, "{last}");
-        assert!(last["reason"].as_str().unwrap().starts_with(reason), "{last}");
-        assert_eq!(status["connections"][1]["last_scrape"]["outcome"], "success");
+        assert!(
+            last["reason"].as_str().unwrap().starts_with(reason),
+            "{last}"
+        );
+        assert_eq!(
+            status["connections"][1]["last_scrape"]["outcome"],
+            "success"
+        );
         let metrics = proxy.get("/metrics/proxy").await;
-        let counted = format!("prometheus_proxy_scrape_seconds_count{{outcome=\"{outcome}\",exception=\"");
-        let line = metrics.text().lines().find(|line| line.starts_with(&counted));
+        let counted =
+            format!("prometheus_proxy_scrape_seconds_count{{outcome=\"{outcome}\",exception=\"");
+        let line = metrics
+            .text()
+            .lines()
+            .find(|line| line.starts_with(&counted));
         assert!(line.is_some_and(|line| line.ends_with(" 2")), "{line:?}");
     }
 }
@@ -85,7 +135,10 @@ async fn an_application_that_answers_one_byte_at_a_time_does_not_hold_up_the_oth
         let mut heard = vec![0; 4096];
         let drip = async {
             // A frame that claims 16 MB, and never comes.
-            for byte in [0xff, 0xff, 0xff, 0, 0, 0, 4].into_iter().chain(std::iter::repeat(0)) {
+            for byte in [0xff, 0xff, 0xff, 0, 0, 0, 4]
+                .into_iter()
+                .chain(std::iter::repeat(0))
+            {
                 write.write_all(&[byte]).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -95,9 +148,15 @@ async fn an_application_that_answers_one_byte_at_a_time_does_not_hold_up_the_oth
     });
     for _ in 0..2 {
         let started = Instant::now();
-        let response = proxy.get_with("/metrics/connected", &[(SECONDS, "0.6")]).await;
+        let response = proxy
+            .get_with("/metrics/connected", &[(SECONDS, "0.6")])
+            .await;
         assert_eq!(response.text(), "up 1\n");
-        assert!(started.elapsed() < Duration::from_millis(600), "{:?}", started.elapsed());
+        assert!(
+            started.elapsed() < Duration::from_millis(600),
+            "{:?}",
+            started.elapsed()
+        );
     }
     dripping.abort();
 }
@@ -106,13 +165,18 @@ async fn an_application_that_answers_one_byte_at_a_time_does_not_hold_up_the_oth
 async fn a_request_that_nobody_waits_for_any_more_is_cancelled() {
     let proxy = Sandbox::start(&[]).await;
     let hung = App::connect(proxy.tcp(), Answer::Never).await;
-    proxy.get_with("/metrics/connected", &[(SECONDS, "0.2")]).await;
+    proxy
+        .get_with("/metrics/connected", &[(SECONDS, "0.2")])
+        .await;
     eventually("CANCEL at the deadline", async || hung.seen.cancels() == 1).await;
 
     let gone = tokio::spawn(request(proxy.web(), Method::GET, "/metrics/connected", &[]));
     eventually("a second pull", async || hung.seen.pulls() == 2).await;
     gone.abort();
-    eventually("CANCEL when Prometheus hangs up", async || hung.seen.cancels() == 2).await;
+    eventually("CANCEL when Prometheus hangs up", async || {
+        hung.seen.cancels() == 2
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -149,15 +213,21 @@ async fn a_scrape_too_many_is_told_so_and_the_others_go_on() {
 #[tokio::test]
 async fn gzip_is_served_where_it_is_accepted() {
     let proxy = Sandbox::start(&[]).await;
-    let text: String = (0..5000).map(|i| format!("series{{row=\"{i}\"}} {i}\n")).collect();
+    let text: String = (0..5000)
+        .map(|i| format!("series{{row=\"{i}\"}} {i}\n"))
+        .collect();
     let _app = App::text(proxy.tcp(), &text).await;
     let plain = proxy.get("/metrics/connected").await;
     assert_eq!(plain.headers.get("content-encoding"), None);
-    let packed = proxy.get_with("/metrics/connected", &[("accept-encoding", "gzip")]).await;
+    let packed = proxy
+        .get_with("/metrics/connected", &[("accept-encoding", "gzip")])
+        .await;
     assert_eq!(packed.headers["content-encoding"], "gzip");
     assert!(packed.body.len() < plain.body.len() / 2);
     let mut unpacked = String::new();
-    GzDecoder::new(&packed.body[..]).read_to_string(&mut unpacked).unwrap();
+    GzDecoder::new(&packed.body[..])
+        .read_to_string(&mut unpacked)
+        .unwrap();
     assert_eq!(unpacked, plain.text());
 }
 
@@ -167,14 +237,19 @@ async fn a_head_request_pulls_nobody() {
     let app = App::text(proxy.tcp(), "up 1\n").await;
     let head = request(proxy.web(), Method::HEAD, "/metrics/connected", &[]).await;
     assert_eq!((head.status, head.body.len()), (StatusCode::OK, 0));
-    assert_eq!(head.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(
+        head.headers["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
     assert_eq!(app.seen.pulls(), 0);
 }
 
 #[tokio::test]
 async fn a_reader_that_goes_away_half_way_frees_what_was_held_for_it() {
     let proxy = Sandbox::start(&["--scrape.max-memory=24MiB", "--scrape.max-concurrent=1"]).await;
-    let text: String = (0..400_000).map(|i| format!("series{{row=\"{i}\"}} {i}\n")).collect();
+    let text: String = (0..400_000)
+        .map(|i| format!("series{{row=\"{i}\"}} {i}\n"))
+        .collect();
     let _app = App::text(proxy.tcp(), &text).await;
     for _ in 0..3 {
         eventually("room for a scrape", async || {
@@ -183,13 +258,22 @@ async fn a_reader_that_goes_away_half_way_frees_what_was_held_for_it() {
         })
         .await;
     }
-    eventually("a whole scrape", async || proxy.get("/metrics/connected").await.body.len() == text.len()).await;
-    assert_eq!(proxy.status().await["connections"][0]["last_scrape"]["outcome"], "success");
+    eventually("a whole scrape", async || {
+        proxy.get("/metrics/connected").await.body.len() == text.len()
+    })
+    .await;
+    assert_eq!(
+        proxy.status().await["connections"][0]["last_scrape"]["outcome"],
+        "success"
+    );
 }
 
 #[tokio::test]
 async fn the_plaintext_envelope_is_taken_where_it_was_announced() {
-    let flags = ["--rsocket.envelope=plaintext", "--rsocket.insecure-plaintext"];
+    let flags = [
+        "--rsocket.envelope=plaintext",
+        "--rsocket.insecure-plaintext",
+    ];
     let proxy = Sandbox::start(&flags).await;
     let mut app = Peer::connect(proxy.tcp()).await;
     assert!(matches!(
@@ -200,7 +284,9 @@ async fn the_plaintext_envelope_is_taken_where_it_was_announced() {
         .proxy(format!("tcp://{}", proxy.tcp()).parse().unwrap())
         .connect();
     client.ready().await.unwrap();
-    let response = proxy.get_with("/metrics/connected", &[(SECONDS, "0.4")]).await;
+    let response = proxy
+        .get_with("/metrics/connected", &[(SECONDS, "0.4")])
+        .await;
     assert_eq!(samples(response.text()), ["up 1"]);
 }
 
@@ -208,11 +294,18 @@ async fn the_plaintext_envelope_is_taken_where_it_was_announced() {
 async fn the_client_library_works_over_websocket() {
     let proxy = Sandbox::start(&[]).await;
     let client = prometheus_rsocket_client::Client::builder(|| "up 1\n")
-        .proxy(format!("ws://{}", proxy.node.websocket_address).parse().unwrap())
+        .proxy(
+            format!("ws://{}", proxy.node.websocket_address)
+                .parse()
+                .unwrap(),
+        )
         .connect();
     client.ready().await.unwrap();
     assert_eq!(proxy.scrape().await, ["up 1"]);
-    assert_eq!(proxy.status().await["connections"][0]["transport"], "websocket");
+    assert_eq!(
+        proxy.status().await["connections"][0]["transport"],
+        "websocket"
+    );
     client.push_and_close().await.unwrap();
     proxy.connected(0).await;
     assert_eq!(proxy.scrape().await, ["up 1"]);
