@@ -29,23 +29,8 @@ impl Body {
         }
     }
 
-    /// Bytes that are or will be in it.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Expects that many bytes more.
-    pub(super) fn expect(&mut self, more: usize) {
-        self.len += more;
-    }
-
     pub(super) fn is_whole(&self) -> bool {
         self.received.len() == self.len
-    }
-
-    /// What has come.
-    pub(super) fn received(&mut self) -> &mut [u8] {
-        &mut self.received
     }
 
     pub(super) fn into_received(self) -> BytesMut {
@@ -73,5 +58,24 @@ impl Body {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
         })
+    }
+}
+
+/// For messages in several pieces.
+#[cfg(feature = "websocket")]
+impl Body {
+    /// Bytes that are or will be in it.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Expects that many bytes more.
+    pub(super) fn expect(&mut self, more: usize) {
+        self.len += more;
+    }
+
+    /// What has come.
+    pub(super) fn received(&mut self) -> &mut [u8] {
+        &mut self.received
     }
 }
