@@ -6,8 +6,9 @@
 
 use std::{
     future::poll_fn,
+    io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -83,17 +84,26 @@ impl<T: Transport> Connection<T> {
             if let Some(reason) = self.session.close_reason() {
                 return Poll::Ready(Event::Closed(reason.clone()));
             }
-            if self.poll_timer(cx).is_ready() {
-                continue;
+            let rung = self.poll_timer(cx).is_ready();
+            // Before a peer is judged by the clock, what it sent while nobody looked is read.
+            let received = self.poll_receive(cx);
+            match (received, rung) {
+                (Poll::Ready(received), _) => self.received(received),
+                (Poll::Pending, false) => return Poll::Pending,
+                (Poll::Pending, true) => {}
             }
-            if self.session.is_congested() && self.send_failed.is_none() {
-                return Poll::Pending;
-            }
-            match self.transport.poll_receive(cx) {
-                Poll::Ready(received) => self.received(received),
-                Poll::Pending => return Poll::Pending,
+            if rung {
+                self.handle_timeout();
             }
         }
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, ReceiveError>> {
+        if self.session.is_congested() && self.send_failed.is_none() {
+            // Sending will wake us.
+            return Poll::Pending;
+        }
+        self.transport.poll_receive(cx)
     }
 
     /// Sends what waits, or as much as the transport takes.
@@ -115,9 +125,9 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            std::task::ready!(self.transport.poll_ready(cx))?;
+            ready!(self.transport.poll_ready(cx))?;
             match self.session.poll_frame() {
                 Some(frame) => self.transport.start_send(frame)?,
                 None => return self.transport.poll_flush(cx),
@@ -125,32 +135,40 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Ready when the session's clock has been moved.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn next_timeout(&self) -> Option<Instant> {
         let session = self.session.next_timeout().map(Instant::from_std);
         let read_out = self.send_failed.map(|failed| failed + READ_OUT_TIMEOUT);
-        let Some(next) = [session, read_out].into_iter().flatten().min() else {
+        [session, read_out].into_iter().flatten().min()
+    }
+
+    /// Ready when [`Self::handle_timeout`] is to be called, perhaps too early: a timer that need
+    /// only move to later is left to ring, which is cheaper than moving it at every frame.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(next) = self.next_timeout() else {
             return Poll::Pending;
         };
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(sleep_until(next)));
-        // A timer that rings too early is armed again then: cheaper than moving it at every frame.
         if next < timer.deadline() {
             timer.as_mut().reset(next);
         }
-        std::task::ready!(timer.as_mut().poll(cx));
+        timer.as_mut().poll(cx)
+    }
+
+    fn handle_timeout(&mut self) {
         let now = Instant::now();
         self.session.handle_timeout(now.into_std());
-        if read_out.is_some_and(|deadline| now >= deadline) {
-            self.session.transport_failed(std::io::ErrorKind::TimedOut);
+        if self
+            .send_failed
+            .is_some_and(|failed| now >= failed + READ_OUT_TIMEOUT)
+        {
+            self.session.transport_failed(io::ErrorKind::TimedOut);
         }
-        if let Some(next) = self.session.next_timeout() {
-            timer.as_mut().reset(Instant::from_std(next));
-        } else {
-            self.timer = None;
+        match (self.next_timeout(), &mut self.timer) {
+            (Some(next), Some(timer)) => timer.as_mut().reset(next),
+            _ => self.timer = None,
         }
-        Poll::Ready(())
     }
 
     fn received(&mut self, received: Result<Received, ReceiveError>) {
@@ -179,7 +197,7 @@ impl<T: Transport> Connection<T> {
         }
         if self.send_failed.is_none() {
             let flushed = poll_fn(|cx| {
-                std::task::ready!(self.poll_send(cx))?;
+                ready!(self.poll_send(cx))?;
                 self.transport.poll_shutdown(cx)
             });
             if !matches!(timeout(FLUSH_TIMEOUT, flushed).await, Ok(Ok(()))) {

@@ -268,6 +268,23 @@ async fn a_slow_frame_is_a_sign_of_life() {
     assert!(matches!(event, Event::FireAndForget { .. }), "{event:?}");
 }
 
+/// A task that was kept from its connection must not take the peer for dead when it is back.
+#[tokio::test(start_paused = true)]
+async fn what_came_while_nobody_looked_is_a_sign_of_life() {
+    let (mut proxy, mut peer) = raw(Limits::default(), 1 << 16).await;
+    peer.write_all(&prefixed(&keepalive(RESPOND, b"")))
+        .await
+        .unwrap();
+    tokio::time::advance(Duration::from_secs(1000)).await;
+    let event = timeout(Duration::from_secs(80), proxy.next()).await;
+    assert!(event.is_err(), "{event:?}");
+    let event = proxy.next().await;
+    assert!(matches!(
+        event,
+        Event::Closed(CloseReason::KeepaliveTimeout)
+    ));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_too_large_costs_only_its_stream() {
     let limits = Limits {
