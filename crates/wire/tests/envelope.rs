@@ -1,5 +1,6 @@
 //! The envelope against bytes recorded from the published Java client 1.5.3, and against the `rsa` crate.
 #![cfg(feature = "open")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test may panic")]
 
 use std::fs;
 use std::path::PathBuf;
