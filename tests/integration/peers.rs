@@ -1,0 +1,305 @@
+//! The programs of `tests/interop` and the tools of this machine, as child processes of a test.
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::sandbox::PATIENCE;
+
+/// What a test cannot do without.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Tool {
+    Java,
+    Python,
+    Prometheus,
+    Promtool,
+}
+
+impl Tool {
+    /// The name of what is missing.
+    fn missing(self) -> Option<&'static str> {
+        let programs: &[&str] = match self {
+            Self::Java => &["java", "javac", "mvn"],
+            Self::Python => &["python3"],
+            Self::Prometheus => &["prometheus"],
+            Self::Promtool => &["promtool"],
+        };
+        if let Some(program) = programs.iter().find(|program| !installed(program)) {
+            return Some(program);
+        }
+        match self {
+            Self::Java => build(),
+            Self::Python => {
+                build();
+                if !interop().join("python/.venv/built").exists() {
+                    return Some("python3-venv");
+                }
+            }
+            Self::Prometheus | Self::Promtool => {}
+        }
+        None
+    }
+}
+
+/// Ends the test where a tool is missing: with a line that says so, or as failed where nothing may be left out.
+macro_rules! need {
+    ($($tool:ident),+) => {{
+        fn here() {}
+        $(if $crate::peers::skipped(std::any::type_name_of_val(&here), $crate::peers::Tool::$tool) {
+            return;
+        })+
+    }};
+}
+pub(crate) use need;
+
+pub(crate) fn skipped(here: &str, tool: Tool) -> bool {
+    let Some(missing) = tool.missing() else {
+        return false;
+    };
+    let test = here.split("::{{closure}}").next().unwrap_or(here);
+    let test = test.split_once("::").map_or(test, |(_, path)| path);
+    let line = format!("SKIPPED: {test}: {missing} is not installed");
+    assert!(
+        std::env::var_os("PROXY_TEST_REQUIRE_ALL").is_none_or(|value| value != "1"),
+        "{line}"
+    );
+    // Not `eprintln!`, which shows nothing of a test that passes.
+    writeln!(std::io::stderr(), "{line}").expect("standard error");
+    true
+}
+
+pub(crate) fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
+fn interop() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop")
+}
+
+/// Builds the programs, once however many tests ask.
+fn build() {
+    static BUILT: OnceLock<Output> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let script = interop().join("build.sh");
+        std::process::Command::new(script)
+            .output()
+            .expect("tests/interop/build.sh")
+    });
+    assert!(
+        built.status.success(),
+        "{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
+}
+
+/// A port that stays free until a node takes it, and between one node and its successor: the system hands out none of
+/// this range by itself.
+pub(crate) fn reserved_port() -> u16 {
+    const FIRST: u16 = 20_000;
+    const PORTS: u16 = 12_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test binaries that run at the same time start in different places.
+    let start = (std::process::id().wrapping_mul(61) % u32::from(PORTS)) as u16;
+    let free = (0..PORTS)
+        .map(|_| FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS) % PORTS)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.expect("a free port")
+}
+
+/// A running child process that speaks in lines.
+pub(crate) struct Program {
+    child: Child,
+    input: Option<ChildStdin>,
+    lines: mpsc::UnboundedReceiver<String>,
+    heard: Vec<String>,
+}
+
+impl Program {
+    /// One of the programs of `tests/interop`.
+    pub(crate) fn interop(program: &str, arguments: &[&str]) -> Self {
+        Self::start(
+            Command::new(interop().join("run.sh"))
+                .arg(program)
+                .args(arguments),
+        )
+    }
+
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the program");
+        let (sender, lines) = mpsc::unbounded_channel();
+        forward(child.stdout.take().expect("a pipe"), "", sender.clone());
+        forward(child.stderr.take().expect("a pipe"), "stderr: ", sender);
+        Self {
+            input: child.stdin.take(),
+            child,
+            lines,
+            heard: Vec::new(),
+        }
+    }
+
+    pub(crate) async fn say(&mut self, command: &str) {
+        let input = self.input.as_mut().expect("an open input");
+        input
+            .write_all(format!("{command}\n").as_bytes())
+            .await
+            .expect("a listening program");
+    }
+
+    /// Waits for a line that is `words` or goes on with a space, past all others, and gives what follows.
+    pub(crate) async fn line(&mut self, words: &str) -> String {
+        self.next(words, |line| match line.strip_prefix(words) {
+            Some(rest) => rest
+                .is_empty()
+                .then(String::new)
+                .or(rest.strip_prefix(' ').map(Into::into)),
+            None => None,
+        })
+        .await
+    }
+
+    /// Waits for a line with this somewhere in it, past all others, and gives it.
+    pub(crate) async fn line_with(&mut self, part: &str) -> String {
+        self.next(part, |line| line.contains(part).then(|| line.to_owned()))
+            .await
+    }
+
+    async fn next(&mut self, what: &str, found: impl Fn(&str) -> Option<String>) -> String {
+        loop {
+            let line = timeout(PATIENCE, self.lines.recv()).await.ok().flatten();
+            let Some(line) = line else {
+                panic!("never said: {what}; heard: {:#?}", self.heard);
+            };
+            let found = found(&line);
+            self.heard.push(line);
+            if let Some(found) = found {
+                return found;
+            }
+        }
+    }
+
+    /// Whether a line so far began with `words`: what [`Program::line`] went past, and what came since.
+    pub(crate) fn has_said(&mut self, words: &str) -> bool {
+        while let Ok(line) = self.lines.try_recv() {
+            self.heard.push(line);
+        }
+        self.heard.iter().any(|line| line.starts_with(words))
+    }
+
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.id().expect("a running process").to_string();
+        let sent = std::process::Command::new("kill")
+            .args(["-TERM", &pid])
+            .status();
+        assert!(sent.expect("kill").success());
+    }
+
+    /// Ends the process without letting it do anything about that.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.expect("a process to kill");
+    }
+
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("an end")
+            .expect("a status")
+    }
+}
+
+fn forward(
+    output: impl AsyncRead + Send + Unpin + 'static,
+    mark: &'static str,
+    to: mpsc::UnboundedSender<String>,
+) {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(output).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            if to.send(format!("{mark}{line}")).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// What `promtool check metrics` thinks of an exposition.
+pub(crate) struct Lint {
+    pub(crate) code: Option<i32>,
+    pub(crate) findings: String,
+}
+
+impl Lint {
+    pub(crate) async fn of(exposition: &[u8]) -> Self {
+        let mut child = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("promtool");
+        let mut input = child.stdin.take().expect("a pipe");
+        // It reads all before it says anything, so neither waits for the other.
+        input.write_all(exposition).await.expect("promtool reads");
+        drop(input);
+        let output = timeout(PATIENCE, child.wait_with_output())
+            .await
+            .expect("an end")
+            .expect("an output");
+        let findings = [output.stdout, output.stderr].concat();
+        Self {
+            code: output.status.code(),
+            findings: String::from_utf8_lossy(&findings).into_owned(),
+        }
+    }
+
+    /// It could read everything; 3 says that it would have named things differently.
+    pub(crate) fn accepts(&self) -> bool {
+        matches!(self.code, Some(0 | 3))
+    }
+}
+
+/// The node as a process of its own, on these ports.
+pub(crate) async fn node(ports: &[String]) -> (Program, SocketAddr) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_prometheus-rsocket-proxy"));
+    command
+        .args(ports)
+        .arg::<&OsStr>("--web.listen-address=127.0.0.1:0".as_ref());
+    let mut program = Program::start(&mut command);
+    let line = program
+        .line_with("msg=\"listening\" listener=web address=")
+        .await;
+    let web = line
+        .rsplit('=')
+        .next()
+        .and_then(|address| address.parse().ok())
+        .expect("an address");
+    program.line_with("msg=\"ready\"").await;
+    (program, web)
+}
+
+/// Whether `condition` comes to hold within `patience`: for what may rightly not happen.
+pub(crate) async fn happens(patience: Duration, mut condition: impl AsyncFnMut() -> bool) -> bool {
+    let wait = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(patience, wait).await.is_ok()
+}
