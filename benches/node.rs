@@ -1,0 +1,343 @@
+//! What a node costs: a process of its own under a load made here, measured by the system's own accounting.
+//!
+//! ```text
+//! cargo bench --bench node                         # 1,000 applications × 1,000 series
+//! cargo bench --bench node -- --apps 100 --series 1000 --scrapes 5 --idle 10000
+//! ```
+//!
+//! The applications seal their text once for the node's key and answer each pull with the same bytes: the node does the
+//! same work as for a client that seals anew, and the load costs little beside it. Figures are the node's CPU seconds and
+//! resident memory; wall times depend on what else the machine does.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prometheus_rsocket_wire::envelope::{self, Sealed};
+use prometheus_rsocket_wire::key::PublicKey;
+use prometheus_rsocket_wire::session::{Limits, SetupOptions};
+use prometheus_rsocket_wire::transport::tcp::Tcp;
+use prometheus_rsocket_wire::{Connection, Event, Payload, Session};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+struct Options {
+    apps: usize,
+    series: usize,
+    scrapes: usize,
+    idle: usize,
+}
+
+impl Options {
+    fn read() -> Self {
+        let arguments: Vec<_> = std::env::args().collect();
+        let number = |name: &str, default| {
+            let at = arguments.iter().position(|argument| argument == name);
+            at.and_then(|at| arguments.get(at + 1)?.parse().ok())
+                .unwrap_or(default)
+        };
+        Self {
+            apps: number("--apps", 1000),
+            series: number("--series", 1000),
+            scrapes: number("--scrapes", 5),
+            idle: number("--idle", 10_000),
+        }
+    }
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> Result<()> {
+    let options = Options::read();
+    if cfg!(debug_assertions) {
+        println!("built without optimisation: run it with `cargo bench --bench node`");
+        return Ok(());
+    }
+    idle_connections(options.idle).await?;
+    scrapes(&options).await
+}
+
+/// A node that does nothing, then holds connections that do nothing.
+async fn idle_connections(idle: usize) -> Result<()> {
+    let started = Instant::now();
+    let node = Node::start().await?;
+    println!(
+        "ready after             {:8.3} s wall",
+        started.elapsed().as_secs_f64()
+    );
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let empty = node.resident()?;
+    println!("idle node               {:8.1} MB resident", empty / 1e6);
+    let text = Arc::new(String::new());
+    let before = node.cpu()?;
+    let apps = connect_all(&node, idle, &text).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (cpu, full) = (node.cpu()? - before, node.resident()?);
+    println!("{idle:6} connects         {cpu:8.2} CPU-s");
+    println!(
+        "{idle:6} idle connections {:8.1} kB resident each",
+        (full - empty) / idle as f64 / 1e3
+    );
+    drop(apps);
+    Ok(())
+}
+
+async fn scrapes(options: &Options) -> Result<()> {
+    let node = Node::start().await?;
+    let before = node.cpu()?;
+    let started = Instant::now();
+    let text = Arc::new(text(options.series));
+    let apps = connect_all(&node, options.apps, &text).await?;
+    println!(
+        "{:6} connects         {:8.2} CPU-s, {:.2} s wall",
+        options.apps,
+        node.cpu()? - before,
+        started.elapsed().as_secs_f64()
+    );
+    let bytes = text.len() * options.apps;
+    println!(
+        "{} applications × {} series, {:.1} MB of text",
+        options.apps,
+        options.series,
+        bytes as f64 / 1e6
+    );
+    for (name, encoding) in [("plain", "identity"), ("gzip", "gzip")] {
+        for round in 1..=options.scrapes {
+            node.forget_peak()?;
+            let before = node.cpu()?;
+            let started = Instant::now();
+            let received = get(node.web, "/metrics/connected", encoding).await?;
+            let wall = started.elapsed().as_secs_f64();
+            let cpu = node.cpu()? - before;
+            println!(
+                "{name:5} scrape {round}: {cpu:6.3} CPU-s {wall:6.3} s wall {:7.1} MB sent, peak {:6.1} MB, {:.2} × the text",
+                received as f64 / 1e6,
+                node.peak()? / 1e6,
+                node.peak()? / bytes as f64
+            );
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    println!("resident afterwards     {:8.1} MB", node.resident()? / 1e6);
+    drop(apps);
+    Ok(())
+}
+
+/// A node as a process of its own.
+struct Node {
+    child: Child,
+    web: SocketAddr,
+    tcp: SocketAddr,
+}
+
+impl Node {
+    async fn start() -> Result<Self> {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_prometheus-rsocket-proxy"))
+            .args([
+                "--web.listen-address=127.0.0.1:0",
+                "--rsocket.tcp.listen-address=127.0.0.1:0",
+            ])
+            .args([
+                "--rsocket.websocket.listen-address=127.0.0.1:0",
+                "--scrape.timeout=60s",
+            ])
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut log = BufReader::new(child.stderr.take().ok_or("no log")?).lines();
+        let (mut web, mut tcp) = (None, None);
+        while let Some(line) = log.next_line().await? {
+            let address = line.rsplit('=').next().unwrap_or_default();
+            if line.contains("listener=web ") {
+                web = Some(address.parse()?);
+            } else if line.contains("listener=rsocket-tcp ") {
+                tcp = Some(address.parse()?);
+            } else if line.contains("msg=\"ready\"") {
+                break;
+            }
+        }
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = log.next_line().await {
+                println!("{line}");
+            }
+        });
+        Ok(Self {
+            child,
+            web: web.ok_or("no HTTP address")?,
+            tcp: tcp.ok_or("no RSocket address")?,
+        })
+    }
+
+    fn proc(&self, file: &str) -> Result<String> {
+        let pid = self.child.id().ok_or("the node has ended")?;
+        Ok(format!("/proc/{pid}/{file}"))
+    }
+
+    /// CPU seconds so far, to the nanosecond: those of every thread.
+    fn cpu(&self) -> Result<f64> {
+        let mut nanoseconds = 0.0;
+        for task in fs::read_dir(self.proc("task")?)? {
+            let path = task?.path().join("schedstat");
+            // A thread may have ended meanwhile.
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let first = text.split(' ').next().unwrap_or_default();
+            nanoseconds += first.parse::<f64>().unwrap_or_default();
+        }
+        let stat = fs::read_to_string(self.proc("stat")?)?;
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        let ticks: f64 = after_name
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .flat_map(str::parse::<f64>)
+            .sum();
+        // Threads that have ended are in the process' ticks alone, which are coarse.
+        Ok((nanoseconds / 1e9).max(ticks / 100.0))
+    }
+
+    fn memory(&self, field: &str) -> Result<f64> {
+        let status = fs::read_to_string(self.proc("status")?)?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(field))
+            .ok_or("no such field")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
+    }
+
+    fn resident(&self) -> Result<f64> {
+        self.memory("VmRSS:")
+    }
+
+    fn peak(&self) -> Result<f64> {
+        self.memory("VmHWM:")
+    }
+
+    fn forget_peak(&self) -> Result<()> {
+        Ok(fs::write(self.proc("clear_refs")?, "5")?)
+    }
+}
+
+/// Applications that live until this is dropped.
+struct Apps {
+    _stop: DropGuard,
+}
+
+async fn connect_all(node: &Node, count: usize, text: &Arc<String>) -> Result<Apps> {
+    let (ready, mut connected) = mpsc::channel(1024);
+    let stop = CancellationToken::new();
+    let sealed = Arc::new(tokio::sync::OnceCell::new());
+    for _ in 0..count {
+        let app = App {
+            text: Arc::clone(text),
+            sealed: Arc::clone(&sealed),
+        };
+        let (proxy, ready, stop) = (node.tcp, ready.clone(), stop.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                end = app.run(proxy, ready) => if let Err(error) = end {
+                    println!("application: {error}");
+                },
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+    for _ in 0..count {
+        connected
+            .recv()
+            .await
+            .ok_or("an application did not connect")?;
+    }
+    Ok(Apps {
+        _stop: stop.drop_guard(),
+    })
+}
+
+struct App {
+    text: Arc<String>,
+    sealed: Arc<tokio::sync::OnceCell<Sealed>>,
+}
+
+impl App {
+    async fn run(self, proxy: SocketAddr, ready: mpsc::Sender<()>) -> io::Result<()> {
+        let stream = TcpStream::connect(proxy).await?;
+        stream.set_nodelay(true)?;
+        let now = Instant::now();
+        let session = Session::connecting(SetupOptions::default(), Limits::default(), now);
+        let session = session.map_err(io::Error::other)?;
+        let mut connection = Connection::new(session, Tcp::new(stream, 1 << 16));
+        loop {
+            match connection.next().await {
+                Event::FireAndForget { .. } => drop(ready.send(()).await),
+                Event::Request { stream, payload } => {
+                    let sealed = self.sealed(&payload).await?;
+                    connection.session().respond(stream, Some(sealed));
+                }
+                Event::Closed(_) => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
+    async fn sealed(&self, request: &Payload) -> io::Result<Payload> {
+        let seal = async || {
+            let key = PublicKey::from_spki_der(&request.data).map_err(io::Error::other)?;
+            envelope::seal(self.text.as_bytes(), &key).map_err(io::Error::other)
+        };
+        let sealed = self.sealed.get_or_try_init(seal).await?;
+        Ok(Payload {
+            metadata: Some(sealed.metadata.clone()),
+            data: sealed.data.clone(),
+        })
+    }
+}
+
+/// What a Spring Boot application with Micrometer answers: some fifty families of all types, long labels.
+fn text(series: usize) -> String {
+    let mut text = String::new();
+    let mut written = 0;
+    let mut family = 0;
+    let common = "application=\"checkout\",instance=\"checkout-7d9f8b6c5-x2x4v\"";
+    while written < series {
+        let rows = 20.min(series - written);
+        let name = format!("http_server_requests_family_{family:03}_seconds");
+        let _ = writeln!(
+            text,
+            "# HELP {name} Duration of HTTP server request handling, family {family}"
+        );
+        let _ = writeln!(text, "# TYPE {name} gauge");
+        for row in 0..rows {
+            let _ = writeln!(
+                text,
+                "{name}{{{common},method=\"GET\",status=\"200\",uri=\"/api/v1/items/{row}\",}} {}.{:06}",
+                row * 31 + family,
+                (row * 7919 + family * 104_729) % 1_000_000
+            );
+        }
+        written += rows;
+        family += 1;
+    }
+    text
+}
+
+/// Bytes of the body, which is read and dropped.
+async fn get(web: SocketAddr, path: &str, encoding: &str) -> Result<usize> {
+    let mut stream = TcpStream::connect(web).await?;
+    let request = format!("GET {path} HTTP/1.0\r\nAccept-Encoding: {encoding}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut buffer = vec![0; 256 << 10];
+    let mut received = 0;
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(received),
+            bytes => received += bytes,
+        }
+    }
+}
