@@ -379,12 +379,12 @@ async fn closing_says_why_and_then_ends() {
         sleep(Duration::from_millis(300)).await;
         drop(peer);
     };
-    tokio::join!(reader, proxy.finish());
-    assert_eq!(
-        start.elapsed().as_millis(),
-        300,
-        "the peer's end is waited for"
-    );
+    let closer = async {
+        proxy.finish().await;
+        start.elapsed()
+    };
+    let ((), waited) = tokio::join!(reader, closer);
+    assert_eq!(waited.as_millis(), 300, "the peer's end is waited for");
 }
 
 #[tokio::test(start_paused = true)]
