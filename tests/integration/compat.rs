@@ -258,25 +258,30 @@ async fn texts_of_several_java_registries_in_one_answer_become_one_valid_exposit
 async fn openmetrics_of_the_java_client_with_exemplars_is_served_as_format_0_0_4() {
     need!(Java);
     let proxy = Sandbox::start(&[]).await;
-    let options = ["--openmetrics", "--exemplars", "--registries", "2"];
-    let mut modern = connect("client", Transport::Tcp, &proxy, "modern", &options);
-    modern.line("READY modern").await;
-    modern.say("inc").await;
-    modern.line("INCREMENTED modern").await;
-    let alone = proxy.get("/metrics/connected").await;
-    let sent = proxy.status().await["connections"][0]["last_scrape"]["bytes"]
-        .as_u64()
-        .unwrap();
-    assert!(
-        sent as usize > alone.body.len(),
-        "exemplars and EOF went: {}",
-        alone.text()
-    );
-
-    // The same families from an app that never heard of OpenMetrics.
-    let mut classic = connect("client", Transport::Tcp, &proxy, "classic", &[]);
-    classic.line("READY classic").await;
+    let mut apps = Vec::new();
+    // One with exemplars, one without, and one that never heard of OpenMetrics.
+    for (name, options) in [
+        ("traced", &["--openmetrics", "--exemplars"][..]),
+        ("modern", &["--openmetrics"]),
+        ("oldish", &[]),
+    ] {
+        let mut app = connect("client", Transport::Tcp, &proxy, name, options);
+        app.line(&format!("READY {name}")).await;
+        app.say("inc").await;
+        app.line(&format!("INCREMENTED {name}")).await;
+        apps.push(app);
+    }
     let response = proxy.get("/metrics/connected").await;
+    let status = proxy.status().await;
+    let sent = |app: usize| status["connections"][app]["last_scrape"]["bytes"].as_u64();
+    let exemplar =
+        " # {span_id=\"b7ad6b7169203331\",trace_id=\"0af7651916cd43dd8448eb211c80319c\"}";
+    assert!(
+        sent(0) > sent(1).map(|bytes| bytes + exemplar.len() as u64),
+        "{:?} bytes with an exemplar, {:?} without",
+        sent(0),
+        sent(1)
+    );
     assert_eq!(
         response.headers["content-type"],
         "text/plain; version=0.0.4; charset=utf-8"
@@ -296,11 +301,32 @@ async fn openmetrics_of_the_java_client_with_exemplars_is_served_as_format_0_0_4
         );
     }
     let scrape = samples(response.text());
+    for app in ["traced", "modern", "oldish"] {
+        assert_eq!(values(&scrape, "interop_events_total", app), [1.0], "{app}");
+    }
+}
+
+#[tokio::test]
+async fn a_java_client_that_hangs_is_left_out_and_the_others_are_scraped() {
+    need!(Java);
+    let proxy = Sandbox::start(&[]).await;
+    let mut hung = connect("client", Transport::Tcp, &proxy, "hung", &["--hang"]);
+    hung.line("READY hung").await;
+    let mut healthy = connect("client", Transport::Tcp, &proxy, "healthy", &[]);
+    healthy.line("READY healthy").await;
+    for _ in 0..2 {
+        let response = proxy
+            .get_with("/metrics/connected", &[(SECONDS, "3")])
+            .await;
+        let scrape = samples(response.text());
+        assert_eq!(values(&scrape, "interop_events_total", "healthy"), [0.0]);
+        assert!(values(&scrape, "interop_events_total", "hung").is_empty());
+    }
+    let status = proxy.status().await;
     assert_eq!(
-        values(&scrape, "interop_events_total", "modern"),
-        [1.0, 1.0]
+        status["connections"][0]["last_scrape"]["outcome"],
+        "timeout"
     );
-    assert_eq!(values(&scrape, "interop_events_total", "classic"), [0.0]);
 }
 
 #[tokio::test]
