@@ -14,7 +14,6 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus_rsocket_wire::envelope::{self, Sealed};
@@ -76,9 +75,8 @@ async fn idle_connections(idle: usize) -> Result<()> {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let empty = node.resident()?;
     println!("idle node               {:8.1} MB resident", empty / 1e6);
-    let text = Arc::new(String::new());
     let before = node.cpu()?;
-    let apps = connect_all(&node, idle, &text).await?;
+    let apps = connect_all(&node, vec![String::new(); idle]).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (cpu, full) = (node.cpu()? - before, node.resident()?);
     println!("{idle:6} connects         {cpu:8.2} CPU-s");
@@ -94,15 +92,17 @@ async fn scrapes(options: &Options) -> Result<()> {
     let node = Node::start().await?;
     let before = node.cpu()?;
     let started = Instant::now();
-    let text = Arc::new(text(options.series));
-    let apps = connect_all(&node, options.apps, &text).await?;
+    let texts: Vec<_> = (0..options.apps)
+        .map(|app| text(app, options.series))
+        .collect();
+    let bytes: usize = texts.iter().map(String::len).sum();
+    let apps = connect_all(&node, texts).await?;
     println!(
         "{:6} connects         {:8.2} CPU-s, {:.2} s wall",
         options.apps,
         node.cpu()? - before,
         started.elapsed().as_secs_f64()
     );
-    let bytes = text.len() * options.apps;
     println!(
         "{} applications × {} series, {:.1} MB of text",
         options.apps,
@@ -230,15 +230,12 @@ struct Apps {
     _stop: DropGuard,
 }
 
-async fn connect_all(node: &Node, count: usize, text: &Arc<String>) -> Result<Apps> {
+async fn connect_all(node: &Node, texts: Vec<String>) -> Result<Apps> {
     let (ready, mut connected) = mpsc::channel(1024);
     let stop = CancellationToken::new();
-    let sealed = Arc::new(tokio::sync::OnceCell::new());
-    for _ in 0..count {
-        let app = App {
-            text: Arc::clone(text),
-            sealed: Arc::clone(&sealed),
-        };
+    let count = texts.len();
+    for text in texts {
+        let app = App { text, sealed: None };
         let (proxy, ready, stop) = (node.tcp, ready.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
@@ -261,12 +258,12 @@ async fn connect_all(node: &Node, count: usize, text: &Arc<String>) -> Result<Ap
 }
 
 struct App {
-    text: Arc<String>,
-    sealed: Arc<tokio::sync::OnceCell<Sealed>>,
+    text: String,
+    sealed: Option<Sealed>,
 }
 
 impl App {
-    async fn run(self, proxy: SocketAddr, ready: mpsc::Sender<()>) -> io::Result<()> {
+    async fn run(mut self, proxy: SocketAddr, ready: mpsc::Sender<()>) -> io::Result<()> {
         let stream = TcpStream::connect(proxy).await?;
         stream.set_nodelay(true)?;
         let now = Instant::now();
@@ -277,7 +274,7 @@ impl App {
             match connection.next().await {
                 Event::FireAndForget { .. } => drop(ready.send(()).await),
                 Event::Request { stream, payload } => {
-                    let sealed = self.sealed(&payload).await?;
+                    let sealed = self.sealed(&payload)?;
                     connection.session().respond(stream, Some(sealed));
                 }
                 Event::Closed(_) => return Ok(()),
@@ -286,39 +283,49 @@ impl App {
         }
     }
 
-    async fn sealed(&self, request: &Payload) -> io::Result<Payload> {
-        let seal = async || {
-            let key = PublicKey::from_spki_der(&request.data).map_err(io::Error::other)?;
-            envelope::seal(self.text.as_bytes(), &key).map_err(io::Error::other)
+    /// Sealed once: see the top of this file.
+    fn sealed(&mut self, request: &Payload) -> io::Result<Payload> {
+        let sealed = match self.sealed.take() {
+            Some(sealed) => sealed,
+            None => {
+                let key = PublicKey::from_spki_der(&request.data).map_err(io::Error::other)?;
+                envelope::seal(self.text.as_bytes(), &key).map_err(io::Error::other)?
+            }
         };
-        let sealed = self.sealed.get_or_try_init(seal).await?;
-        Ok(Payload {
+        let payload = Payload {
             metadata: Some(sealed.metadata.clone()),
             data: sealed.data.clone(),
-        })
+        };
+        self.sealed = Some(sealed);
+        Ok(payload)
     }
 }
 
 /// What a Spring Boot application with Micrometer answers: some fifty families of all types, long labels.
-fn text(series: usize) -> String {
+fn text(app: usize, series: usize) -> String {
     let mut text = String::new();
     let mut written = 0;
     let mut family = 0;
-    let common = "application=\"checkout\",instance=\"checkout-7d9f8b6c5-x2x4v\"";
+    let mut value = app as u64;
+    let common = format!("application=\"checkout\",instance=\"checkout-7d9f8b6c5-{app:04x}\"");
     while written < series {
         let rows = 20.min(series - written);
-        let name = format!("http_server_requests_family_{family:03}_seconds");
+        let name = format!("http_server_requests_{family:03}_seconds");
         let _ = writeln!(
             text,
             "# HELP {name} Duration of HTTP server request handling, family {family}"
         );
         let _ = writeln!(text, "# TYPE {name} gauge");
         for row in 0..rows {
+            // Knuth's generator for 64 bits: values that differ, and do not compress.
+            value = value
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let _ = writeln!(
                 text,
-                "{name}{{{common},method=\"GET\",status=\"200\",uri=\"/api/v1/items/{row}\",}} {}.{:06}",
-                row * 31 + family,
-                (row * 7919 + family * 104_729) % 1_000_000
+                "{name}{{{common},method=\"GET\",uri=\"/api/v1/items/{row}\",}} {}.{:06}",
+                value >> 54,
+                (value >> 20) % 1_000_000
             );
         }
         written += rows;
