@@ -86,7 +86,7 @@ impl Answer {
 
 /// Runs a connection from before its SETUP to its end.
 pub(super) async fn run<T: FrameTransport>(
-    mut connection: Connection<T>,
+    mut connection: Box<Connection<T>>,
     peer: SocketAddr,
     transport: Transport,
     apps: &Applications,
@@ -95,7 +95,7 @@ pub(super) async fn run<T: FrameTransport>(
         Event::Setup(_) => {}
         Event::Closed(reason) => {
             note_failure(&reason, peer, transport, apps);
-            return connection.finish().await;
+            return Box::pin(connection.finish()).await;
         }
         // The session lets nothing else come first.
         other => return debug!(?other, %peer, "event before SETUP"),
@@ -117,7 +117,7 @@ pub(super) async fn run<T: FrameTransport>(
     task.announce_key();
     let reason = task.run().await;
     note_failure(&reason, peer, transport, apps);
-    task.finish(&reason).await;
+    Box::pin(task.finish(&reason)).await;
 }
 
 /// Counts an end that is somebody's mistake or a fault; the ordinary ones are nobody's business.
@@ -140,7 +140,7 @@ fn note_failure(reason: &CloseReason, peer: SocketAddr, transport: Transport, ap
 }
 
 struct ConnectionTask<'a, T> {
-    connection: Connection<T>,
+    connection: Box<Connection<T>>,
     registration: Registration,
     keys: watch::Receiver<Keys>,
     sink: Arc<dyn PushSink>,

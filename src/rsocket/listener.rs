@@ -90,18 +90,21 @@ impl Applications {
         if let Err(error) = stream.set_nodelay(true) {
             return debug!(%peer, %error, "connection lost");
         }
+        // Boxed, here and in `connection`, for what thousands of idle connections cost: a future is as large as the
+        // largest of its branches, and holds what is moved within it twice.
         let session = Session::accepting(self.limits, Instant::now().into_std());
         match transport {
             Transport::Tcp => {
                 let frames = Tcp::new(stream, self.limits.max_frame);
-                connection::run(Connection::new(session, frames), peer, transport, self).await;
+                let connection = Box::new(Connection::new(session, frames));
+                Box::pin(connection::run(connection, peer, transport, self)).await;
             }
             Transport::WebSocket => {
                 let handshake = WebSocket::accept(stream, self.limits.max_frame);
-                match timeout(self.limits.setup_timeout, handshake).await {
+                match Box::pin(timeout(self.limits.setup_timeout, handshake)).await {
                     Ok(Ok(frames)) => {
-                        connection::run(Connection::new(session, frames), peer, transport, self)
-                            .await;
+                        let connection = Box::new(Connection::new(session, frames));
+                        Box::pin(connection::run(connection, peer, transport, self)).await;
                     }
                     Ok(Err(error)) => self.failed_handshake(peer, &error.to_string()),
                     Err(_) => self.failed_handshake(peer, "not finished in time"),
