@@ -271,3 +271,181 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(60);
+
+    fn store(retention: Duration, max_bytes: usize) -> Store {
+        Store::new(Limits {
+            ttl: TTL,
+            retention,
+            max_bytes,
+        })
+    }
+
+    fn text(series: u64) -> Arc<Exposition> {
+        let text = Bytes::from(format!("series_{series} 1\n"));
+        Arc::new(Exposition::parse(text).expect("a valid text"))
+    }
+
+    fn push(store: &mut Store, series: &[u64], now: Instant) -> Result<PushId, Full> {
+        let first = series.first().copied().unwrap_or_default();
+        store.accept(text(first), series.to_vec(), now)
+    }
+
+    #[test]
+    fn a_claimed_push_goes_to_nobody_else_until_it_is_given_back() {
+        let now = Instant::now();
+        let mut store = store(Duration::ZERO, usize::MAX);
+        push(&mut store, &[1], now).unwrap();
+        let first = store.claim();
+        assert_eq!(first.texts.len(), 1);
+        assert!(store.claim().texts.is_empty());
+        store.release(first.id);
+        let second = store.claim();
+        assert_eq!(second.texts.len(), 1);
+        assert_eq!(store.commit(second.id, now), 1);
+        assert_eq!(store.counts(), Counts::default());
+    }
+
+    #[test]
+    fn a_scrape_that_outlives_the_time_to_live_still_delivers() {
+        let now = Instant::now();
+        let mut store = store(Duration::ZERO, usize::MAX);
+        push(&mut store, &[1], now).unwrap();
+        let claim = store.claim();
+        assert_eq!(store.expire(now + 2 * TTL), 0);
+        assert_eq!(store.commit(claim.id, now + 2 * TTL), 1);
+    }
+
+    #[test]
+    fn a_push_behind_a_deferred_one_does_not_overtake_it() {
+        let now = Instant::now();
+        let mut store = store(Duration::ZERO, usize::MAX);
+        for series in [&[1][..], &[1, 2], &[2, 3], &[3]] {
+            push(&mut store, series, now).unwrap();
+        }
+        let mut served = Vec::new();
+        while served.len() < 4 {
+            let claim = store.claim();
+            served.push(claim.texts.len());
+            store.commit(claim.id, now);
+        }
+        assert_eq!(served, [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn past_the_byte_limit_a_push_is_refused_and_room_comes_back() {
+        let now = Instant::now();
+        let mut store = store(Duration::ZERO, usize::MAX);
+        push(&mut store, &[1], now).unwrap();
+        let one = store.counts().bytes;
+        let mut store = self::store(Duration::ZERO, 2 * one);
+        push(&mut store, &[1], now).unwrap();
+        push(&mut store, &[2], now).unwrap();
+        assert_eq!(push(&mut store, &[3], now), Err(Full));
+        let claim = store.claim();
+        store.commit(claim.id, now);
+        push(&mut store, &[3], now).unwrap();
+    }
+
+    #[test]
+    fn a_retained_push_gives_way_to_a_newer_one_and_to_its_time() {
+        let now = Instant::now();
+        let mut store = store(TTL, usize::MAX);
+        for series in [&[1][..], &[2]] {
+            push(&mut store, series, now).unwrap();
+        }
+        let claim = store.claim();
+        store.commit(claim.id, now);
+        assert_eq!(store.counts().retained, 2);
+        push(&mut store, &[2], now).unwrap();
+        let claim = store.claim();
+        assert_eq!(claim.texts.len(), 2);
+        store.commit(claim.id, now + TTL / 2);
+        assert_eq!(
+            store.expire(now + TTL),
+            0,
+            "what was served does not count as expired"
+        );
+        assert_eq!(store.counts().retained, 1);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(Vec<u64>),
+        Claim,
+        Commit(prop::sample::Index),
+        Release(prop::sample::Index),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => prop::collection::vec(0..6_u64, 1..3).prop_map(Step::Push),
+            2 => Just(Step::Claim),
+            1 => any::<prop::sample::Index>().prop_map(Step::Commit),
+            1 => any::<prop::sample::Index>().prop_map(Step::Release),
+        ]
+    }
+
+    proptest! {
+        /// Any interleaving of pushes, scrapes, and scrapes that break off: each push is served once, none is lost, and
+        /// no response holds a series twice.
+        #[test]
+        fn each_push_is_served_exactly_once(steps in prop::collection::vec(step(), 0..60)) {
+            let now = Instant::now();
+            let mut store = store(Duration::ZERO, usize::MAX);
+            // The texts are kept alive: an address stands for one push.
+            let mut pushed: HashMap<*const Exposition, (Arc<Exposition>, Vec<u64>)> = HashMap::new();
+            let mut open: Vec<Claimed> = Vec::new();
+            let mut served: Vec<*const Exposition> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Push(series) => {
+                        let text = text(0);
+                        pushed.insert(Arc::as_ptr(&text), (Arc::clone(&text), series.clone()));
+                        store.accept(text, series, now).unwrap();
+                    }
+                    Step::Claim => open.push(store.claim()),
+                    Step::Commit(at) if !open.is_empty() => {
+                        let claim = open.swap_remove(at.index(open.len()));
+                        prop_assert_eq!(store.commit(claim.id, now), claim.texts.len());
+                        served.extend(claim.texts.iter().map(Arc::as_ptr));
+                    }
+                    Step::Release(at) if !open.is_empty() => {
+                        store.release(open.swap_remove(at.index(open.len())).id);
+                    }
+                    Step::Commit(_) | Step::Release(_) => {}
+                }
+                for claim in &open {
+                    let mut series = HashSet::new();
+                    for text in &claim.texts {
+                        for one in HashSet::<&u64>::from_iter(&pushed[&Arc::as_ptr(text)].1) {
+                            prop_assert!(series.insert(*one), "a series twice in one response");
+                        }
+                    }
+                }
+            }
+            for claim in open {
+                store.release(claim.id);
+            }
+            while store.counts().pending > 0 {
+                let claim = store.claim();
+                prop_assert!(!claim.texts.is_empty());
+                store.commit(claim.id, now);
+                served.extend(claim.texts.iter().map(Arc::as_ptr));
+            }
+            prop_assert_eq!(served.len(), pushed.len());
+            prop_assert_eq!(HashSet::<_>::from_iter(&served).len(), pushed.len());
+            prop_assert_eq!(store.counts(), Counts::default());
+        }
+    }
+}
