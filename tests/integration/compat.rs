@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hyper::{Method, StatusCode};
 use prometheus_rsocket_exposition::Exposition;
 
-use crate::peers::{self, Lint, Program, happens, installed, need, reserved_port};
+use crate::peers::{self, Lint, Program, Scratch, happens, installed, need, reserved_port};
 use crate::sandbox::{Sandbox, eventually, request, samples};
 
 const SECONDS: &str = "x-prometheus-scrape-timeout-seconds";
@@ -395,10 +395,12 @@ async fn a_java_client_comes_back_after_a_drain_and_is_scraped_by_the_next_node(
     let mut app = connect("client", transport, &first, "shop", &[]);
     app.line("READY shop").await;
     app.say("inc").await;
+    app.line("INCREMENTED shop").await;
     assert_eq!(
         values(&first.scrape().await, "interop_events_total", "shop"),
         [1.0]
     );
+    let addresses = [first.tcp(), first.node.websocket_address];
     first.node.drain(Duration::from_secs(30)).await;
     let error = app.line("ERROR shop").await;
     assert!(
@@ -407,6 +409,13 @@ async fn a_java_client_comes_back_after_a_drain_and_is_scraped_by_the_next_node(
     );
     app.line("CLOSED shop").await;
     app.line("RETRY shop").await;
+    eventually("ports to be free again", async || {
+        // A process that another test starts at this moment has the sockets of this one until it becomes its program.
+        addresses
+            .iter()
+            .all(|address| std::net::TcpListener::bind(address).is_ok())
+    })
+    .await;
 
     let second = Sandbox::start(&flags).await;
     app.line("READY shop").await;
@@ -494,15 +503,14 @@ async fn rsocket_java_sends_more_than_a_frame_holds_in_fragments(transport: Tran
 async fn fragments(program: &str, transport: Transport) {
     let proxy = Sandbox::start(&[]).await;
     let text = longer_than_a_frame("big");
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), &text).unwrap();
-    let path = file.path().to_str().unwrap();
+    let scratch = Scratch::new();
+    let path = scratch.file("text", &text);
     let mut app = connect(
         program,
         transport,
         &proxy,
         "big",
-        &["--text", path, "--mtu", "65536"],
+        &["--text", &path, "--mtu", "65536"],
     );
     app.line("READY big").await;
     let response = proxy
@@ -628,15 +636,9 @@ async fn rsocket_java_learns_how_its_pushes_went(transport: Transport) {
     assert_eq!(proxy.scrape().await, ["interop_up{app=\"pusher\"} 1"]);
     assert!(proxy.scrape().await.is_empty());
 
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "interop_up{ 1\n").unwrap();
-    let mut app = connect(
-        "rsocket",
-        transport,
-        &proxy,
-        "invalid",
-        &["--text", file.path().to_str().unwrap()],
-    );
+    let scratch = Scratch::new();
+    let path = scratch.file("text", "interop_up{ 1\n");
+    let mut app = connect("rsocket", transport, &proxy, "invalid", &["--text", &path]);
     app.line("READY invalid").await;
     app.say("pushblocking").await;
     let refused = app.line("PUSH-FAILED invalid").await;
@@ -661,19 +663,19 @@ async fn rsocket_java_learns_how_its_pushes_went(transport: Transport) {
 async fn openmetrics_is_rewritten_sample_by_sample() {
     need!(Java);
     let proxy = Sandbox::start(&[]).await;
-    let file = tempfile::NamedTempFile::new().unwrap();
+    let scratch = Scratch::new();
     let text = "# TYPE jobs counter\n# HELP jobs Done\n# UNIT size_bytes bytes\n# TYPE size_bytes gauge\n\
                 jobs_total{kind=\"a\"} 3 # {trace_id=\"0af7651916cd43dd8448eb211c80319c\"} 1.0 1700000000.000\n\
                 size_bytes 5\n# TYPE took histogram\n\
                 took_bucket{le=\"1.0\"} 1 # {trace_id=\"b7ad\"} 0.5\ntook_bucket{le=\"+Inf\"} 2\ntook_count 2\ntook_sum 9\n\
                 # EOF\n";
-    std::fs::write(file.path(), text).unwrap();
+    let path = scratch.file("text", text);
     let mut app = connect(
         "rsocket",
         Transport::Tcp,
         &proxy,
         "modern",
-        &["--text", file.path().to_str().unwrap()],
+        &["--text", &path],
     );
     app.line("READY modern").await;
     let response = proxy.get("/metrics/connected").await;

@@ -117,6 +117,39 @@ pub(crate) fn reserved_port() -> u16 {
     free.expect("a free port")
 }
 
+/// A directory for what child processes read and write; it goes with the test.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("integration-{}-{number}", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&path).expect("a directory");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, file: &str) -> String {
+        let path = self.0.join(file).into_os_string();
+        path.into_string().expect("UTF-8")
+    }
+
+    /// Writes a file and gives its path.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left goes with the target directory.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// A running child process that speaks in lines.
 pub(crate) struct Program {
     child: Child,

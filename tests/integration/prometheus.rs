@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use hyper::{Method, StatusCode};
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use crate::app::{Answer, App, Peer};
-use crate::peers::{Lint, Program, need, reserved_port};
+use crate::peers::{Lint, Program, Scratch, need, reserved_port};
 use crate::sandbox::{Sandbox, eventually, request, samples};
 
 const SECONDS: &str = "x-prometheus-scrape-timeout-seconds";
@@ -21,7 +20,7 @@ const SECONDS: &str = "x-prometheus-scrape-timeout-seconds";
 struct Prometheus {
     web: SocketAddr,
     _process: Child,
-    _directory: TempDir,
+    _scratch: Scratch,
 }
 
 /// One series of an answer: its labels and its value.
@@ -30,8 +29,7 @@ type Series = (Value, f64);
 impl Prometheus {
     /// Scrapes the applications behind `proxy`, and the node itself.
     async fn watching(proxy: SocketAddr) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let config = directory.path().join("prometheus.yml");
+        let scratch = Scratch::new();
         let text = format!(
             "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
              scrape_configs:\n\
@@ -39,15 +37,12 @@ impl Prometheus {
                 static_configs: [{{targets: ['{proxy}']}}]}}\n\
              - {{job_name: proxy, metrics_path: /metrics/proxy, static_configs: [{{targets: ['{proxy}']}}]}}\n"
         );
-        std::fs::write(&config, text).expect("a configuration");
+        let config = scratch.file("prometheus.yml", &text);
         let web = SocketAddr::from(([127, 0, 0, 1], reserved_port()));
-        let log = std::fs::File::create(directory.path().join("log")).expect("a log");
+        let log = std::fs::File::create(scratch.path("log")).expect("a log");
         let process = Command::new("prometheus")
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!(
-                "--storage.tsdb.path={}",
-                directory.path().join("data").display()
-            ))
+            .arg(format!("--config.file={config}"))
+            .arg(format!("--storage.tsdb.path={}", scratch.path("data")))
             .arg(format!("--web.listen-address={web}"))
             .stderr(log)
             .kill_on_drop(true)
@@ -56,7 +51,7 @@ impl Prometheus {
         let prometheus = Self {
             web,
             _process: process,
-            _directory: directory,
+            _scratch: scratch,
         };
         eventually("a ready Prometheus", async || {
             TcpStream::connect(web).await.is_ok()
