@@ -83,6 +83,7 @@ pub use opening::{OpenError, open, open_plaintext};
 mod opening {
     use bytes::BytesMut;
     use ecb::cipher::BlockModeDecrypt;
+    use memmap2::{MmapMut, MmapOptions};
 
     use super::{Aes128, Bytes, KEY_BYTES, KeyInit, PLAINTEXT, Pkcs7};
     use crate::key::KeyPair;
@@ -90,6 +91,9 @@ mod opening {
     /// The most that Snappy's raw format can expand: a copy of 64 bytes takes 3. A block that declares more than this
     /// many times its own size cannot be whole, so that nothing is allocated for it.
     const MAX_EXPANSION: usize = 22;
+
+    /// Texts of this many bytes and more are held outside the heap.
+    const MIN_PAGES: usize = 32 << 10;
 
     /// Why an envelope does not open.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -173,11 +177,44 @@ mod opening {
         if declared / MAX_EXPANSION > block.len() {
             return Err(OpenError::Decompress);
         }
-        let mut text = vec![0; declared];
+        let mut text = TextBuffer::new(declared);
         let written = snap::raw::Decoder::new()
-            .decompress(block, &mut text)
+            .decompress(block, text.as_mut())
             .map_err(|_| OpenError::Decompress)?;
-        text.truncate(written);
-        Ok(text.into())
+        Ok(text.into_bytes(written))
+    }
+
+    /// Where a text is decompressed to. A long one gets pages of its own, which go back to the system the moment nobody
+    /// holds the text any more; in the heap, a hundred megabytes that are held for half a second every few seconds leave
+    /// holes that add up.
+    enum TextBuffer {
+        Heap(Vec<u8>),
+        Pages(MmapMut),
+    }
+
+    impl TextBuffer {
+        fn new(length: usize) -> Self {
+            let pages = (length >= MIN_PAGES)
+                // All pages at once: one by one, on first touch, they cost twice as much.
+                .then(|| MmapOptions::new().len(length).populate().map_anon().ok())
+                .flatten();
+            pages.map_or_else(|| Self::Heap(vec![0; length]), Self::Pages)
+        }
+
+        fn as_mut(&mut self) -> &mut [u8] {
+            match self {
+                Self::Heap(text) => text,
+                Self::Pages(pages) => pages,
+            }
+        }
+
+        fn into_bytes(self, length: usize) -> Bytes {
+            let mut bytes = match self {
+                Self::Heap(text) => Bytes::from(text),
+                Self::Pages(pages) => Bytes::from_owner(pages),
+            };
+            bytes.truncate(length);
+            bytes
+        }
     }
 }
