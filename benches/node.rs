@@ -9,6 +9,8 @@
 //! same work as for a client that seals anew, and the load costs little beside it. Figures are the node's CPU seconds and
 //! resident memory; wall times depend on what else the machine does.
 
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io;

@@ -7,6 +7,12 @@
 //!
 //! The application is this very process; its metrics are what the system says of it.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it shows what it does"
+)]
+
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -90,7 +90,7 @@ impl Pushes {
         let keys = self.keys.subscribe().borrow().clone();
         let opened = match self.opener.open(payload, &keys).await {
             Ok(opened) => opened,
-            Err(unusable) => return Err(self.refuse(unusable, peer)),
+            Err(unusable) => return Err(self.refuse(&unusable, peer)),
         };
         if opened.exposition.has_timestamps() {
             return Err(self.refuse_with(
@@ -131,8 +131,8 @@ impl Pushes {
         series
     }
 
-    fn refuse(&self, unusable: Unusable, peer: SocketAddr) -> Rejection {
-        let (label, code) = match &unusable {
+    fn refuse(&self, unusable: &Unusable, peer: SocketAddr) -> Rejection {
+        let (label, code) = match unusable {
             Unusable::Envelope(_) => ("envelope", ErrorCode::APPLICATION_ERROR),
             Unusable::Exposition(_) => ("exposition", ErrorCode::INVALID),
             Unusable::Memory => ("memory", ErrorCode::APPLICATION_ERROR),

@@ -106,6 +106,7 @@ pub(super) async fn run<T: FrameTransport>(
         keys: apps.keys.subscribe(),
         sink: Arc::clone(&apps.pushes),
         pull: None,
+        early: Vec::new(),
         closing: None,
         pushes: FuturesUnordered::new(),
         apps,
@@ -145,6 +146,8 @@ struct ConnectionTask<'a, T> {
     keys: watch::Receiver<Keys>,
     sink: Arc<dyn PushSink>,
     pull: Option<Pull>,
+    /// Who asked before the node had made its first key.
+    early: Vec<oneshot::Sender<PullReply>>,
     closing: Option<&'static str>,
     pushes: FuturesUnordered<BoxFuture<'static, PushDone>>,
     apps: &'a Applications,
@@ -198,6 +201,9 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
             // The next pull brings the key as well.
             debug!(peer = %self.registration.handle.peer, %error, "the key was not sent");
         }
+        for reply in std::mem::take(&mut self.early) {
+            self.start_pull(reply);
+        }
     }
 
     fn obey(&mut self, command: Command) {
@@ -216,11 +222,11 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
             return;
         }
         let Some(key) = self.keys.borrow().first().cloned() else {
-            // Nobody waits for a scrape that gave up meanwhile; likewise below.
-            let _ = reply.send(Err(PullError::Busy));
+            self.early.push(reply);
             return;
         };
         let payload = Payload::of_data(key.announcement());
+        // Nobody waits for the outcome of a scrape that gave up meanwhile; likewise below.
         match self.connection.session().request_response(payload) {
             Ok(stream) => {
                 self.pull = Some(Pull {
@@ -232,7 +238,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
             }
             Err(SendError::Full) => drop(reply.send(Err(PullError::Busy))),
             Err(SendError::NotSetUp | SendError::Closed) => {
-                drop(reply.send(Err(PullError::Closed)))
+                drop(reply.send(Err(PullError::Closed)));
             }
         }
     }
@@ -258,6 +264,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
     }
 
     fn cancel_if_abandoned(&mut self) {
+        self.early.retain(|reply| !reply.is_closed());
         let nobody_waits = |pull: &mut Pull| pull.waiting.iter().all(oneshot::Sender::is_closed);
         if let Some(pull) = self.pull.take_if(nobody_waits) {
             self.connection.session().cancel(pull.stream);

@@ -1,6 +1,14 @@
 //! Whole nodes, reached over real sockets. One binary; the files follow the flows.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 mod app;
+mod client;
 mod compat;
 mod limits;
 mod operation;

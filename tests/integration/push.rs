@@ -21,9 +21,9 @@ async fn pusher(proxy: &Sandbox) -> Peer {
     peer
 }
 
-fn code(result: Result<(), StreamError>) -> Option<ErrorCode> {
+fn code(result: &Result<(), StreamError>) -> Option<ErrorCode> {
     match result {
-        Err(StreamError::Application { code, .. }) => Some(code),
+        Err(StreamError::Application { code, .. }) => Some(*code),
         _ => None,
     }
 }
@@ -145,7 +145,7 @@ async fn what_cannot_be_held_is_refused_with_a_reason_and_never_acknowledged() {
         data: vec![2; 32].into(),
     };
     assert_eq!(
-        code(app.push_payload(rubbish).await),
+        code(&app.push_payload(rubbish).await),
         Some(ErrorCode::APPLICATION_ERROR)
     );
     let Err(StreamError::Application {
@@ -158,7 +158,7 @@ async fn what_cannot_be_held_is_refused_with_a_reason_and_never_acknowledged() {
     assert_eq!(invalid, ErrorCode::INVALID);
     assert!(message.starts_with("line 1, column "), "{message}");
     assert_eq!(
-        code(app.push("up 1 1700000000000\n").await),
+        code(&app.push("up 1 1700000000000\n").await),
         Some(ErrorCode::INVALID)
     );
     app.push("up 1\n").await.unwrap();
@@ -166,7 +166,7 @@ async fn what_cannot_be_held_is_refused_with_a_reason_and_never_acknowledged() {
         .map(|i| format!("series{{row=\"{i}\"}} {i}\n"))
         .collect();
     assert_eq!(
-        code(app.push(&long).await),
+        code(&app.push(&long).await),
         Some(ErrorCode::APPLICATION_ERROR)
     );
     leave(&proxy, app).await;

@@ -65,6 +65,11 @@ async fn one_bad_application_costs_only_itself() {
             "the envelope has no key in its metadata",
         ),
         (
+            Answer::Empty,
+            "invalid",
+            "the envelope has no key in its metadata",
+        ),
+        (
             Answer::Error(ErrorCode::APPLICATION_ERROR),
             "error",
             "peer answered APPLICATION_ERROR: no",
