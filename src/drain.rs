@@ -162,7 +162,7 @@ pub async fn run<F: Future<Output = ()>>(node: Leaving<F>, grace_period: Duratio
         connections = node.apps.registry.len(),
         "draining"
     );
-    if timeout_at(deadline, close_all(&node.apps)).await.is_err() {
+    if timeout_at(deadline, node.apps.leave()).await.is_err() {
         let connections = node.apps.registry.len();
         warn!(
             connections,
@@ -170,11 +170,4 @@ pub async fn run<F: Future<Output = ()>>(node: Leaving<F>, grace_period: Duratio
         );
     }
     info!("drained");
-}
-
-async fn close_all(apps: &Applications) {
-    for handle in apps.registry.snapshot() {
-        handle.close("the proxy is shutting down").await;
-    }
-    apps.finished().await;
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
 
 use crate::drain::{self, Leaving, Lifecycle};
@@ -53,6 +53,7 @@ pub struct Node {
     web: http::Server,
     stop_accepting: CancellationToken,
     background: JoinSet<()>,
+    ended: DropGuard,
 }
 
 impl Node {
@@ -76,6 +77,7 @@ impl Node {
         let (web_address, tcp_address, websocket_address) =
             (web.address, tcp.address, websocket.address);
 
+        let ended = CancellationToken::new();
         let metrics = Arc::new(Metrics::new()?);
         let lifecycle = Arc::new(Lifecycle::new());
         let registry = Arc::new(Registry::new(metrics.active_connections.clone()));
@@ -97,6 +99,7 @@ impl Node {
             Arc::clone(&keys),
             Arc::new(Sink(Arc::clone(&pushes))),
             Arc::clone(&metrics),
+            ended.clone(),
         ));
         let scraper = Arc::new(Scraper::new(
             Arc::clone(&registry),
@@ -138,9 +141,10 @@ impl Node {
             pushes,
             metrics,
             lifecycle,
-            web: web.serve(http::router(site)),
+            web: web.serve(http::router(site), ended.clone()),
             stop_accepting,
             background,
+            ended: ended.drop_guard(),
         })
     }
 
@@ -155,7 +159,7 @@ impl Node {
             finish_requests: self.web.finish(),
         };
         drain::run(leaving, grace_period).await;
-        drop(self.background);
+        drop((self.background, self.ended));
     }
 }
 

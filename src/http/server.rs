@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +42,7 @@ pub struct Listener {
 #[derive(Debug)]
 pub struct Server {
     stop: CancellationToken,
-    accepting: JoinHandle<()>,
+    accepting: JoinHandle<Option<()>>,
 }
 
 impl Listener {
@@ -58,14 +57,15 @@ impl Listener {
         })
     }
 
-    /// Serves `router` until told to finish.
-    pub fn serve(self, router: Router) -> Server {
+    /// Serves `router` until told to finish; once `ended`, every connection ends at once.
+    pub fn serve(self, router: Router, ended: CancellationToken) -> Server {
         let stop = CancellationToken::new();
-        let accepting = tokio::spawn(self.run(router, stop.clone()));
+        let run = self.run(router, stop.clone(), ended.clone());
+        let accepting = tokio::spawn(async move { ended.run_until_cancelled_owned(run).await });
         Server { stop, accepting }
     }
 
-    async fn run(self, router: Router, stop: CancellationToken) {
+    async fn run(self, router: Router, stop: CancellationToken, ended: CancellationToken) {
         // The fastest level: a scrape goes over the network once, and its CPU is spent every few seconds.
         let router = router.layer(CompressionLayer::new().quality(CompressionLevel::Fastest));
         let graceful = GracefulShutdown::new();
@@ -73,7 +73,17 @@ impl Listener {
         let accept = async {
             while let Ok(place) = Arc::clone(&places).acquire_owned().await {
                 match self.socket.accept().await {
-                    Ok((stream, peer)) => self.serve_one(stream, peer, place, &router, &graceful),
+                    Ok((stream, peer)) => {
+                        let connection = self.connection(stream, &router, &graceful);
+                        let ended = ended.clone();
+                        tokio::spawn(async move {
+                            let end = ended.run_until_cancelled(connection).await;
+                            if let Some(Err(error)) = end {
+                                debug!(%peer, %error, "HTTP connection ended early");
+                            }
+                            drop(place);
+                        });
+                    }
                     Err(error) => {
                         warn!(%error, listener = "web", "no connection could be accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -89,14 +99,12 @@ impl Listener {
         graceful.shutdown().await;
     }
 
-    fn serve_one(
+    fn connection(
         &self,
         stream: TcpStream,
-        peer: SocketAddr,
-        place: OwnedSemaphorePermit,
         router: &Router,
         graceful: &GracefulShutdown,
-    ) {
+    ) -> impl Future<Output = hyper::Result<()>> + Send + use<> {
         // Without it a scrape is a few milliseconds slower, that is all.
         let _ = stream.set_nodelay(true);
         let mut stream = TimeoutStream::new(stream);
@@ -112,13 +120,7 @@ impl Listener {
             .header_read_timeout(self.settings.io_timeout)
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(io), service);
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = pin!(connection).await {
-                debug!(%peer, %error, "HTTP connection ended early");
-            }
-            drop(place);
-        });
+        graceful.watch(connection)
     }
 }
 

@@ -27,15 +27,8 @@ use super::{PushSink, Rejection};
 
 /// Pushes of one connection that are opened and checked at a time.
 const MAX_PUSHES: usize = 16;
-
-/// What a connection can be told.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// Ask for the application's text.
-    Pull(oneshot::Sender<PullReply>),
-    /// End the connection once no pull is under way.
-    Close(&'static str),
-}
+/// What an application is told when the node leaves.
+const LEAVING: &str = "the proxy is shutting down";
 
 /// What a pull brings.
 pub(super) type PullReply = Result<Arc<Answer>, PullError>;
@@ -91,14 +84,20 @@ pub(super) async fn run<T: FrameTransport>(
     transport: Transport,
     apps: &Applications,
 ) {
-    match connection.next().await {
-        Event::Setup(_) => {}
-        Event::Closed(reason) => {
+    match apps.leaving.run_until_cancelled(connection.next()).await {
+        Some(Event::Setup(_)) => {}
+        None => {
+            connection
+                .session()
+                .close(ErrorCode::CONNECTION_CLOSE, LEAVING);
+            return Box::pin(connection.finish()).await;
+        }
+        Some(Event::Closed(reason)) => {
             note_failure(&reason, peer, transport, apps);
             return Box::pin(connection.finish()).await;
         }
         // The session lets nothing else come first.
-        other => return debug!(?other, %peer, "event before SETUP"),
+        Some(other) => return debug!(?other, %peer, "event before SETUP"),
     }
     let mut task = ConnectionTask {
         connection,
@@ -107,7 +106,7 @@ pub(super) async fn run<T: FrameTransport>(
         sink: Arc::clone(&apps.pushes),
         pull: None,
         early: Vec::new(),
-        closing: None,
+        leaving: false,
         pushes: FuturesUnordered::new(),
         apps,
     };
@@ -148,7 +147,8 @@ struct ConnectionTask<'a, T> {
     pull: Option<Pull>,
     /// Who asked before the node had made its first key.
     early: Vec<oneshot::Sender<PullReply>>,
-    closing: Option<&'static str>,
+    /// The node leaves: the connection ends once no pull is under way.
+    leaving: bool,
     pushes: FuturesUnordered<BoxFuture<'static, PushDone>>,
     apps: &'a Applications,
 }
@@ -172,8 +172,12 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         loop {
             tokio::select! {
                 Ok(()) = self.keys.changed() => self.announce_key(),
-                Some(command) = self.registration.commands.recv() => self.obey(command),
+                Some(reply) = self.registration.pulls.recv() => self.start_pull(reply),
                 () = self.registration.abandoned.notified() => self.cancel_if_abandoned(),
+                () = self.apps.leaving.cancelled(), if !self.leaving => {
+                    self.leaving = true;
+                    self.close_if_due();
+                }
                 Some(push) = self.pushes.next() => self.answer_push(push),
                 event = self.connection.next(), if self.pushes.len() < MAX_PUSHES => match event {
                     Event::Response { stream, result } => self.answer_pull(stream, result),
@@ -203,16 +207,6 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         }
         for reply in std::mem::take(&mut self.early) {
             self.start_pull(reply);
-        }
-    }
-
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Pull(reply) => self.start_pull(reply),
-            Command::Close(reason) => {
-                self.closing = Some(reason);
-                self.close_if_due();
-            }
         }
     }
 
@@ -274,10 +268,9 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
     }
 
     fn close_if_due(&mut self) {
-        if let (None, Some(reason)) = (&self.pull, self.closing) {
-            self.connection
-                .session()
-                .close(ErrorCode::CONNECTION_CLOSE, reason);
+        if self.leaving && self.pull.is_none() {
+            let session = self.connection.session();
+            session.close(ErrorCode::CONNECTION_CLOSE, LEAVING);
         }
     }
 

@@ -41,10 +41,14 @@ pub struct Applications {
     limits: Limits,
     admission: Admission,
     tasks: TaskTracker,
+    /// The node leaves: connections end in good order.
+    pub(super) leaving: CancellationToken,
+    /// The node has ended: connections end.
+    ended: CancellationToken,
 }
 
 impl Applications {
-    /// `max_text` is the longest decompressed text, in bytes; what travels may be a little longer.
+    /// Once `ended`, every connection ends at once. `max_text` is the longest decompressed text, in bytes; what travels may be a little longer.
     pub fn new(
         settings: &settings::RSocket,
         max_text: usize,
@@ -52,6 +56,7 @@ impl Applications {
         keys: Arc<KeyRing>,
         pushes: Arc<dyn PushSink>,
         metrics: Arc<Metrics>,
+        ended: CancellationToken,
     ) -> Self {
         // Snappy lets text that does not compress grow by a sixth; the rest is for padding and the wrapped key.
         let max_payload = max_text
@@ -74,17 +79,22 @@ impl Applications {
                 settings.max_connections_per_address,
             ),
             tasks: TaskTracker::new(),
+            leaving: CancellationToken::new(),
+            ended,
         }
     }
 
-    /// Waits until every connection has ended, and every push that came is held or refused.
-    pub async fn finished(&self) {
+    /// Ends every connection once its pull is over, and waits until all have ended and every push that came is held or
+    /// refused. No listener runs any more.
+    pub async fn leave(&self) {
+        self.leaving.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
 
     async fn serve(&self, stream: TcpStream, peer: SocketAddr, transport: Transport) {
-        let Ok(_place) = timeout(MAX_UNANSWERED, self.admission.place_of(peer.ip())).await else {
+        let place = timeout(MAX_UNANSWERED, self.admission.place_of(peer.ip()));
+        let Some(Ok(_place)) = self.leaving.run_until_cancelled(place).await else {
             return debug!(%peer, "no place for another connection of this address");
         };
         if let Err(error) = stream.set_nodelay(true) {
@@ -101,13 +111,15 @@ impl Applications {
             }
             Transport::WebSocket => {
                 let handshake = WebSocket::accept(stream, self.limits.max_frame);
-                match Box::pin(timeout(self.limits.setup_timeout, handshake)).await {
-                    Ok(Ok(frames)) => {
+                let handshake = timeout(self.limits.setup_timeout, handshake);
+                match Box::pin(self.leaving.run_until_cancelled(handshake)).await {
+                    None => {}
+                    Some(Ok(Ok(frames))) => {
                         let connection = Box::new(Connection::new(session, frames));
                         Box::pin(connection::run(connection, peer, transport, self)).await;
                     }
-                    Ok(Err(error)) => self.failed_handshake(peer, &error.to_string()),
-                    Err(_) => self.failed_handshake(peer, "not finished in time"),
+                    Some(Ok(Err(error))) => self.failed_handshake(peer, &error.to_string()),
+                    Some(Err(_)) => self.failed_handshake(peer, "not finished in time"),
                 }
             }
         }
@@ -170,7 +182,8 @@ impl Listener {
                 let transport = self.transport;
                 let shared = Arc::clone(&apps);
                 apps.tasks.spawn(async move {
-                    shared.serve(stream, peer, transport).await;
+                    let serve = shared.serve(stream, peer, transport);
+                    shared.ended.run_until_cancelled(serve).await;
                     drop(place);
                 });
             }

@@ -9,12 +9,12 @@ use prometheus::IntGauge;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::{Answer, Command, PullError, PullReply};
+use super::connection::{Answer, PullError, PullReply};
 
 /// Connections that left, remembered for the status page.
 const LEFT_KEPT: usize = 100;
-/// Commands waiting for one connection's task; past it a pull is refused as busy.
-const COMMANDS: usize = 8;
+/// Pulls waiting for one connection's task; past it a pull is refused as busy.
+const WAITING_PULLS: usize = 8;
 
 /// Names one connection of this node; later connections have greater ids.
 pub type ConnectionId = u64;
@@ -70,7 +70,7 @@ pub struct Handle {
     pub transport: Transport,
     /// When SETUP had been accepted.
     pub connected_at: SystemTime,
-    commands: mpsc::Sender<Command>,
+    pulls: mpsc::Sender<oneshot::Sender<PullReply>>,
     abandoned: Arc<Notify>,
     last_scrape: Mutex<Option<LastScrape>>,
 }
@@ -82,12 +82,10 @@ impl Handle {
     /// is cancelled.
     pub async fn pull(&self, deadline: Instant) -> Result<Arc<Answer>, PullError> {
         let (reply, answer) = oneshot::channel::<PullReply>();
-        self.commands
-            .try_send(Command::Pull(reply))
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => PullError::Busy,
-                mpsc::error::TrySendError::Closed(_) => PullError::Closed,
-            })?;
+        self.pulls.try_send(reply).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => PullError::Busy,
+            mpsc::error::TrySendError::Closed(_) => PullError::Closed,
+        })?;
         let waiting = Waiting {
             abandoned: &self.abandoned,
         };
@@ -99,12 +97,6 @@ impl Handle {
             }
             Err(_) => Err(PullError::Timeout),
         }
-    }
-
-    /// Closes the connection as soon as no pull is under way, with ERROR `CONNECTION_CLOSE` and `reason`.
-    pub async fn close(&self, reason: &'static str) {
-        // Closed already: nothing left to do.
-        let _ = self.commands.send(Command::Close(reason)).await;
     }
 
     /// How the last pull went; `None` before the first.
@@ -175,14 +167,14 @@ impl Registry {
         }
     }
 
-    /// Adds a connection. What it is to do arrives at [`Registration::commands`]; it leaves when the registration is
-    /// dropped.
+    /// Adds a connection. Who asks for its text arrives at [`Registration::pulls`]; it leaves when the
+    /// registration is dropped.
     pub(super) fn register(
         self: &Arc<Self>,
         peer: SocketAddr,
         transport: Transport,
     ) -> Registration {
-        let (sender, commands) = mpsc::channel(COMMANDS);
+        let (sender, pulls) = mpsc::channel(WAITING_PULLS);
         let abandoned = Arc::new(Notify::new());
         let mut inner = self.lock();
         let id = inner.next;
@@ -192,14 +184,14 @@ impl Registry {
             peer,
             transport,
             connected_at: SystemTime::now(),
-            commands: sender,
+            pulls: sender,
             abandoned: Arc::clone(&abandoned),
             last_scrape: Mutex::default(),
         });
         inner.handles.insert(id, Arc::clone(&handle));
         self.active.set(count(inner.handles.len()));
         Registration {
-            commands,
+            pulls,
             abandoned,
             reason: "the connection's task ended".into(),
             handle,
@@ -254,8 +246,8 @@ fn count(length: usize) -> i64 {
 /// A connection's place in the registry; dropped, it leaves.
 #[derive(Debug)]
 pub(super) struct Registration {
-    /// What the connection is to do.
-    pub(super) commands: mpsc::Receiver<Command>,
+    /// Whoever asks for the application's text.
+    pub(super) pulls: mpsc::Receiver<oneshot::Sender<PullReply>>,
     /// Rung when somebody stopped waiting for an answer.
     pub(super) abandoned: Arc<Notify>,
     /// Why it leaves, for people; set before it is dropped.

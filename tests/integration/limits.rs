@@ -83,6 +83,40 @@ async fn an_answer_past_the_payload_limit_costs_the_scrape_and_not_the_connectio
 }
 
 #[tokio::test]
+async fn a_connection_that_never_set_up_does_not_hold_up_a_drain() {
+    // A load balancer's health check, a scanner: it used to hold a drain for the whole setup timeout.
+    let proxy = Sandbox::start(&["--rsocket.setup-timeout=1h"]).await;
+    let mut silent = TcpStream::connect(proxy.tcp()).await.unwrap();
+    let mut upgrading = TcpStream::connect(proxy.node.websocket_address)
+        .await
+        .unwrap();
+    let app = App::text(proxy.tcp(), "up 1\n").await;
+    let Sandbox { node } = proxy;
+    timeout(PATIENCE, node.drain(Duration::from_secs(3600)))
+        .await
+        .expect("a drain's end");
+    let mut heard = Vec::new();
+    silent.read_to_end(&mut heard).await.unwrap();
+    // Length, stream 0, ERROR, CONNECTION_CLOSE.
+    assert_eq!(heard[3..13], [0, 0, 0, 0, 0x2c, 0, 0, 0, 1, 2]);
+    upgrading.read_to_end(&mut heard).await.unwrap();
+    drop(app);
+}
+
+#[tokio::test]
+async fn a_dropped_node_ends_at_once() {
+    let proxy = Sandbox::start(&[]).await;
+    let app = App::text(proxy.tcp(), "up 1\n").await;
+    let web = proxy.web();
+    drop(proxy);
+    app.closed().await;
+    eventually("a closed port", async || {
+        TcpStream::connect(web).await.is_err()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_drain_closes_connections_with_connection_close() {
     let proxy = Sandbox::start(&[]).await;
     let app = App::text(proxy.tcp(), "up 1\n").await;
