@@ -16,12 +16,12 @@ use prometheus_rsocket_wire::connection::Connection;
 use prometheus_rsocket_wire::session::{CloseReason, Event, SendError, StreamError};
 use prometheus_rsocket_wire::transport::Transport as FrameTransport;
 use prometheus_rsocket_wire::{ErrorCode, Payload, StreamId};
-use tokio::sync::{OnceCell, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tracing::{debug, warn};
 
+use super::applications::Applications;
 use super::keys::{Key, Keys};
-use super::listener::Applications;
-use super::opener::{Opened, Opener, Unusable};
+use super::pull::{Answer, PullError, PullReply};
 use super::registry::{Registration, Transport};
 use super::{PushSink, Rejection};
 
@@ -29,53 +29,6 @@ use super::{PushSink, Rejection};
 const MAX_PUSHES: usize = 16;
 /// What an application is told when the node leaves.
 const LEAVING: &str = "the proxy is shutting down";
-
-/// What a pull brings.
-pub(super) type PullReply = Result<Arc<Answer>, PullError>;
-
-/// Why a pull has no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PullError {
-    /// The connection ended first.
-    #[error("the connection closed")]
-    Closed,
-    /// No answer before the deadline.
-    #[error("no answer before the scrape's deadline")]
-    Timeout,
-    /// Too much waits for this connection already, or its lease is used up.
-    #[error("the application does not take requests fast enough")]
-    Busy,
-    /// The application answered with an error.
-    #[error(transparent)]
-    Stream(#[from] StreamError),
-}
-
-/// An application's answer, opened once however many wait for it.
-#[derive(Debug)]
-pub struct Answer {
-    payload: Payload,
-    key: Key,
-    opened: OnceCell<Result<Arc<Opened>, Unusable>>,
-}
-
-impl Answer {
-    fn new(payload: Payload, key: Key) -> Self {
-        Self {
-            payload,
-            key,
-            opened: OnceCell::new(),
-        }
-    }
-
-    /// The text, opened with the key that the request announced.
-    pub async fn open(&self, opener: &Opener) -> Result<Arc<Opened>, Unusable> {
-        let open = async || {
-            let opened = opener.open(self.payload.clone(), std::slice::from_ref(&self.key));
-            opened.await.map(Arc::new)
-        };
-        self.opened.get_or_init(open).await.clone()
-    }
-}
 
 /// Runs a connection from before its SETUP to its end.
 pub(super) async fn run<T: FrameTransport>(

@@ -6,20 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_rsocket_wire::connection::Connection;
-use prometheus_rsocket_wire::session::{Limits, Session};
+use prometheus_rsocket_wire::session::Session;
 use prometheus_rsocket_wire::transport::tcp::Tcp;
 use prometheus_rsocket_wire::transport::websocket::WebSocket;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::admission::Admission;
-use super::registry::{Registry, Transport};
-use super::{KeyRing, PushSink, connection};
-use crate::metrics::Metrics;
-use crate::settings;
+use super::applications::Applications;
+use super::connection;
+use super::registry::Transport;
 
 /// Connections that the kernel completes while none is accepted; it takes less where its own limit is lower.
 const BACKLOG: u32 = 4096;
@@ -27,113 +24,6 @@ const BACKLOG: u32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The longest that a connection past its address' limit is left unanswered before it is closed.
 const MAX_UNANSWERED: Duration = Duration::from_secs(60);
-
-/// What all connections share.
-pub struct Applications {
-    /// The connected ones.
-    pub registry: Arc<Registry>,
-    /// What they seal with.
-    pub keys: Arc<KeyRing>,
-    /// Where their pushes go.
-    pub pushes: Arc<dyn PushSink>,
-    /// The node's metrics.
-    pub metrics: Arc<Metrics>,
-    limits: Limits,
-    admission: Admission,
-    tasks: TaskTracker,
-    /// The node leaves: connections end in good order.
-    pub(super) leaving: CancellationToken,
-    /// The node has ended: connections end.
-    ended: CancellationToken,
-}
-
-impl Applications {
-    /// Once `ended`, every connection ends at once. `max_text` is the longest decompressed text, in bytes; what travels may be a little longer.
-    pub fn new(
-        settings: &settings::RSocket,
-        max_text: usize,
-        registry: Arc<Registry>,
-        keys: Arc<KeyRing>,
-        pushes: Arc<dyn PushSink>,
-        metrics: Arc<Metrics>,
-        ended: CancellationToken,
-    ) -> Self {
-        // Snappy lets text that does not compress grow by a sixth; the rest is for padding and the wrapped key.
-        let max_payload = max_text
-            .saturating_add(max_text / 6)
-            .saturating_add(4 << 10);
-        Self {
-            registry,
-            keys,
-            pushes,
-            metrics,
-            limits: Limits {
-                max_frame: settings.max_frame,
-                max_payload,
-                max_queued_frames: settings.max_queued_frames,
-                setup_timeout: settings.setup_timeout,
-                ..Limits::default()
-            },
-            admission: Admission::new(
-                settings.max_connections,
-                settings.max_connections_per_address,
-            ),
-            tasks: TaskTracker::new(),
-            leaving: CancellationToken::new(),
-            ended,
-        }
-    }
-
-    /// Ends every connection once its pull is over, and waits until all have ended and every push that came is held or
-    /// refused. No listener runs any more.
-    pub async fn leave(&self) {
-        self.leaving.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-
-    async fn serve(&self, stream: TcpStream, peer: SocketAddr, transport: Transport) {
-        let place = timeout(MAX_UNANSWERED, self.admission.place_of(peer.ip()));
-        let Some(Ok(_place)) = self.leaving.run_until_cancelled(place).await else {
-            return debug!(%peer, "no place for another connection of this address");
-        };
-        if let Err(error) = stream.set_nodelay(true) {
-            return debug!(%peer, %error, "connection lost");
-        }
-        // Boxed, here and in `connection`, for what thousands of idle connections cost: a future is as large as the
-        // largest of its branches, and holds what is moved within it twice.
-        let session = Session::accepting(self.limits, Instant::now().into_std());
-        match transport {
-            Transport::Tcp => {
-                let frames = Tcp::new(stream, self.limits.max_frame);
-                let connection = Box::new(Connection::new(session, frames));
-                Box::pin(connection::run(connection, peer, transport, self)).await;
-            }
-            Transport::WebSocket => {
-                let handshake = WebSocket::accept(stream, self.limits.max_frame);
-                let handshake = timeout(self.limits.setup_timeout, handshake);
-                match Box::pin(self.leaving.run_until_cancelled(handshake)).await {
-                    None => {}
-                    Some(Ok(Ok(frames))) => {
-                        let connection = Box::new(Connection::new(session, frames));
-                        Box::pin(connection::run(connection, peer, transport, self)).await;
-                    }
-                    Some(Ok(Err(error))) => self.failed_handshake(peer, &error.to_string()),
-                    Some(Err(_)) => self.failed_handshake(peer, "not finished in time"),
-                }
-            }
-        }
-    }
-
-    fn failed_handshake(&self, peer: SocketAddr, reason: &str) {
-        let label = Transport::WebSocket.label();
-        self.metrics
-            .connection_errors
-            .with_label_values(&["handshake", label])
-            .inc();
-        debug!(%peer, reason, "WebSocket handshake failed");
-    }
-}
 
 /// An open port for applications.
 #[derive(Debug)]
@@ -182,7 +72,7 @@ impl Listener {
                 let transport = self.transport;
                 let shared = Arc::clone(&apps);
                 apps.tasks.spawn(async move {
-                    let serve = shared.serve(stream, peer, transport);
+                    let serve = serve(&shared, stream, peer, transport);
                     shared.ended.run_until_cancelled(serve).await;
                     drop(place);
                 });
@@ -193,4 +83,47 @@ impl Listener {
             () = stop.cancelled() => {}
         }
     }
+}
+
+/// Serves one connection, from its handshake to its end.
+async fn serve(apps: &Applications, stream: TcpStream, peer: SocketAddr, transport: Transport) {
+    let place = timeout(MAX_UNANSWERED, apps.admission.place_of(peer.ip()));
+    let Some(Ok(_place)) = apps.leaving.run_until_cancelled(place).await else {
+        return debug!(%peer, "no place for another connection of this address");
+    };
+    if let Err(error) = stream.set_nodelay(true) {
+        return debug!(%peer, %error, "connection lost");
+    }
+    // Boxed, here and in `connection`, for what thousands of idle connections cost: a future is as large as the
+    // largest of its branches, and holds what is moved within it twice.
+    let session = Session::accepting(apps.limits, Instant::now().into_std());
+    match transport {
+        Transport::Tcp => {
+            let frames = Tcp::new(stream, apps.limits.max_frame);
+            let connection = Box::new(Connection::new(session, frames));
+            Box::pin(connection::run(connection, peer, transport, apps)).await;
+        }
+        Transport::WebSocket => {
+            let handshake = WebSocket::accept(stream, apps.limits.max_frame);
+            let handshake = timeout(apps.limits.setup_timeout, handshake);
+            match Box::pin(apps.leaving.run_until_cancelled(handshake)).await {
+                None => {}
+                Some(Ok(Ok(frames))) => {
+                    let connection = Box::new(Connection::new(session, frames));
+                    Box::pin(connection::run(connection, peer, transport, apps)).await;
+                }
+                Some(Ok(Err(error))) => failed_handshake(apps, peer, &error.to_string()),
+                Some(Err(_)) => failed_handshake(apps, peer, "not finished in time"),
+            }
+        }
+    }
+}
+
+fn failed_handshake(apps: &Applications, peer: SocketAddr, reason: &str) {
+    let label = Transport::WebSocket.label();
+    apps.metrics
+        .connection_errors
+        .with_label_values(&["handshake", label])
+        .inc();
+    debug!(%peer, reason, "WebSocket handshake failed");
 }

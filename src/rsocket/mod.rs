@@ -4,21 +4,24 @@
 //! other way: a push arrives here and is handed to a [`PushSink`].
 
 mod admission;
+mod applications;
 mod connection;
 mod keys;
 mod listener;
 mod opener;
+mod pull;
 mod registry;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-pub use connection::{Answer, PullError};
+pub use applications::Applications;
 pub use keys::{Key, KeyRing, Keys};
-pub use listener::{Applications, Listener};
+pub use listener::Listener;
 pub use opener::{Opened, Opener, Unusable};
 use prometheus_rsocket_wire::{ErrorCode, Payload};
+pub use pull::{Answer, PullError};
 pub use registry::{ConnectionId, Handle, LastScrape, Left, Registry, Transport};
 
 /// Why a push is not held; told to the application where it waits for an answer.

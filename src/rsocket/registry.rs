@@ -9,7 +9,7 @@ use prometheus::IntGauge;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::connection::{Answer, PullError, PullReply};
+use super::pull::{Answer, PullError, PullReply};
 
 /// Connections that left, remembered for the status page.
 const LEFT_KEPT: usize = 100;

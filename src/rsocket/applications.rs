@@ -1,0 +1,79 @@
+//! What all connections of applications share.
+
+use std::sync::Arc;
+
+use prometheus_rsocket_wire::session::Limits;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::admission::Admission;
+use super::registry::Registry;
+use super::{KeyRing, PushSink};
+use crate::metrics::Metrics;
+use crate::settings;
+
+/// What all connections share.
+pub struct Applications {
+    /// The connected ones.
+    pub registry: Arc<Registry>,
+    /// What they seal with.
+    pub keys: Arc<KeyRing>,
+    /// Where their pushes go.
+    pub pushes: Arc<dyn PushSink>,
+    /// The node's metrics.
+    pub metrics: Arc<Metrics>,
+    pub(super) limits: Limits,
+    pub(super) admission: Admission,
+    pub(super) tasks: TaskTracker,
+    /// The node leaves: connections end in good order.
+    pub(super) leaving: CancellationToken,
+    /// The node has ended: connections end.
+    pub(super) ended: CancellationToken,
+}
+
+impl Applications {
+    /// Once `ended`, every connection ends at once. `max_text` is the longest decompressed text, in bytes; what travels may
+    /// be a little longer.
+    pub fn new(
+        settings: &settings::RSocket,
+        max_text: usize,
+        registry: Arc<Registry>,
+        keys: Arc<KeyRing>,
+        pushes: Arc<dyn PushSink>,
+        metrics: Arc<Metrics>,
+        ended: CancellationToken,
+    ) -> Self {
+        // Snappy lets text that does not compress grow by a sixth; the rest is for padding and the wrapped key.
+        let max_payload = max_text
+            .saturating_add(max_text / 6)
+            .saturating_add(4 << 10);
+        Self {
+            registry,
+            keys,
+            pushes,
+            metrics,
+            limits: Limits {
+                max_frame: settings.max_frame,
+                max_payload,
+                max_queued_frames: settings.max_queued_frames,
+                setup_timeout: settings.setup_timeout,
+                ..Limits::default()
+            },
+            admission: Admission::new(
+                settings.max_connections,
+                settings.max_connections_per_address,
+            ),
+            tasks: TaskTracker::new(),
+            leaving: CancellationToken::new(),
+            ended,
+        }
+    }
+
+    /// Ends every connection once its pull is over, and waits until all have ended and every push that came is held or
+    /// refused. No listener runs any more.
+    pub async fn leave(&self) {
+        self.leaving.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

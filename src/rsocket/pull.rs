@@ -1,0 +1,57 @@
+//! What comes of asking an application for its text.
+
+use std::sync::Arc;
+
+use prometheus_rsocket_wire::Payload;
+use prometheus_rsocket_wire::session::StreamError;
+use tokio::sync::OnceCell;
+
+use super::keys::Key;
+use super::opener::{Opened, Opener, Unusable};
+
+/// What a pull brings.
+pub(super) type PullReply = Result<Arc<Answer>, PullError>;
+
+/// Why a pull has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PullError {
+    /// The connection ended first.
+    #[error("the connection closed")]
+    Closed,
+    /// No answer before the deadline.
+    #[error("no answer before the scrape's deadline")]
+    Timeout,
+    /// Too much waits for this connection already, or its lease is used up.
+    #[error("the application does not take requests fast enough")]
+    Busy,
+    /// The application answered with an error.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}
+
+/// An application's answer, opened once however many wait for it.
+#[derive(Debug)]
+pub struct Answer {
+    payload: Payload,
+    key: Key,
+    opened: OnceCell<Result<Arc<Opened>, Unusable>>,
+}
+
+impl Answer {
+    pub(super) fn new(payload: Payload, key: Key) -> Self {
+        Self {
+            payload,
+            key,
+            opened: OnceCell::new(),
+        }
+    }
+
+    /// The text, opened with the key that the request announced.
+    pub async fn open(&self, opener: &Opener) -> Result<Arc<Opened>, Unusable> {
+        let open = async || {
+            let opened = opener.open(self.payload.clone(), std::slice::from_ref(&self.key));
+            opened.await.map(Arc::new)
+        };
+        self.opened.get_or_init(open).await.clone()
+    }
+}
