@@ -96,7 +96,7 @@ async fn one_bad_application_costs_only_itself() {
         let _good = App::text(proxy.tcp(), "up 1\n").await;
         for round in 1..=2 {
             let response = proxy
-                .get_with("/metrics/connected", &[(SECONDS, "0.4")])
+                .get_with("/metrics/connected", &[(SECONDS, "2")])
                 .await;
             assert_eq!(response.text(), "up 1\n", "{reason}");
             assert_eq!(
@@ -154,11 +154,11 @@ async fn an_application_that_answers_one_byte_at_a_time_does_not_hold_up_the_oth
     for _ in 0..2 {
         let started = Instant::now();
         let response = proxy
-            .get_with("/metrics/connected", &[(SECONDS, "0.6")])
+            .get_with("/metrics/connected", &[(SECONDS, "3")])
             .await;
         assert_eq!(response.text(), "up 1\n");
         assert!(
-            started.elapsed() < Duration::from_millis(600),
+            started.elapsed() < Duration::from_secs(3),
             "{:?}",
             started.elapsed()
         );
@@ -290,7 +290,7 @@ async fn the_plaintext_envelope_is_taken_where_it_was_announced() {
         .connect();
     client.ready().await.unwrap();
     let response = proxy
-        .get_with("/metrics/connected", &[(SECONDS, "0.4")])
+        .get_with("/metrics/connected", &[(SECONDS, "2")])
         .await;
     assert_eq!(samples(response.text()), ["up 1"]);
 }
