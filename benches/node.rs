@@ -13,13 +13,15 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use prometheus_rsocket_wire::envelope::{self, Sealed};
-use prometheus_rsocket_wire::key::PublicKey;
+use prometheus_rsocket_wire::key::{KeyPair, PublicKey};
 use prometheus_rsocket_wire::session::{Limits, SetupOptions};
 use prometheus_rsocket_wire::transport::tcp::Tcp;
 use prometheus_rsocket_wire::{Connection, Event, Payload, Session};
@@ -62,8 +64,60 @@ async fn main() -> Result<()> {
         println!("built without optimisation: run it with `cargo bench --bench node`");
         return Ok(());
     }
+    let texts: Vec<_> = (0..options.apps)
+        .map(|app| text(app, options.series))
+        .collect();
+    parts(&texts)?;
     idle_connections(options.idle).await?;
-    scrapes(&options).await
+    scrapes(&options, texts).await
+}
+
+/// What one thread needs for the envelopes and the compression of a scrape; validation and merge have a benchmark of
+/// their own in `crates/exposition`.
+fn parts(texts: &[String]) -> Result<()> {
+    let pair = KeyPair::generate()?;
+    let public = PublicKey::from_spki_der(&pair.spki_der())?;
+    let seal = |text: &String| envelope::seal(text.as_bytes(), &public);
+    let empty = (0..1000)
+        .map(|_| envelope::seal(b"", &public))
+        .collect::<std::result::Result<Vec<_>, _>>()?;
+    let sealed = texts
+        .iter()
+        .map(seal)
+        .collect::<std::result::Result<Vec<_>, _>>()?;
+    let bytes: usize = texts.iter().map(String::len).sum();
+
+    let started = Instant::now();
+    for sealed in empty {
+        envelope::open(&sealed.metadata, sealed.data, [&pair], 0)?;
+    }
+    let one = started.elapsed().as_secs_f64() / 1000.0;
+    println!("private RSA operation    {:7.0} µs", one * 1e6);
+
+    let started = Instant::now();
+    for sealed in sealed {
+        envelope::open(&sealed.metadata, sealed.data, [&pair], usize::MAX)?;
+    }
+    report("open envelopes", bytes, started.elapsed());
+
+    let started = Instant::now();
+    let mut gzip = GzEncoder::new(io::sink(), Compression::fast());
+    for text in texts {
+        gzip.write_all(text.as_bytes())?;
+    }
+    gzip.finish()?;
+    report("gzip, fastest", bytes, started.elapsed());
+    Ok(())
+}
+
+fn report(what: &str, bytes: usize, time: Duration) {
+    let megabytes = bytes as f64 / 1e6;
+    let seconds = time.as_secs_f64();
+    println!(
+        "{what:24} {:7.0} MB/s, {:.3} s per 100 MB",
+        megabytes / seconds,
+        seconds / megabytes * 100.0
+    );
 }
 
 /// A node that does nothing, then holds connections that do nothing.
@@ -90,13 +144,10 @@ async fn idle_connections(idle: usize) -> Result<()> {
     Ok(())
 }
 
-async fn scrapes(options: &Options) -> Result<()> {
+async fn scrapes(options: &Options, texts: Vec<String>) -> Result<()> {
     let node = Node::start().await?;
     let before = node.cpu()?;
     let started = Instant::now();
-    let texts: Vec<_> = (0..options.apps)
-        .map(|app| text(app, options.series))
-        .collect();
     let bytes: usize = texts.iter().map(String::len).sum();
     let apps = connect_all(&node, texts).await?;
     println!(

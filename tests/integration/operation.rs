@@ -1,15 +1,17 @@
 //! The program as operators meet it: flags, exit codes, log lines, signals.
 
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::app::{Answer, App, Peer};
-use crate::sandbox::{PATIENCE, Sandbox, eventually, request};
+use crate::sandbox::{PATIENCE, Response, Sandbox, eventually, request};
 
 const FREE_PORTS: [&str; 3] = [
     "--web.listen-address=127.0.0.1:0",
@@ -70,6 +72,22 @@ impl Process {
             .args([&format!("-{name}"), &pid])
             .status();
         assert!(sent.expect("kill").success());
+    }
+
+    /// A node with one application that answers so, and a scrape that waits for it.
+    async fn start_and_scrape(arguments: &[&str], answer: Answer) -> (Self, JoinHandle<Response>) {
+        let mut process = Self::start(arguments);
+        let web = process.address("web").await;
+        let tcp = process.address("rsocket-tcp").await;
+        let app = App::connect(tcp, answer).await;
+        let seen = Arc::clone(&app.seen);
+        let scrape = tokio::spawn(async move {
+            let response = request(web, Method::GET, "/metrics/connected", &[]).await;
+            drop(app);
+            response
+        });
+        eventually("a pull", async || seen.pulls() == 1).await;
+        (process, scrape)
     }
 
     async fn exit_code(&mut self) -> Option<i32> {
@@ -151,13 +169,9 @@ async fn settings_come_from_the_environment_too() {
 
 #[tokio::test]
 async fn sigterm_lets_the_scrape_under_way_finish_and_exits_0() {
-    let mut process = Process::start(&[]);
-    let web = process.address("web").await;
-    let tcp = process.address("rsocket-tcp").await;
     let (open, gate) = tokio::sync::watch::channel(false);
-    let app = App::connect(tcp, Answer::Gated("up 1\n".into(), gate)).await;
-    let scrape = tokio::spawn(request(web, Method::GET, "/metrics/connected", &[]));
-    eventually("a pull", async || app.seen.pulls() == 1).await;
+    let answer = Answer::Gated("up 1\n".into(), gate);
+    let (mut process, scrape) = Process::start_and_scrape(&[], answer).await;
     process.signal("TERM");
     process.line("stage=\"finishing scrapes\"").await;
     open.send_replace(true);
@@ -167,12 +181,8 @@ async fn sigterm_lets_the_scrape_under_way_finish_and_exits_0() {
 
 #[tokio::test]
 async fn a_second_signal_ends_a_drain_at_once() {
-    let mut process = Process::start(&["--shutdown.grace-period=1h"]);
-    let web = process.address("web").await;
-    let tcp = process.address("rsocket-tcp").await;
-    let app = App::connect(tcp, Answer::Never).await;
-    let scrape = tokio::spawn(request(web, Method::GET, "/metrics/connected", &[]));
-    eventually("a pull", async || app.seen.pulls() == 1).await;
+    let grace_period = ["--shutdown.grace-period=1h"];
+    let (mut process, scrape) = Process::start_and_scrape(&grace_period, Answer::Never).await;
     process.signal("TERM");
     process.line("stage=\"finishing scrapes\"").await;
     process.signal("INT");
@@ -182,12 +192,8 @@ async fn a_second_signal_ends_a_drain_at_once() {
 
 #[tokio::test]
 async fn the_grace_period_bounds_a_drain() {
-    let mut process = Process::start(&["--shutdown.grace-period=300ms"]);
-    let web = process.address("web").await;
-    let tcp = process.address("rsocket-tcp").await;
-    let app = App::connect(tcp, Answer::Never).await;
-    let scrape = tokio::spawn(request(web, Method::GET, "/metrics/connected", &[]));
-    eventually("a pull", async || app.seen.pulls() == 1).await;
+    let grace_period = ["--shutdown.grace-period=300ms"];
+    let (mut process, scrape) = Process::start_and_scrape(&grace_period, Answer::Never).await;
     process.signal("TERM");
     process.line("scrapes were still under way").await;
     assert_eq!(process.exit_code().await, Some(0));
