@@ -33,6 +33,9 @@ pub enum StartError {
     /// The metrics do not fit together: a mistake in this program.
     #[error("own metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The system gives no more threads.
+    #[error("threads: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
     /// Signals cannot be listened for.
     #[error("signals: {0}")]
     Signals(#[from] io::Error),
@@ -85,7 +88,7 @@ impl Node {
             settings.rsocket.envelope,
             settings.rsocket.key_rotation,
         ));
-        let opener = Opener::new(settings.scrape.max_payload, settings.scrape.max_memory);
+        let opener = Opener::new(settings.scrape.max_payload, settings.scrape.max_memory)?;
         let pushes = Arc::new(Pushes::new(
             settings.push,
             opener.clone(),

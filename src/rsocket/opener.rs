@@ -1,19 +1,20 @@
 //! Turns an application's payload into a validated exposition, off the async threads and within bounds.
 //!
-//! The work (an RSA private operation, AES, Snappy, reading every line) is CPU time: as many run at once as there are
-//! processors, the others wait. The text that all scrapes together hold is bounded; an answer that would pass the bound
-//! is refused and costs only its application.
+//! The work (an RSA private operation, AES, Snappy, reading every line) is CPU time, for a pool of as many threads as there
+//! are processors; what nobody waits for any more when its turn comes is not done. The text that all scrapes together hold
+//! is bounded: an answer that would pass the bound is refused and costs only its application.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use bytes::Bytes;
 use prometheus_rsocket_exposition::{Exposition, ParseError};
 use prometheus_rsocket_wire::Payload;
 use prometheus_rsocket_wire::envelope::{self, OpenError};
 use prometheus_rsocket_wire::key::KeyPair;
-use tokio::sync::Semaphore;
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use tokio::sync::oneshot;
+use tracing::error;
 
 use super::keys::Key;
 
@@ -47,22 +48,27 @@ pub struct Opened {
 /// Opens payloads.
 #[derive(Debug, Clone)]
 pub struct Opener {
-    workers: Arc<Semaphore>,
+    workers: Arc<ThreadPool>,
     held: Arc<AtomicUsize>,
     max_text: usize,
     max_held: usize,
 }
 
 impl Opener {
-    /// `max_text` bounds one text, `max_held` all texts that are held at a time; both in bytes.
-    pub fn new(max_text: usize, max_held: usize) -> Self {
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            workers: Arc::new(Semaphore::new(processors)),
+    /// Starts its threads, one for each processor. `max_text` bounds one text, `max_held` all texts that are held at a
+    /// time; both in bytes.
+    pub fn new(max_text: usize, max_held: usize) -> Result<Self, ThreadPoolBuildError> {
+        let workers = ThreadPoolBuilder::new()
+            .thread_name(|number| format!("opener-{number}"))
+            // Whoever waits for the work learns that it failed; the default would end the process.
+            .panic_handler(|_| error!("opening a payload panicked, which is a bug"))
+            .build()?;
+        Ok(Self {
+            workers: Arc::new(workers),
             held: Arc::default(),
             max_text,
             max_held,
-        }
+        })
     }
 
     /// Opens a payload that was sealed to one of `keys` and validates its text.
@@ -77,17 +83,14 @@ impl Opener {
         &self,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, Unusable> {
-        let permit = Arc::clone(&self.workers)
-            .acquire_owned()
-            .await
-            .map_err(|_| Unusable::Aborted)?;
-        tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(permit);
-            result
-        })
-        .await
-        .map_err(|_| Unusable::Aborted)
+        let (done, result) = oneshot::channel();
+        self.workers.spawn_fifo(move || {
+            if !done.is_closed() {
+                // Whoever waited may have given up meanwhile.
+                let _ = done.send(work());
+            }
+        });
+        result.await.map_err(|_| Unusable::Aborted)
     }
 
     fn open_now(&self, payload: Payload, keys: &[Key]) -> Result<Opened, Unusable> {
