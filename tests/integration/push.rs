@@ -83,22 +83,43 @@ async fn pushes_with_a_series_in_common_go_out_one_scrape_after_the_other() {
     assert!(proxy.own("prometheus_proxy_pushes_deferred_total").await >= 3.0);
 }
 
+/// More than the buffers between the two ends take in, compressed too.
+fn long_text() -> String {
+    let row = |i: u64| {
+        format!(
+            "s{{n=\"{:016x}\"}} 1\n",
+            i.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        )
+    };
+    (0..600_000).map(row).collect()
+}
+
 #[tokio::test]
-async fn a_head_request_and_a_response_that_breaks_off_consume_nothing() {
-    let proxy = Sandbox::start(&[]).await;
-    // More than the buffers between the two ends take in, compressed too.
-    let long: String = (0..600_000_u64)
-        .map(|i| {
-            format!(
-                "s{{n=\"{:016x}\"}} 1\n",
-                i.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            )
-        })
-        .collect();
+async fn a_reader_that_takes_nothing_is_given_up_and_the_push_goes_to_the_next() {
+    let proxy = Sandbox::start(&["--web.io-timeout=200ms"]).await;
     let mut pusher = pusher(&proxy).await;
     pusher.push("zz_jobs_total 1\n").await.unwrap();
     leave(&proxy, pusher).await;
-    let _app = App::text(proxy.tcp(), &long).await;
+    let _app = App::text(proxy.tcp(), &long_text()).await;
+    let stalled = begin(proxy.web(), Method::GET, "/metrics/connected", &[]).await;
+    proxy.pending(1).await;
+    assert!(
+        proxy
+            .get("/metrics/connected")
+            .await
+            .text()
+            .ends_with("zz_jobs_total 1\n")
+    );
+    drop(stalled);
+}
+
+#[tokio::test]
+async fn a_head_request_and_a_response_that_breaks_off_consume_nothing() {
+    let proxy = Sandbox::start(&[]).await;
+    let mut pusher = pusher(&proxy).await;
+    pusher.push("zz_jobs_total 1\n").await.unwrap();
+    leave(&proxy, pusher).await;
+    let _app = App::text(proxy.tcp(), &long_text()).await;
 
     request(proxy.web(), Method::HEAD, "/metrics/connected", &[]).await;
     assert_eq!(proxy.status().await["pushes"]["pending"], 1);
