@@ -407,7 +407,7 @@ impl Session {
         }
     }
 
-    /// The limits this session was made with.
+    /// The limits it was made with.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
