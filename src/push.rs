@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use prometheus_rsocket_exposition::Exposition;
 use prometheus_rsocket_wire::{ErrorCode, Payload};
 use tokio::sync::Notify;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
 use crate::rsocket::{KeyRing, Opener, PushOutcome, PushSink, Rejection, Unusable};
@@ -114,7 +114,7 @@ impl Pushes {
             self.refuse_with("full", ErrorCode::APPLICATION_ERROR, full.to_string(), peer)
         })?;
         self.metrics.pushes_accepted.inc();
-        info!(%peer, samples = opened.exposition.samples(), bytes = opened.bytes, "push accepted");
+        debug!(%peer, samples = opened.exposition.samples(), bytes = opened.bytes, "push accepted");
         Ok(())
     }
 

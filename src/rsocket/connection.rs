@@ -111,7 +111,21 @@ struct Pull {
     stream: StreamId,
     key: Key,
     started: Instant,
-    waiting: Vec<oneshot::Sender<PullReply>>,
+    /// Who began it. As long as this one waits, others may join.
+    starter: oneshot::Sender<PullReply>,
+    joined: Vec<oneshot::Sender<PullReply>>,
+}
+
+impl Pull {
+    /// Those who still wait, the starter among them.
+    fn waiting(self) -> impl Iterator<Item = oneshot::Sender<PullReply>> {
+        let all = std::iter::once(self.starter).chain(self.joined);
+        all.filter(|reply| !reply.is_closed())
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.starter.is_closed() && self.joined.iter().all(oneshot::Sender::is_closed)
+    }
 }
 
 /// A push whose outcome is known; the stream is there where the application waits for it.
@@ -163,30 +177,45 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         }
     }
 
+    /// Joins the pull under way, or begins one. A pull whose starter gave up is begun anew for those who still wait: an
+    /// application that lost a request must not be waited for as long as scrapes overlap.
     fn start_pull(&mut self, reply: oneshot::Sender<PullReply>) {
-        if let Some(pull) = &mut self.pull {
-            pull.waiting.push(reply);
-            return;
+        let mut joined = Vec::new();
+        match self.pull.take() {
+            Some(mut pull) if !pull.starter.is_closed() => {
+                pull.joined.retain(|reply| !reply.is_closed());
+                pull.joined.push(reply);
+                self.pull = Some(pull);
+                return;
+            }
+            Some(stale) => {
+                self.cancel(&stale);
+                joined.extend(stale.waiting());
+            }
+            None => {}
         }
         let Some(key) = self.keys.borrow().first().cloned() else {
             self.early.push(reply);
             return;
         };
         let payload = Payload::of_data(key.announcement());
-        // Nobody waits for the outcome of a scrape that gave up meanwhile; likewise below.
-        match self.connection.session().request_response(payload) {
+        let error = match self.connection.session().request_response(payload) {
             Ok(stream) => {
                 self.pull = Some(Pull {
                     stream,
                     key,
                     started: Instant::now(),
-                    waiting: vec![reply],
+                    starter: reply,
+                    joined,
                 });
+                return;
             }
-            Err(SendError::Full) => drop(reply.send(Err(PullError::Busy))),
-            Err(SendError::NotSetUp | SendError::Closed) => {
-                drop(reply.send(Err(PullError::Closed)));
-            }
+            Err(SendError::Full) => PullError::Busy,
+            Err(SendError::NotSetUp | SendError::Closed) => PullError::Closed,
+        };
+        for reply in std::iter::once(reply).chain(joined) {
+            // Nobody waits for a scrape that gave up meanwhile; likewise below.
+            let _ = reply.send(Err(error.clone()));
         }
     }
 
@@ -201,10 +230,10 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         };
         self.count_request(signal, pull.started);
         let reply = match result {
-            Ok(payload) => Ok(Arc::new(Answer::new(payload, pull.key))),
+            Ok(payload) => Ok(Arc::new(Answer::new(payload, pull.key.clone()))),
             Err(error) => Err(PullError::Stream(error)),
         };
-        for waiting in pull.waiting {
+        for waiting in pull.waiting() {
             let _ = waiting.send(reply.clone());
         }
         self.close_if_due();
@@ -212,12 +241,15 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
 
     fn cancel_if_abandoned(&mut self) {
         self.early.retain(|reply| !reply.is_closed());
-        let nobody_waits = |pull: &mut Pull| pull.waiting.iter().all(oneshot::Sender::is_closed);
-        if let Some(pull) = self.pull.take_if(nobody_waits) {
-            self.connection.session().cancel(pull.stream);
-            self.count_request("CANCEL", pull.started);
+        if let Some(pull) = self.pull.take_if(|pull| pull.is_abandoned()) {
+            self.cancel(&pull);
             self.close_if_due();
         }
+    }
+
+    fn cancel(&mut self, pull: &Pull) {
+        self.connection.session().cancel(pull.stream);
+        self.count_request("CANCEL", pull.started);
     }
 
     fn close_if_due(&mut self) {
@@ -265,7 +297,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         registration.reason = reason.to_string();
         drop(registration);
         if let Some(pull) = self.pull {
-            for waiting in pull.waiting {
+            for waiting in pull.waiting() {
                 let _ = waiting.send(Err(PullError::Closed));
             }
         }

@@ -202,6 +202,47 @@ async fn two_scrapes_at_once_share_one_pull_and_both_get_its_answer() {
 }
 
 #[tokio::test]
+async fn an_application_that_lost_a_request_is_asked_again_while_scrapes_overlap() {
+    let proxy = Sandbox::start(&[]).await;
+    let (open, gate) = watch::channel(false);
+    let app = App::connect(proxy.tcp(), Answer::Gated("up 1\n".into(), gate)).await;
+    let web = proxy.web();
+    let scrape = |seconds: &'static str| {
+        tokio::spawn(async move {
+            request(
+                web,
+                Method::GET,
+                "/metrics/connected",
+                &[(SECONDS, seconds)],
+            )
+            .await
+        })
+    };
+    let under_way = async |scrapes: f64| {
+        eventually("scrapes under way", async || {
+            proxy.own("prometheus_proxy_scrapes_active").await >= scrapes
+        })
+        .await;
+    };
+    let first = scrape("1");
+    under_way(1.0).await;
+    let joined = scrape("50");
+    under_way(2.0).await;
+    assert!(first.await.unwrap().body.is_empty());
+    assert_eq!(
+        (app.seen.pulls(), app.seen.cancels()),
+        (1, 0),
+        "the second still waits"
+    );
+    let third = scrape("50");
+    eventually("a new request", async || app.seen.pulls() == 2).await;
+    assert_eq!(app.seen.cancels(), 1);
+    open.send_replace(true);
+    assert_eq!(joined.await.unwrap().text(), "up 1\n");
+    assert_eq!(third.await.unwrap().text(), "up 1\n");
+}
+
+#[tokio::test]
 async fn a_scrape_too_many_is_told_so_and_the_others_go_on() {
     let proxy = Sandbox::start(&["--scrape.max-concurrent=1"]).await;
     let (open, gate) = watch::channel(false);
