@@ -49,7 +49,8 @@ pub struct RSocket {
     pub max_frame: usize,
     /// Connections on both listeners together; more wait in the listeners' backlog.
     pub max_connections: usize,
-    /// Connections from one address; zero: no limit of its own. More are left unanswered until one of them ends.
+    /// Connections from one address; zero: no limit of its own. More are left unanswered until one of them
+    /// ends, for a minute at most.
     pub max_connections_per_address: usize,
     /// Frames queued to one connection.
     pub max_queued_frames: usize,

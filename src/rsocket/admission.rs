@@ -1,8 +1,9 @@
 //! How many connections there may be, in all and from one address.
 //!
-//! Nobody is refused by accepting and closing: a Java client would be back within milliseconds, for ever. Past the total,
-//! the listeners stop accepting: one connection each is left unanswered, the others wait in the kernel's backlog. Past the limit of an address, its next
-//! connection is left unanswered until an earlier one ends; it counts towards the total meanwhile.
+//! Nobody is refused by accepting and closing at once: a Java client would be back within milliseconds, for ever. Past the
+//! total, the listeners stop accepting: one connection each is left unanswered, the others wait in the kernel's backlog.
+//! Past the limit of an address, its next connection is left unanswered until an earlier one ends, or the listener's
+//! patience does; it counts towards the total meanwhile.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
