@@ -1,5 +1,7 @@
 //! The command line: flags, else environment, else defaults, made into [`Settings`].
 
+#[expect(dead_code, reason = "for the subcommands to come")]
+mod proxies;
 mod serve;
 
 use std::ffi::OsString;

@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::{Builder, Command, PushError, Render};
+use crate::{Builder, Command, PushError, Render, Request};
 
 /// The proxy sends keys and empty answers: nothing longer is taken from it.
 pub(crate) const MAX_FRAME: usize = 64 << 10;
@@ -171,13 +171,7 @@ impl<'a> Application<'a> {
         };
         let render = self.render.clone();
         self.sealing.spawn(async move {
-            let sealed = spawn_blocking(move || {
-                let text = render();
-                match key {
-                    Key::Public(key) => envelope::seal(&text, &key),
-                    Key::Plaintext => Ok(envelope::seal_plaintext(text)),
-                }
-            });
+            let sealed = tokio::spawn(seal(render, key));
             SealedFor {
                 target,
                 sealed: sealed.await,
@@ -209,6 +203,24 @@ impl<'a> Application<'a> {
                 Err(_) => drop(reply.send(Err(PushError::Disconnected))),
             },
         }
+    }
+}
+
+async fn seal(render: Render, key: Key) -> Result<Sealed, envelope::SealError> {
+    let text = match render {
+        Render::Blocking(render) => match spawn_blocking(move || render()).await {
+            Ok(text) => text,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        },
+        Render::Async(render) => render(Request::default()).await,
+    };
+    let sealed = spawn_blocking(move || match key {
+        Key::Public(key) => envelope::seal(&text, &key),
+        Key::Plaintext => Ok(envelope::seal_plaintext(text)),
+    });
+    match sealed.await {
+        Ok(sealed) => sealed,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }
 }
 

@@ -23,8 +23,9 @@ mod address;
 mod connection;
 mod reconnect;
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use address::{Address, AddressError};
 use bytes::Bytes;
@@ -36,7 +37,23 @@ use tokio::time::timeout;
 const COMMANDS: usize = 4;
 
 /// Gives the text of the moment.
-type Render = Arc<dyn Fn() -> Bytes + Send + Sync>;
+#[derive(Clone)]
+pub(crate) enum Render {
+    /// Takes its time on a thread of its own.
+    Blocking(Arc<dyn Fn() -> Bytes + Send + Sync>),
+    /// Waits for others.
+    Async(Arc<dyn Fn(Request) -> BoxFuture + Send + Sync>),
+}
+
+type BoxFuture = Pin<Box<dyn Future<Output = Bytes> + Send>>;
+
+/// What the text is wanted for.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct Request {
+    /// When it must be there; `None` for a push, and where the proxy does not say.
+    pub deadline: Option<Instant>,
+}
 
 /// Why a push was not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +97,14 @@ impl Builder {
     /// Where the proxy is; `tcp://localhost:7001` if not said.
     pub fn proxy(mut self, address: Address) -> Self {
         self.address = address;
+        self
+    }
+
+    /// Several proxies, tried in turn; none: as if not said.
+    pub fn proxies(mut self, addresses: impl IntoIterator<Item = Address>) -> Self {
+        if let Some(first) = addresses.into_iter().next() {
+            self.address = first;
+        }
         self
     }
 
@@ -127,8 +152,24 @@ pub struct Client {
 impl Client {
     /// A client whose text `render` gives. It is called for each pull and push, on a thread where it may take its time.
     pub fn builder<T: Into<Bytes>>(render: impl Fn() -> T + Send + Sync + 'static) -> Builder {
+        Self::builder_of(Render::Blocking(Arc::new(move || render().into())))
+    }
+
+    /// A client whose text the future of `render` gives, which may wait for others until the request's deadline.
+    pub fn builder_async<F, T>(render: impl Fn(Request) -> F + Send + Sync + 'static) -> Builder
+    where
+        F: Future<Output = T> + Send + 'static,
+        T: Into<Bytes>,
+    {
+        Self::builder_of(Render::Async(Arc::new(move |request| {
+            let text = render(request);
+            Box::pin(async move { text.await.into() })
+        })))
+    }
+
+    fn builder_of(render: Render) -> Builder {
         Builder {
-            render: Arc::new(move || render().into()),
+            render,
             address: Address::default(),
             first_backoff: Duration::from_secs(10),
             max_backoff: Duration::from_secs(600),
