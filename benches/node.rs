@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use prometheus_rsocket_wire::envelope::{self, Sealed};
+use prometheus_rsocket_wire::envelope::{Sealed, version1};
 use prometheus_rsocket_wire::key::{KeyPair, PublicKey};
 use prometheus_rsocket_wire::session::{Limits, SetupOptions};
 use prometheus_rsocket_wire::transport::tcp::Tcp;
@@ -77,9 +77,9 @@ async fn main() -> Result<()> {
 fn parts(texts: &[String]) -> Result<()> {
     let pair = KeyPair::generate()?;
     let public = PublicKey::from_spki_der(&pair.spki_der())?;
-    let seal = |text: &String| envelope::seal(text.as_bytes(), &public);
+    let seal = |text: &String| version1::seal(text.as_bytes(), &public);
     let empty = (0..1000)
-        .map(|_| envelope::seal(b"", &public))
+        .map(|_| version1::seal(b"", &public))
         .collect::<std::result::Result<Vec<_>, _>>()?;
     let sealed = texts
         .iter()
@@ -89,14 +89,14 @@ fn parts(texts: &[String]) -> Result<()> {
 
     let started = Instant::now();
     for sealed in empty {
-        envelope::open(&sealed.metadata, sealed.data, [&pair], 0)?;
+        version1::open(&sealed.metadata, sealed.data, [&pair], 0)?;
     }
     let one = started.elapsed().as_secs_f64() / 1000.0;
     println!("private RSA operation    {:7.0} µs", one * 1e6);
 
     let started = Instant::now();
     for sealed in sealed {
-        envelope::open(&sealed.metadata, sealed.data, [&pair], usize::MAX)?;
+        version1::open(&sealed.metadata, sealed.data, [&pair], usize::MAX)?;
     }
     report("open envelopes", bytes, started.elapsed());
 
@@ -342,15 +342,11 @@ impl App {
             Some(sealed) => sealed,
             None => {
                 let key = PublicKey::from_spki_der(&request.data).map_err(io::Error::other)?;
-                envelope::seal(self.text.as_bytes(), &key).map_err(io::Error::other)?
+                version1::seal(self.text.as_bytes(), &key).map_err(io::Error::other)?
             }
         };
-        let payload = Payload {
-            metadata: Some(sealed.metadata.clone()),
-            data: sealed.data.clone(),
-        };
-        self.sealed = Some(sealed);
-        Ok(payload)
+        self.sealed = Some(sealed.clone());
+        Ok(sealed.into())
     }
 }
 

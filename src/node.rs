@@ -88,7 +88,11 @@ impl Node {
             settings.rsocket.envelope,
             settings.rsocket.key_rotation,
         ));
-        let opener = Opener::new(settings.scrape.max_payload, settings.scrape.max_memory)?;
+        let opener = Opener::new(
+            keys.envelopes(),
+            settings.scrape.max_payload,
+            settings.scrape.max_memory,
+        )?;
         let pushes = Arc::new(Pushes::new(
             settings.push,
             opener.clone(),

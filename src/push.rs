@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus_rsocket_exposition::Exposition;
-use prometheus_rsocket_wire::{ErrorCode, Payload};
+use prometheus_rsocket_wire::ErrorCode;
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
-use crate::rsocket::{KeyRing, Opener, PushOutcome, PushSink, Rejection, Unusable};
+use crate::rsocket::{KeyRing, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable};
 use crate::store::{ClaimId, Counts, Limits, Store};
 
 /// How often pushes are looked through for those past their time to live.
@@ -86,12 +86,16 @@ impl Pushes {
         }
     }
 
-    async fn take(&self, payload: Payload, peer: SocketAddr) -> Result<(), Rejection> {
+    async fn take(&self, sealed: Sealed, peer: SocketAddr) -> Result<(), Rejection> {
         let keys = self.keys.subscribe().borrow().clone();
-        let opened = match self.opener.open(payload, &keys).await {
+        let opened = match self.opener.open(sealed, &keys).await {
             Ok(opened) => opened,
             Err(unusable) => return Err(self.refuse(&unusable, peer)),
         };
+        self.metrics
+            .envelopes
+            .with_label_values(&[opened.envelope])
+            .inc();
         if opened.exposition.has_timestamps() {
             return Err(self.refuse_with(
                 "timestamp",
@@ -193,9 +197,9 @@ impl Pushes {
 pub struct Sink(pub Arc<Pushes>);
 
 impl PushSink for Sink {
-    fn push(&self, payload: Payload, peer: SocketAddr) -> PushOutcome {
+    fn push(&self, sealed: Sealed, peer: SocketAddr) -> PushOutcome {
         let pushes = Arc::clone(&self.0);
-        Box::pin(async move { pushes.take(payload, peer).await })
+        Box::pin(async move { pushes.take(sealed, peer).await })
     }
 }
 

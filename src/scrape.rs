@@ -172,6 +172,10 @@ impl Scraper {
             self.metrics
                 .scrape_payload_bytes
                 .observe([], opened.bytes as f64);
+            self.metrics
+                .envelopes
+                .with_label_values(&[opened.envelope])
+                .inc();
         }
         let reason = text
             .as_ref()
@@ -183,6 +187,7 @@ impl Scraper {
             reason: reason.clone(),
             duration,
             bytes: text.as_ref().map_or(0, |opened| opened.bytes),
+            envelope: text.as_ref().map_or("", |opened| opened.envelope),
         });
         let before = before.map_or("success", |scrape| scrape.outcome);
         let (connection, peer) = (handle.id, handle.peer);
@@ -234,7 +239,10 @@ impl Failure {
                 OpenError::NoKey => ("invalid", "no_key"),
                 OpenError::WrongKey => ("invalid", "wrong_key"),
                 OpenError::WrongKind => ("invalid", "wrong_envelope"),
+                OpenError::Downgrade => ("invalid", "downgrade"),
                 OpenError::Decrypt => ("invalid", "decrypt"),
+                OpenError::Forged => ("invalid", "forged"),
+                OpenError::Replayed => ("invalid", "replayed"),
                 OpenError::Decompress => ("invalid", "decompress"),
                 OpenError::TooLong => ("invalid", "too_large"),
             },

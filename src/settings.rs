@@ -59,8 +59,10 @@ pub struct RSocket {
 /// How an application's text travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Envelope {
-    /// Compressed and encrypted, as the Java client does it by default.
+    /// Compressed and encrypted, as the Java client does it by default, or better where the client knows how.
     Encrypted,
+    /// Compressed, encrypted and authenticated, which the Java client cannot do.
+    Authenticated,
     /// As it is.
     Plaintext,
 }

@@ -64,6 +64,15 @@ pub(super) struct ServeArgs {
         env = "PROXY_RSOCKET_INSECURE_PLAINTEXT"
     )]
     rsocket_insecure_plaintext: bool,
+    /// The least envelope version that is opened; 2 shuts out Java clients (docs/envelope.md)
+    #[arg(
+        long = "rsocket.min-envelope-version",
+        env = "PROXY_RSOCKET_MIN_ENVELOPE_VERSION",
+        value_name = "VERSION",
+        default_value = "1",
+        value_parser = clap::value_parser!(u8).range(1..=2)
+    )]
+    rsocket_min_envelope_version: u8,
     /// Make a new key pair after this
     #[arg(long = "rsocket.key-rotation", env = "PROXY_RSOCKET_KEY_ROTATION", value_name = "DURATION", default_value = "24h", value_parser = duration)]
     rsocket_key_rotation: Duration,
@@ -129,8 +138,13 @@ enum EnvelopeArg {
 impl ServeArgs {
     /// What the flags mean together. The error is one line that names the flag.
     pub(super) fn settings(&self) -> Result<Settings, String> {
+        let authenticated = self.rsocket_min_envelope_version > 1;
         let envelope = match self.rsocket_envelope {
+            EnvelopeArg::Encrypted if authenticated => Envelope::Authenticated,
             EnvelopeArg::Encrypted => Envelope::Encrypted,
+            EnvelopeArg::Plaintext if authenticated => {
+                return Err("--rsocket.min-envelope-version=2 cannot be had with --rsocket.envelope=plaintext".into());
+            }
             EnvelopeArg::Plaintext if self.rsocket_insecure_plaintext => Envelope::Plaintext,
             EnvelopeArg::Plaintext => {
                 return Err("--rsocket.envelope=plaintext sends everybody's metrics readable over the network; \

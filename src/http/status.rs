@@ -64,6 +64,7 @@ struct LastScrape {
     reason: String,
     seconds: f64,
     bytes: usize,
+    envelope: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -137,6 +138,7 @@ fn connection(handle: &Handle) -> Connection {
             reason: scrape.reason,
             seconds: scrape.duration.as_secs_f64(),
             bytes: scrape.bytes,
+            envelope: scrape.envelope,
         }),
     }
 }

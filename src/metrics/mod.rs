@@ -26,6 +26,8 @@ pub struct Metrics {
     pub connections_opened: IntCounterVec,
     /// Connections that failed: labels `exception`, `transport`.
     pub connection_errors: IntCounterVec,
+    /// Payloads opened: label `version`.
+    pub envelopes: IntCounterVec,
     /// Families of the last scrape on whose type applications disagreed.
     pub type_conflicts: IntGauge,
     /// Samples left out because they cannot stand under the type that most applications give their family.
@@ -107,6 +109,11 @@ impl Metrics {
                 "prometheus_proxy_connection_error_total",
                 "Connections that failed.",
                 &["exception", "transport"],
+            )?,
+            envelopes: own.counters(
+                "prometheus_proxy_envelopes_opened_total",
+                "Answers and pushes opened, by the version of their envelope.",
+                &["version"],
             )?,
             type_conflicts: own.gauge(
                 "prometheus_proxy_scrape_type_conflicts",

@@ -13,15 +13,17 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use prometheus_rsocket_wire::connection::Connection;
+use prometheus_rsocket_wire::envelope::version2::{Purpose, Unsealer};
 use prometheus_rsocket_wire::session::{CloseReason, Event, SendError, StreamError};
 use prometheus_rsocket_wire::transport::Transport as FrameTransport;
-use prometheus_rsocket_wire::{ErrorCode, Payload, StreamId};
+use prometheus_rsocket_wire::{Announcement, ConnectionToken, ErrorCode, Payload, StreamId};
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, warn};
 
 use super::applications::Applications;
 use super::keys::{Key, Keys};
-use super::pull::{Answer, PullError, PullReply};
+use super::opener::Sealed;
+use super::pull::{Answer, PullError, PullReply, PullRequest};
 use super::registry::{Registration, Transport};
 use super::{PushSink, Rejection};
 
@@ -57,7 +59,9 @@ pub(super) async fn run<T: FrameTransport>(
         registration: apps.registry.register(peer, transport),
         keys: apps.keys.subscribe(),
         sink: Arc::clone(&apps.pushes),
+        unsealer: Arc::new(Unsealer::new(ConnectionToken::random())),
         pull: None,
+        pulls: 0,
         early: Vec::new(),
         leaving: false,
         pushes: FuturesUnordered::new(),
@@ -97,9 +101,12 @@ struct ConnectionTask<'a, T> {
     registration: Registration,
     keys: watch::Receiver<Keys>,
     sink: Arc<dyn PushSink>,
+    unsealer: Arc<Unsealer>,
     pull: Option<Pull>,
+    /// Pulls so far.
+    pulls: u64,
     /// Who asked before the node had made its first key.
-    early: Vec<oneshot::Sender<PullReply>>,
+    early: Vec<PullRequest>,
     /// The node leaves: the connection ends once no pull is under way.
     leaving: bool,
     pushes: FuturesUnordered<BoxFuture<'static, PushDone>>,
@@ -109,6 +116,7 @@ struct ConnectionTask<'a, T> {
 /// The pull under way.
 struct Pull {
     stream: StreamId,
+    number: u64,
     key: Key,
     started: Instant,
     /// Who began it. As long as this one waits, others may join.
@@ -167,19 +175,35 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         let Some(key) = self.keys.borrow_and_update().first().cloned() else {
             return;
         };
-        let payload = Payload::of_data(key.announcement());
+        let payload = self.key_payload(&key, None);
         if let Err(error) = self.connection.session().fire_and_forget(payload) {
             // The next pull brings the key as well.
             debug!(peer = %self.registration.handle.peer, %error, "the key was not sent");
         }
-        for reply in std::mem::take(&mut self.early) {
-            self.start_pull(reply);
+        for request in std::mem::take(&mut self.early) {
+            self.start_pull(request);
+        }
+    }
+
+    /// The key, and what newer clients are told beside it; with the number and the deadline of a pull.
+    fn key_payload(&self, key: &Key, pull: Option<(u64, tokio::time::Instant)>) -> Payload {
+        let left = |deadline: tokio::time::Instant| deadline - tokio::time::Instant::now();
+        let announcement = Announcement {
+            envelopes: self.apps.keys.envelopes(),
+            connection: Some(self.unsealer.connection()),
+            pull: pull.map(|(number, _)| number),
+            timeout: pull.map(|(_, deadline)| left(deadline)),
+        };
+        Payload {
+            metadata: Some(announcement.encode()),
+            data: key.announcement(),
         }
     }
 
     /// Joins the pull under way, or begins one. A pull whose starter gave up is begun anew for those who still wait: an
     /// application that lost a request must not be waited for as long as scrapes overlap.
-    fn start_pull(&mut self, reply: oneshot::Sender<PullReply>) {
+    fn start_pull(&mut self, request: PullRequest) {
+        let PullRequest { deadline, reply } = request;
         let mut joined = Vec::new();
         match self.pull.take() {
             Some(mut pull) if !pull.starter.is_closed() => {
@@ -195,14 +219,17 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
             None => {}
         }
         let Some(key) = self.keys.borrow().first().cloned() else {
-            self.early.push(reply);
+            self.early.push(PullRequest { deadline, reply });
             return;
         };
-        let payload = Payload::of_data(key.announcement());
+        let number = self.pulls;
+        self.pulls += 1;
+        let payload = self.key_payload(&key, Some((number, deadline)));
         let error = match self.connection.session().request_response(payload) {
             Ok(stream) => {
                 self.pull = Some(Pull {
                     stream,
+                    number,
                     key,
                     started: Instant::now(),
                     starter: reply,
@@ -230,7 +257,10 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         };
         self.count_request(signal, pull.started);
         let reply = match result {
-            Ok(payload) => Ok(Arc::new(Answer::new(payload, pull.key.clone()))),
+            Ok(payload) => {
+                let sealed = self.sealed(payload, Purpose::Answer { pull: pull.number });
+                Ok(Arc::new(Answer::new(sealed, pull.key.clone())))
+            }
             Err(error) => Err(PullError::Stream(error)),
         };
         for waiting in pull.waiting() {
@@ -240,7 +270,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
     }
 
     fn cancel_if_abandoned(&mut self) {
-        self.early.retain(|reply| !reply.is_closed());
+        self.early.retain(|request| !request.reply.is_closed());
         if let Some(pull) = self.pull.take_if(|pull| pull.is_abandoned()) {
             self.cancel(&pull);
             self.close_if_due();
@@ -267,8 +297,17 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
             .observe([signal], seconds);
     }
 
+    fn sealed(&self, payload: Payload, purpose: Purpose) -> Sealed {
+        Sealed {
+            payload,
+            unsealer: Arc::clone(&self.unsealer),
+            purpose,
+        }
+    }
+
     fn take_push(&mut self, stream: Option<StreamId>, payload: Payload) {
-        let outcome = self.sink.push(payload, self.registration.handle.peer);
+        let sealed = self.sealed(payload, Purpose::Push);
+        let outcome = self.sink.push(sealed, self.registration.handle.peer);
         self.pushes.push(Box::pin(async move {
             PushDone {
                 stream,

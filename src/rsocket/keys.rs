@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use prometheus_rsocket_wire::envelope::PLAINTEXT;
+use prometheus_rsocket_wire::Envelopes;
+use prometheus_rsocket_wire::envelope::plaintext::PLAINTEXT;
 use prometheus_rsocket_wire::key::{KeyError, KeyPair};
 use tokio::sync::watch;
 use tracing::{error, info};
@@ -54,13 +55,21 @@ impl KeyRing {
     /// A ring that is empty until [`KeyRing::run`] has made the first key, or that says `plaintext` from the beginning.
     pub fn new(envelope: Envelope, rotation: Duration) -> Self {
         let first: Keys = match envelope {
-            Envelope::Encrypted => Arc::new([]),
+            Envelope::Encrypted | Envelope::Authenticated => Arc::new([]),
             Envelope::Plaintext => Arc::new([Key::Plaintext]),
         };
         Self {
             keys: watch::Sender::new(first),
             envelope,
             rotation,
+        }
+    }
+
+    /// The envelope versions that its keys open.
+    pub fn envelopes(&self) -> Envelopes {
+        Envelopes {
+            version1: self.envelope == Envelope::Encrypted,
+            version2: self.envelope != Envelope::Plaintext,
         }
     }
 

@@ -19,8 +19,8 @@ use std::pin::Pin;
 pub use applications::Applications;
 pub use keys::{Key, KeyRing, Keys};
 pub use listener::Listener;
-pub use opener::{Opened, Opener, Unusable};
-use prometheus_rsocket_wire::{ErrorCode, Payload};
+pub use opener::{Opened, Opener, Sealed, Unusable};
+use prometheus_rsocket_wire::ErrorCode;
 pub use pull::{Answer, PullError};
 pub use registry::{ConnectionId, Handle, LastScrape, Left, Registry, Transport};
 
@@ -41,5 +41,5 @@ pub trait PushSink: Send + Sync {
     /// Opens, checks and holds a push; done when it may be acknowledged.
     ///
     /// The future is polled to its end even when the connection has gone meanwhile.
-    fn push(&self, payload: Payload, peer: SocketAddr) -> PushOutcome;
+    fn push(&self, sealed: Sealed, peer: SocketAddr) -> PushOutcome;
 }

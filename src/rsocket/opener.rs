@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use prometheus_rsocket_exposition::{Exposition, ParseError};
-use prometheus_rsocket_wire::Payload;
-use prometheus_rsocket_wire::envelope::{self, OpenError};
+use prometheus_rsocket_wire::envelope::version2::{Purpose, Unsealer, is_version2};
+use prometheus_rsocket_wire::envelope::{OpenError, plaintext, version1};
 use prometheus_rsocket_wire::key::KeyPair;
+use prometheus_rsocket_wire::{Envelopes, Payload};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use tokio::sync::oneshot;
 use tracing::error;
@@ -35,6 +36,17 @@ pub enum Unusable {
     Aborted,
 }
 
+/// A payload as it came, and where it came.
+#[derive(Debug, Clone)]
+pub struct Sealed {
+    /// The envelope's two halves.
+    pub payload: Payload,
+    /// What its connection opens version 2 with.
+    pub unsealer: Arc<Unsealer>,
+    /// What it was taken for.
+    pub purpose: Purpose,
+}
+
 /// A text that was opened and validated, counted against the memory bound until it is dropped.
 #[derive(Debug)]
 pub struct Opened {
@@ -42,6 +54,8 @@ pub struct Opened {
     pub exposition: Arc<Exposition>,
     /// Bytes that it had when it was opened.
     pub bytes: usize,
+    /// What it came in: `1`, `2` or `plaintext`.
+    pub envelope: &'static str,
     _held: Held,
 }
 
@@ -50,14 +64,19 @@ pub struct Opened {
 pub struct Opener {
     workers: Arc<ThreadPool>,
     held: Arc<AtomicUsize>,
+    envelopes: Envelopes,
     max_text: usize,
     max_held: usize,
 }
 
 impl Opener {
     /// Starts its threads, one for each processor. `max_text` bounds one text, `max_held` all texts that are held at a
-    /// time; both in bytes.
-    pub fn new(max_text: usize, max_held: usize) -> Result<Self, ThreadPoolBuildError> {
+    /// time; both in bytes. An envelope that is not among `envelopes` is refused.
+    pub fn new(
+        envelopes: Envelopes,
+        max_text: usize,
+        max_held: usize,
+    ) -> Result<Self, ThreadPoolBuildError> {
         let workers = ThreadPoolBuilder::new()
             .thread_name(|number| format!("opener-{number}"))
             // Whoever waits for the work learns that it failed; the default would end the process.
@@ -66,16 +85,17 @@ impl Opener {
         Ok(Self {
             workers: Arc::new(workers),
             held: Arc::default(),
+            envelopes,
             max_text,
             max_held,
         })
     }
 
     /// Opens a payload that was sealed to one of `keys` and validates its text.
-    pub async fn open(&self, payload: Payload, keys: &[Key]) -> Result<Opened, Unusable> {
+    pub async fn open(&self, sealed: Sealed, keys: &[Key]) -> Result<Opened, Unusable> {
         let keys = keys.to_vec();
         let opener = self.clone();
-        self.run(move || opener.open_now(payload, &keys)).await?
+        self.run(move || opener.open_now(sealed, &keys)).await?
     }
 
     /// Runs CPU work off the async threads, once a processor is free for it.
@@ -93,11 +113,11 @@ impl Opener {
         result.await.map_err(|_| Unusable::Aborted)
     }
 
-    fn open_now(&self, payload: Payload, keys: &[Key]) -> Result<Opened, Unusable> {
+    fn open_now(&self, sealed: Sealed, keys: &[Key]) -> Result<Opened, Unusable> {
         let free = self
             .max_held
             .saturating_sub(self.held.load(Ordering::Relaxed));
-        let text = match open_envelope(payload, keys, self.max_text.min(free)) {
+        let (text, envelope) = match self.open_envelope(sealed, keys, self.max_text.min(free)) {
             Err(OpenError::TooLong) if free < self.max_text => return Err(Unusable::Memory),
             text => text?,
         };
@@ -107,22 +127,34 @@ impl Opener {
         Ok(Opened {
             exposition: Arc::new(exposition),
             bytes,
+            envelope,
             _held: held,
         })
     }
-}
 
-fn open_envelope(payload: Payload, keys: &[Key], max_text: usize) -> Result<Bytes, OpenError> {
-    let metadata = payload.metadata.unwrap_or_default();
-    if keys.iter().any(|key| matches!(key, Key::Plaintext)) {
-        return envelope::open_plaintext(&metadata, payload.data, max_text);
+    fn open_envelope(
+        &self,
+        sealed: Sealed,
+        keys: &[Key],
+        max_text: usize,
+    ) -> Result<(Bytes, &'static str), OpenError> {
+        let Payload { metadata, data } = sealed.payload;
+        let metadata = metadata.unwrap_or_default();
+        let pairs = keys.iter().filter_map(pair);
+        if keys.iter().any(|key| matches!(key, Key::Plaintext)) {
+            let text = plaintext::open(&metadata, data, max_text)?;
+            Ok((text, "plaintext"))
+        } else if is_version2(&metadata) {
+            let unsealer = sealed.unsealer;
+            let text = unsealer.open(&metadata, data, pairs, sealed.purpose, max_text)?;
+            Ok((text, "2"))
+        } else if self.envelopes.version1 {
+            let text = version1::open(&metadata, data, pairs, max_text)?;
+            Ok((text, "1"))
+        } else {
+            Err(OpenError::Downgrade)
+        }
     }
-    envelope::open(
-        &metadata,
-        payload.data,
-        keys.iter().filter_map(pair),
-        max_text,
-    )
 }
 
 fn pair(key: &Key) -> Option<&KeyPair> {

@@ -2,12 +2,21 @@
 
 use std::sync::Arc;
 
-use prometheus_rsocket_wire::Payload;
 use prometheus_rsocket_wire::session::StreamError;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, oneshot};
+use tokio::time::Instant;
 
 use super::keys::Key;
-use super::opener::{Opened, Opener, Unusable};
+use super::opener::{Opened, Opener, Sealed, Unusable};
+
+/// Asks a connection's task for the application's text.
+#[derive(Debug)]
+pub(super) struct PullRequest {
+    /// Told to the application; whoever asks gives up by itself.
+    pub(super) deadline: Instant,
+    /// Who asks.
+    pub(super) reply: oneshot::Sender<PullReply>,
+}
 
 /// What a pull brings.
 pub(super) type PullReply = Result<Arc<Answer>, PullError>;
@@ -32,15 +41,15 @@ pub enum PullError {
 /// An application's answer, opened once however many wait for it.
 #[derive(Debug)]
 pub struct Answer {
-    payload: Payload,
+    sealed: Sealed,
     key: Key,
     opened: OnceCell<Result<Arc<Opened>, Unusable>>,
 }
 
 impl Answer {
-    pub(super) fn new(payload: Payload, key: Key) -> Self {
+    pub(super) fn new(sealed: Sealed, key: Key) -> Self {
         Self {
-            payload,
+            sealed,
             key,
             opened: OnceCell::new(),
         }
@@ -49,7 +58,7 @@ impl Answer {
     /// The text, opened with the key that the request announced.
     pub async fn open(&self, opener: &Opener) -> Result<Arc<Opened>, Unusable> {
         let open = async || {
-            let opened = opener.open(self.payload.clone(), std::slice::from_ref(&self.key));
+            let opened = opener.open(self.sealed.clone(), std::slice::from_ref(&self.key));
             opened.await.map(Arc::new)
         };
         self.opened.get_or_init(open).await.clone()

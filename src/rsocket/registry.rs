@@ -9,7 +9,7 @@ use prometheus::IntGauge;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::pull::{Answer, PullError, PullReply};
+use super::pull::{Answer, PullError, PullReply, PullRequest};
 
 /// Connections that left, remembered for the status page.
 const LEFT_KEPT: usize = 100;
@@ -57,6 +57,8 @@ pub struct LastScrape {
     pub duration: Duration,
     /// Decompressed text, zero where there was none.
     pub bytes: usize,
+    /// What it came in, empty where there was none.
+    pub envelope: &'static str,
 }
 
 /// What the outside knows of one connection.
@@ -70,7 +72,7 @@ pub struct Handle {
     pub transport: Transport,
     /// When SETUP had been accepted.
     pub connected_at: SystemTime,
-    pulls: mpsc::Sender<oneshot::Sender<PullReply>>,
+    pulls: mpsc::Sender<PullRequest>,
     abandoned: Arc<Notify>,
     last_scrape: Mutex<Option<LastScrape>>,
 }
@@ -82,7 +84,8 @@ impl Handle {
     /// is cancelled.
     pub async fn pull(&self, deadline: Instant) -> Result<Arc<Answer>, PullError> {
         let (reply, answer) = oneshot::channel::<PullReply>();
-        self.pulls.try_send(reply).map_err(|error| match error {
+        let request = PullRequest { deadline, reply };
+        self.pulls.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => PullError::Busy,
             mpsc::error::TrySendError::Closed(_) => PullError::Closed,
         })?;
@@ -247,7 +250,7 @@ fn count(length: usize) -> i64 {
 #[derive(Debug)]
 pub(super) struct Registration {
     /// Whoever asks for the application's text.
-    pub(super) pulls: mpsc::Receiver<oneshot::Sender<PullReply>>,
+    pub(super) pulls: mpsc::Receiver<PullRequest>,
     /// Rung when somebody stopped waiting for an answer.
     pub(super) abandoned: Arc<Notify>,
     /// Why it leaves, for people; set before it is dropped.

@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use prometheus_rsocket_wire::envelope::{self, Sealed};
+use prometheus_rsocket_wire::envelope::version1;
 use prometheus_rsocket_wire::key::PublicKey;
 use prometheus_rsocket_wire::session::{CloseReason, Limits, SetupOptions, StreamError};
 use prometheus_rsocket_wire::transport::tcp::Tcp;
-use prometheus_rsocket_wire::{Connection, ErrorCode, Event, Payload, Session, StreamId};
+use prometheus_rsocket_wire::{
+    Announcement, Connection, ErrorCode, Event, Payload, Session, StreamId,
+};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -91,6 +93,8 @@ impl Drop for App {
 pub(crate) struct Peer {
     pub(crate) connection: TcpConnection,
     pub(crate) key: Option<PublicKey>,
+    /// What the proxy said beside its key.
+    pub(crate) announcement: Option<Announcement>,
 }
 
 impl Peer {
@@ -104,6 +108,7 @@ impl Peer {
         Self {
             connection: Connection::new(session.expect("a valid SETUP"), Tcp::new(stream, 1 << 24)),
             key: None,
+            announcement: None,
         }
     }
 
@@ -120,6 +125,9 @@ impl Peer {
                 Event::FireAndForget { payload } => {
                     let key = PublicKey::from_spki_der(&payload.data).expect("a key");
                     self.key = Some(key.clone());
+                    self.announcement = payload
+                        .metadata
+                        .and_then(|metadata| Announcement::decode(&metadata));
                     return key;
                 }
                 Event::Request { .. } | Event::RequestCancelled { .. } => {}
@@ -129,7 +137,8 @@ impl Peer {
     }
 
     pub(crate) fn seal(&self, text: &str) -> Payload {
-        payload(envelope::seal(text.as_bytes(), self.key.as_ref().expect("a key")).expect("sealed"))
+        let key = self.key.as_ref().expect("a key");
+        version1::seal(text.as_bytes(), key).expect("sealed").into()
     }
 
     /// Pushes and waits for the proxy's answer.
@@ -206,13 +215,6 @@ impl Peer {
             Answer::Never => return,
         };
         self.connection.session().respond(stream, payload);
-    }
-}
-
-pub(crate) fn payload(sealed: Sealed) -> Payload {
-    Payload {
-        metadata: Some(sealed.metadata),
-        data: sealed.data,
     }
 }
 

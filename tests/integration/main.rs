@@ -10,6 +10,7 @@
 mod app;
 mod client;
 mod compat;
+mod envelope;
 mod limits;
 mod operation;
 mod peers;

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use prometheus_rsocket_wire::envelope::{self, PLAINTEXT, Sealed};
+use prometheus_rsocket_wire::envelope::plaintext::PLAINTEXT;
+use prometheus_rsocket_wire::envelope::{SealError, Sealed, plaintext, version1};
 use prometheus_rsocket_wire::key::PublicKey;
 use prometheus_rsocket_wire::session::{Limits, SetupOptions, StreamError};
 use prometheus_rsocket_wire::transport::Transport;
@@ -44,7 +45,7 @@ pub(crate) struct Application<'a> {
 struct SealedFor {
     target: Target,
     /// The outer error: the application's closure panicked.
-    sealed: Result<Result<Sealed, envelope::SealError>, JoinError>,
+    sealed: Result<Result<Sealed, SealError>, JoinError>,
 }
 
 enum Target {
@@ -206,7 +207,7 @@ impl<'a> Application<'a> {
     }
 }
 
-async fn seal(render: Render, key: Key) -> Result<Sealed, envelope::SealError> {
+async fn seal(render: Render, key: Key) -> Result<Sealed, SealError> {
     let text = match render {
         Render::Blocking(render) => match spawn_blocking(move || render()).await {
             Ok(text) => text,
@@ -215,8 +216,8 @@ async fn seal(render: Render, key: Key) -> Result<Sealed, envelope::SealError> {
         Render::Async(render) => render(Request::default()).await,
     };
     let sealed = spawn_blocking(move || match key {
-        Key::Public(key) => envelope::seal(&text, &key),
-        Key::Plaintext => Ok(envelope::seal_plaintext(text)),
+        Key::Public(key) => version1::seal(&text, &key),
+        Key::Plaintext => Ok(plaintext::seal(text)),
     });
     match sealed.await {
         Ok(sealed) => sealed,

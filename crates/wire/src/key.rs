@@ -9,7 +9,7 @@ use rsa::pkcs8::DecodePublicKey;
 use rsa::traits::PublicKeyParts;
 use rsa::{Oaep, RsaPublicKey};
 use sha1::Sha1;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 /// The moduli a client seals to: shorter ones are no protection, longer ones are a way to burn its CPU.
 const MODULUS_BITS: std::ops::RangeInclusive<u32> = 2048..=8192;
@@ -25,32 +25,76 @@ pub enum KeyError {
     Generation,
 }
 
+/// Bytes of a [`KeyId`].
+pub const KEY_ID_BYTES: usize = 8;
+
+/// Tells keys apart: the first eight bytes of the SHA-256 of the public half's `SubjectPublicKeyInfo`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyId([u8; KEY_ID_BYTES]);
+
+impl KeyId {
+    fn of(spki: &[u8]) -> Self {
+        let digest: [u8; 32] = Sha256::digest(spki).into();
+        let [a, b, c, d, e, f, g, h, ..] = digest;
+        Self([a, b, c, d, e, f, g, h])
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; KEY_ID_BYTES] {
+        &self.0
+    }
+}
+
+/// The hash inside OAEP's MGF1; that of its label is SHA-256.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Mgf {
+    /// Java's default, envelope version 1.
+    Sha1,
+    /// Envelope version 2.
+    Sha256,
+}
+
 /// The key that a client seals its answers to.
 #[derive(Clone)]
-pub struct PublicKey(RsaPublicKey);
+pub struct PublicKey {
+    key: RsaPublicKey,
+    id: KeyId,
+}
 
 impl PublicKey {
     /// Reads an X.509 `SubjectPublicKeyInfo` in DER.
     pub fn from_spki_der(der: &[u8]) -> Result<Self, KeyError> {
         let key = RsaPublicKey::from_public_key_der(der).map_err(|_| KeyError::Malformed)?;
         if MODULUS_BITS.contains(&key.n().bits()) {
-            Ok(Self(key))
+            let id = KeyId::of(der);
+            Ok(Self { key, id })
         } else {
             Err(KeyError::Malformed)
         }
     }
 
-    /// RSA-OAEP with SHA-256 for the label and SHA-1 inside MGF1, as Java's
-    /// `RSA/ECB/OAEPWithSHA-256AndMGF1Padding` has it.
-    pub(crate) fn encrypt(&self, secret: &[u8]) -> Option<Vec<u8>> {
-        let padding = Oaep::<Sha256, Sha1>::new_with_mgf_hash();
-        self.0.encrypt(&mut rand::rng(), padding, secret).ok()
+    /// Which key it is.
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// RSA-OAEP with SHA-256 for the (empty) label.
+    pub(crate) fn encrypt(&self, secret: &[u8], mgf: Mgf) -> Option<Vec<u8>> {
+        let random = &mut rand::rng();
+        let sealed = match mgf {
+            Mgf::Sha1 => {
+                let padding = Oaep::<Sha256, Sha1>::new_with_mgf_hash();
+                self.key.encrypt(random, padding, secret)
+            }
+            Mgf::Sha256 => self.key.encrypt(random, Oaep::<Sha256>::new(), secret),
+        };
+        sealed.ok()
     }
 }
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PublicKey({} bits)", self.0.n().bits())
+        write!(f, "PublicKey({} bits)", self.key.n().bits())
     }
 }
 
@@ -66,7 +110,7 @@ mod pair {
     use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey};
     use zeroize::Zeroizing;
 
-    use super::KeyError;
+    use super::{KeyError, KeyId, Mgf};
     use crate::native;
 
     /// Bits of the modulus; what the Java proxy uses.
@@ -76,6 +120,7 @@ mod pair {
     pub struct KeyPair {
         private: native::PrivateKey,
         spki: Bytes,
+        id: KeyId,
     }
 
     impl KeyPair {
@@ -107,6 +152,7 @@ mod pair {
                 .into_vec();
             Ok(Self {
                 private,
+                id: KeyId::of(&spki),
                 spki: spki.into(),
             })
         }
@@ -116,8 +162,13 @@ mod pair {
             self.spki.clone()
         }
 
-        pub(crate) fn decrypt(&self, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-            self.private.decrypt(sealed)
+        /// Which key it is.
+        pub fn id(&self) -> KeyId {
+            self.id
+        }
+
+        pub(crate) fn decrypt(&self, sealed: &[u8], mgf: Mgf) -> Option<Zeroizing<Vec<u8>>> {
+            self.private.decrypt(sealed, mgf)
         }
     }
 

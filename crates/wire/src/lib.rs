@@ -1,9 +1,10 @@
 //! What both ends of a connection agree on.
 //!
 //! [`session`] is the RSocket protocol without sockets, [`transport`] carries its frames, and
-//! [`Connection`] joins the two; [`frame`] lets no malformed frame near the decoder. [`envelope`]
-//! and [`key`] are what travels inside the payloads.
+//! [`Connection`] joins the two; [`frame`] lets no malformed frame near the decoder. [`key`],
+//! [`announcement`] and [`envelope`] are what travels inside the payloads.
 
+pub mod announcement;
 pub mod connection;
 pub mod envelope;
 pub mod frame;
@@ -16,6 +17,7 @@ mod identifiers;
 mod native;
 mod payload;
 
+pub use announcement::{Announcement, ConnectionToken, Envelopes};
 pub use connection::Connection;
 pub use identifiers::{ErrorCode, StreamId};
 pub use payload::Payload;

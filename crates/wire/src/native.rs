@@ -15,6 +15,8 @@ use aws_lc_sys::{
 };
 use zeroize::Zeroizing;
 
+use crate::key::Mgf;
+
 /// An RSA private key inside AWS-LC.
 pub(crate) struct PrivateKey {
     key: ptr::NonNull<EVP_PKEY>,
@@ -38,21 +40,25 @@ impl PrivateKey {
         Some(Self { key })
     }
 
-    /// Undoes RSA-OAEP with SHA-256 for the label and **SHA-1 inside MGF1**, which is what Java means by
-    /// `RSA/ECB/OAEPWithSHA-256AndMGF1Padding`. `None` if `sealed` was not made for this key.
-    pub(crate) fn decrypt(&self, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    /// Undoes RSA-OAEP with SHA-256 for the (empty) label. `None` if `sealed` was not made for this key.
+    pub(crate) fn decrypt(&self, sealed: &[u8], mgf: Mgf) -> Option<Zeroizing<Vec<u8>>> {
         // SAFETY: the key is alive as long as `self`.
         let size = usize::try_from(unsafe { EVP_PKEY_size(self.key.as_ptr()) }).ok()?;
         let context = Context::new(self)?;
         let mut opened = Zeroizing::new(vec![0; size]);
         let mut length = opened.len();
+        // SAFETY: both return a static table.
+        let mgf1 = match mgf {
+            Mgf::Sha1 => unsafe { EVP_sha1() },
+            Mgf::Sha256 => unsafe { EVP_sha256() },
+        };
         // SAFETY: the context is initialised for decryption; `opened` has room for `length` bytes, the modulus' size,
         // which is the most that the call writes; `sealed` is valid for its length.
         let done = unsafe {
             EVP_PKEY_decrypt_init(context.0) == 1
                 && EVP_PKEY_CTX_set_rsa_padding(context.0, RSA_PKCS1_OAEP_PADDING) == 1
                 && EVP_PKEY_CTX_set_rsa_oaep_md(context.0, EVP_sha256()) == 1
-                && EVP_PKEY_CTX_set_rsa_mgf1_md(context.0, EVP_sha1()) == 1
+                && EVP_PKEY_CTX_set_rsa_mgf1_md(context.0, mgf1) == 1
                 && EVP_PKEY_decrypt(
                     context.0,
                     opened.as_mut_ptr(),

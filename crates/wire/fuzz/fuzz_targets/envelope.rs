@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ecb::cipher::block_padding::Pkcs7;
 use ecb::cipher::{BlockModeEncrypt, KeyInit};
 use libfuzzer_sys::fuzz_target;
-use prometheus_rsocket_wire::envelope;
+use prometheus_rsocket_wire::envelope::{plaintext, version1};
 use prometheus_rsocket_wire::key::KeyPair;
 use rsa::pkcs8::DecodePublicKey;
 use rsa::{Oaep, RsaPublicKey};
@@ -43,15 +43,15 @@ fuzz_target!(|input: &[u8]| {
     };
     let opened = if choice % 2 == 0 {
         let data = ecb::Encryptor::<Aes128>::new(&SECRET.into()).encrypt_padded_vec::<Pkcs7>(rest);
-        envelope::open(&WRAPPED, data.into(), [&*KEY], MAX_TEXT)
+        version1::open(&WRAPPED, data.into(), [&*KEY], MAX_TEXT)
     } else {
         let length = rest
             .first()
             .map_or(0, |length| usize::from(*length))
             .min(rest.len());
         let (metadata, data) = rest.split_at(length);
-        let _ = envelope::open_plaintext(metadata, Bytes::copy_from_slice(data), MAX_TEXT);
-        envelope::open(metadata, Bytes::copy_from_slice(data), [&*KEY], MAX_TEXT)
+        let _ = plaintext::open(metadata, Bytes::copy_from_slice(data), MAX_TEXT);
+        version1::open(metadata, Bytes::copy_from_slice(data), [&*KEY], MAX_TEXT)
     };
     if let Ok(text) = opened {
         assert!(text.len() <= MAX_TEXT);

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use prometheus_rsocket_wire::envelope::{self, OpenError, PLAINTEXT};
+use prometheus_rsocket_wire::envelope::plaintext::{self, PLAINTEXT};
+use prometheus_rsocket_wire::envelope::{OpenError, Sealed, version1};
 use prometheus_rsocket_wire::key::{KeyPair, PublicKey};
 use proptest::prelude::*;
 
@@ -41,7 +42,7 @@ fn opens_what_the_java_client_sealed() {
         "7-pushAndCloseBlockingly",
         "9-registry-scrape",
     ] {
-        let text = envelope::open(
+        let text = version1::open(
             &read(case, "metadata.bin"),
             read(case, "data.bin").into(),
             [&key_pair(case)],
@@ -57,7 +58,7 @@ fn opens_what_the_java_client_sealed() {
 
 #[test]
 fn takes_the_java_clients_plaintext_answer() {
-    let text = envelope::open_plaintext(
+    let text = plaintext::open(
         &read("8-plaintext", "metadata.bin"),
         read("8-plaintext", "data.bin").into(),
         MAX_TEXT,
@@ -81,24 +82,24 @@ fn a_made_key_pair_opens_what_is_sealed_to_its_public_half() {
     let pair = KeyPair::generate().unwrap();
     assert_eq!(pair.spki_der().len(), 294);
     let public = PublicKey::from_spki_der(&pair.spki_der()).unwrap();
-    let sealed = envelope::seal(b"a 1\n", &public).unwrap();
+    let sealed = version1::seal(b"a 1\n", &public).unwrap();
     assert_eq!(
-        envelope::open(&sealed.metadata, sealed.data, [&pair], MAX_TEXT).as_deref(),
+        version1::open(&sealed.metadata, sealed.data, [&pair], MAX_TEXT).as_deref(),
         Ok(&b"a 1\n"[..])
     );
 }
 
 #[test]
 fn an_earlier_key_of_the_ring_still_opens() {
-    let sealed = envelope::seal(b"a 1\n", &PUBLIC).unwrap();
+    let sealed = version1::seal(b"a 1\n", &PUBLIC).unwrap();
     let keys = [KeyPair::generate().unwrap(), key_pair("1-small")];
-    let text = envelope::open(&sealed.metadata, sealed.data, &keys, MAX_TEXT);
+    let text = version1::open(&sealed.metadata, sealed.data, &keys, MAX_TEXT);
     assert_eq!(text.as_deref(), Ok(&b"a 1\n"[..]));
 }
 
 #[test]
 fn an_envelope_for_another_key_does_not_open() {
-    let open = envelope::open(
+    let open = version1::open(
         &read("2-100kb", "metadata.bin"),
         read("2-100kb", "data.bin").into(),
         [&*KEY],
@@ -110,21 +111,21 @@ fn an_envelope_for_another_key_does_not_open() {
 #[test]
 fn plain_text_is_not_taken_where_encryption_was_asked_for() {
     assert_eq!(
-        envelope::open(PLAINTEXT, Bytes::from_static(b"a 1\n"), [&*KEY], MAX_TEXT),
+        version1::open(PLAINTEXT, Bytes::from_static(b"a 1\n"), [&*KEY], MAX_TEXT),
         Err(OpenError::WrongKind)
     );
-    let sealed = envelope::seal(b"a 1\n", &PUBLIC).unwrap();
+    let sealed = version1::seal(b"a 1\n", &PUBLIC).unwrap();
     assert_eq!(
-        envelope::open_plaintext(&sealed.metadata, sealed.data, MAX_TEXT),
+        plaintext::open(&sealed.metadata, sealed.data, MAX_TEXT),
         Err(OpenError::WrongKind)
     );
 }
 
 #[test]
 fn a_text_past_the_limit_is_refused_by_its_declared_length() {
-    let sealed = envelope::seal(&vec![b'a'; 10_001], &PUBLIC).unwrap();
+    let sealed = version1::seal(&vec![b'a'; 10_001], &PUBLIC).unwrap();
     assert_eq!(
-        envelope::open(&sealed.metadata, sealed.data, [&*KEY], 10_000),
+        version1::open(&sealed.metadata, sealed.data, [&*KEY], 10_000),
         Err(OpenError::TooLong)
     );
 }
@@ -134,13 +135,13 @@ fn a_block_that_declares_more_than_snappy_can_expand_is_refused_before_memory_is
     // Declares 2^32 - 1 bytes and holds none: with no limit in the way, only the expansion check stands before 4 GiB.
     let sealed = seal_block(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
     assert_eq!(
-        envelope::open(&sealed.metadata, sealed.data, [&*KEY], usize::MAX),
+        version1::open(&sealed.metadata, sealed.data, [&*KEY], usize::MAX),
         Err(OpenError::Decompress)
     );
 }
 
 /// An envelope around bytes that need not be a Snappy block.
-fn seal_block(block: &[u8]) -> envelope::Sealed {
+fn seal_block(block: &[u8]) -> Sealed {
     use ecb::cipher::block_padding::Pkcs7;
     use ecb::cipher::{BlockModeEncrypt, KeyInit};
     use rsa::pkcs8::DecodePublicKey;
@@ -148,7 +149,7 @@ fn seal_block(block: &[u8]) -> envelope::Sealed {
     let secret = [7; 16];
     let public = rsa::RsaPublicKey::from_public_key_der(&KEY.spki_der()).unwrap();
     let padding = rsa::Oaep::<sha2::Sha256, sha1::Sha1>::new_with_mgf_hash();
-    envelope::Sealed {
+    Sealed {
         metadata: public
             .encrypt(&mut rand::rng(), padding, &secret)
             .unwrap()
@@ -164,8 +165,8 @@ proptest! {
 
     #[test]
     fn what_is_sealed_opens_to_the_same_text(text in proptest::collection::vec(any::<u8>(), 0..4096)) {
-        let sealed = envelope::seal(&text, &PUBLIC).unwrap();
-        let opened = envelope::open(&sealed.metadata, sealed.data, [&*KEY], MAX_TEXT);
+        let sealed = version1::seal(&text, &PUBLIC).unwrap();
+        let opened = version1::open(&sealed.metadata, sealed.data, [&*KEY], MAX_TEXT);
         prop_assert_eq!(opened.as_deref(), Ok(&text[..]));
     }
 
@@ -176,21 +177,21 @@ proptest! {
         bit in 0..8u8,
         cut in any::<prop::sample::Index>(),
     ) {
-        let sealed = envelope::seal(&text, &PUBLIC).unwrap();
+        let sealed = version1::seal(&text, &PUBLIC).unwrap();
         let mut data = sealed.data.to_vec();
         data[at.index(sealed.data.len())] ^= 1 << bit;
         data.truncate(cut.index(data.len() + 1));
-        let _ = envelope::open(&sealed.metadata, data.into(), [&*KEY], MAX_TEXT);
+        let _ = version1::open(&sealed.metadata, data.into(), [&*KEY], MAX_TEXT);
         let mut metadata = sealed.metadata.to_vec();
         metadata[at.index(sealed.metadata.len())] ^= 1 << bit;
-        let opened = envelope::open(&metadata, sealed.data, [&*KEY], MAX_TEXT);
+        let opened = version1::open(&metadata, sealed.data, [&*KEY], MAX_TEXT);
         prop_assert_eq!(opened, Err(OpenError::WrongKey));
     }
 
     #[test]
     fn any_bytes_as_a_block_are_an_error_or_within_the_limit(block in proptest::collection::vec(any::<u8>(), 0..256)) {
         let sealed = seal_block(&block);
-        if let Ok(text) = envelope::open(&sealed.metadata, sealed.data, [&*KEY], 1024) {
+        if let Ok(text) = version1::open(&sealed.metadata, sealed.data, [&*KEY], 1024) {
             prop_assert!(text.len() <= 1024);
         }
     }

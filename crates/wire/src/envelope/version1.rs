@@ -1,0 +1,82 @@
+//! The Java client's envelope:
+//!
+//! - data = AES-128/ECB/PKCS5( Snappy raw block ( text, UTF-8 ) ), a fresh AES key for each payload;
+//! - metadata = RSA-OAEP( the 16 bytes of the AES key ), with SHA-256 for the label and **SHA-1 inside MGF1**, which is
+//!   what Java's `RSA/ECB/OAEPWithSHA-256AndMGF1Padding` means.
+//!
+//! The encryption keeps an onlooker from reading the text. It does not tell who sent it: nothing is authenticated.
+
+use aes::Aes128;
+use ecb::cipher::block_padding::Pkcs7;
+use ecb::cipher::{BlockModeEncrypt, KeyInit};
+use zeroize::Zeroizing;
+
+use super::{SealError, Sealed, text};
+use crate::key::{Mgf, PublicKey};
+
+/// Bytes of an AES-128 key.
+const KEY_BYTES: usize = 16;
+/// Bytes of an AES block, the most that PKCS#5 padding adds.
+const BLOCK_BYTES: usize = 16;
+
+/// Seals `text` to the proxy's key, as the Java client does.
+pub fn seal(text: &[u8], key: &PublicKey) -> Result<Sealed, SealError> {
+    let (mut buffer, compressed) = text::compress(text, BLOCK_BYTES)?;
+    let secret = Zeroizing::new(rand::random::<[u8; KEY_BYTES]>());
+    let sealed = ecb::Encryptor::<Aes128>::new((&*secret).into())
+        .encrypt_padded::<Pkcs7>(&mut buffer, compressed)
+        .map_err(|_| SealError::TooLong)?
+        .len();
+    buffer.truncate(sealed);
+    let metadata = key.encrypt(&*secret, Mgf::Sha1).ok_or(SealError::Key)?;
+    Ok(Sealed {
+        metadata: metadata.into(),
+        data: buffer.into(),
+    })
+}
+
+#[cfg(feature = "open")]
+pub use opening::open;
+
+#[cfg(feature = "open")]
+mod opening {
+    use bytes::{Bytes, BytesMut};
+    use ecb::cipher::BlockModeDecrypt;
+
+    use super::{Aes128, KEY_BYTES, KeyInit, Mgf, Pkcs7, text};
+    use crate::envelope::OpenError;
+    use crate::envelope::plaintext::PLAINTEXT;
+    use crate::key::KeyPair;
+
+    /// Opens an envelope that was sealed to one of `keys`, which are tried in turn.
+    ///
+    /// `max_text` bounds the text, in bytes. `data` is decrypted in place if nobody else holds it.
+    pub fn open<'k>(
+        metadata: &[u8],
+        data: Bytes,
+        keys: impl IntoIterator<Item = &'k KeyPair>,
+        max_text: usize,
+    ) -> Result<Bytes, OpenError> {
+        if metadata.is_empty() {
+            return Err(OpenError::NoKey);
+        }
+        if metadata == PLAINTEXT {
+            return Err(OpenError::WrongKind);
+        }
+        let secret = keys
+            .into_iter()
+            .find_map(|key| key.decrypt(metadata, Mgf::Sha1))
+            .ok_or(OpenError::WrongKey)?;
+        let secret: &[u8; KEY_BYTES] = secret
+            .as_slice()
+            .try_into()
+            .map_err(|_| OpenError::WrongKey)?;
+        let mut data = data
+            .try_into_mut()
+            .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        let block = ecb::Decryptor::<Aes128>::new(secret.into())
+            .decrypt_padded::<Pkcs7>(&mut data)
+            .map_err(|_| OpenError::Decrypt)?;
+        text::decompress(block, max_text)
+    }
+}

@@ -1,0 +1,210 @@
+//! Envelope version 2 between an application that knows it and a node, and Java's version 1 next to it.
+
+use std::time::{Duration, Instant};
+
+use prometheus_rsocket_wire::envelope::version2::{Purpose, Sealer};
+use prometheus_rsocket_wire::envelope::{Sealed, version1};
+use prometheus_rsocket_wire::key::PublicKey;
+use prometheus_rsocket_wire::session::StreamError;
+use prometheus_rsocket_wire::{Announcement, Event, Payload, StreamId};
+use tokio::task::JoinHandle;
+
+use crate::app::{App, Peer};
+use crate::sandbox::Sandbox;
+
+/// An application that seals by version 2.
+struct Modern {
+    peer: Peer,
+    sealer: Sealer,
+}
+
+/// A pull as the application sees it.
+struct Pull {
+    stream: StreamId,
+    announcement: Announcement,
+}
+
+impl Pull {
+    fn purpose(&self) -> Purpose {
+        Purpose::Answer {
+            pull: self.announcement.pull.expect("a numbered pull"),
+        }
+    }
+}
+
+impl Modern {
+    async fn connect(proxy: &Sandbox) -> Self {
+        let mut peer = Peer::connect(proxy.tcp()).await;
+        peer.key().await;
+        let announcement = peer.announcement.expect("an announcement beside the key");
+        assert!(announcement.envelopes.version2);
+        let token = announcement.connection.expect("a token");
+        Self {
+            peer,
+            sealer: Sealer::new(token),
+        }
+    }
+
+    fn seal(&self, text: &str, purpose: Purpose) -> Payload {
+        let key: &PublicKey = self.peer.key.as_ref().expect("a key");
+        let sealed: Sealed = self
+            .sealer
+            .seal(text.as_bytes(), key, purpose, Instant::now())
+            .expect("sealed");
+        sealed.into()
+    }
+
+    async fn pull(&mut self) -> Pull {
+        loop {
+            if let Event::Request { stream, payload } = self.peer.next().await {
+                let metadata = payload.metadata.expect("an announcement");
+                return Pull {
+                    stream,
+                    announcement: Announcement::decode(&metadata).expect("an announcement"),
+                };
+            }
+        }
+    }
+
+    /// Answers the next pull with whatever `answer` makes of it, and gives the application back when the proxy is done
+    /// with it.
+    fn answer_next(
+        mut self,
+        answer: impl FnOnce(&Self, &Pull) -> Payload + Send + 'static,
+    ) -> JoinHandle<(Self, Pull)> {
+        tokio::spawn(async move {
+            let pull = self.pull().await;
+            let payload = answer(&self, &pull);
+            let session = self.peer.connection.session();
+            session.respond(pull.stream, Some(payload));
+            // Sends what waits.
+            tokio::select! {
+                biased;
+                event = self.peer.connection.next() => panic!("unexpected {event:?}"),
+                () = std::future::ready(()) => {}
+            }
+            (self, pull)
+        })
+    }
+}
+
+fn reason(outcome: Result<(), StreamError>) -> String {
+    match outcome {
+        Err(StreamError::Application { message, .. }) => message,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+async fn last_scrape(proxy: &Sandbox, field: &str) -> String {
+    let status = proxy.status().await;
+    let scrape = &status["connections"][0]["last_scrape"];
+    scrape[field].as_str().expect("a string").to_owned()
+}
+
+#[tokio::test]
+async fn an_application_that_knows_version_2_is_scraped_beside_one_that_does_not() {
+    let proxy = Sandbox::start(&[]).await;
+    let _java = App::text(proxy.tcp(), "java_up 1\n").await;
+    let mut modern = Modern::connect(&proxy).await;
+    for _ in 0..3 {
+        let answered = modern.answer_next(|app, pull| app.seal("modern_up 1\n", pull.purpose()));
+        assert_eq!(proxy.scrape().await, ["java_up 1", "modern_up 1"]);
+        (modern, _) = answered.await.expect("an answer");
+    }
+    let opened = "prometheus_proxy_envelopes_opened_total";
+    assert_eq!(proxy.own(&format!("{opened}{{version=\"1\"}}")).await, 3.0);
+    assert_eq!(proxy.own(&format!("{opened}{{version=\"2\"}}")).await, 3.0);
+}
+
+#[tokio::test]
+async fn an_application_is_told_how_long_the_scrape_waits() {
+    let proxy = Sandbox::start(&["--scrape.timeout-offset=500ms"]).await;
+    let modern = Modern::connect(&proxy).await;
+    let answered = modern.answer_next(|app, pull| app.seal("up 1\n", pull.purpose()));
+    let timeout = [("x-prometheus-scrape-timeout-seconds", "4.5")];
+    proxy.get_with("/metrics/connected", &timeout).await;
+    let (_, pull) = answered.await.expect("an answer");
+    let told = pull.announcement.timeout.expect("a timeout");
+    assert!(
+        told <= Duration::from_secs(4) && told > Duration::from_secs(1),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_of_an_earlier_pull_or_of_another_connection_is_not_taken() {
+    let proxy = Sandbox::start(&[]).await;
+    let first = Modern::connect(&proxy).await;
+    let kept = first.seal("up 1\n", Purpose::Answer { pull: 0 });
+    let early = kept.clone();
+    let (first, _) = {
+        let answered = first.answer_next(move |_, _| early);
+        assert_eq!(proxy.scrape().await, ["up 1"]);
+        answered.await.expect("an answer")
+    };
+    let replayed = kept.clone();
+    let answered = first.answer_next(move |_, _| replayed);
+    assert!(proxy.scrape().await.is_empty());
+    assert_eq!(last_scrape(&proxy, "outcome").await, "invalid");
+    drop(answered.await);
+    proxy.connected(0).await;
+
+    let second = Modern::connect(&proxy).await;
+    let answered = second.answer_next(move |_, _| kept);
+    assert!(proxy.scrape().await.is_empty());
+    let forged = "prometheus_proxy_scrape_seconds_count{outcome=\"invalid\",exception=\"forged\"}";
+    assert_eq!(proxy.own(forged).await, 2.0);
+    drop(answered);
+}
+
+#[tokio::test]
+async fn a_push_is_taken_once_and_on_its_own_connection() {
+    let proxy = Sandbox::start(&[]).await;
+    let mut app = Modern::connect(&proxy).await;
+    let push = app.seal("jobs_total 1\n", Purpose::Push);
+    app.peer.push_payload(push.clone()).await.unwrap();
+    let refused = app.peer.push_payload(push.clone()).await;
+    assert_eq!(reason(refused), "the envelope was opened before");
+    let answer = app.seal("jobs_total 1\n", Purpose::Answer { pull: 0 });
+    let refused = app.peer.push_payload(answer).await;
+    assert!(reason(refused).contains("not what was sealed for this place"));
+    let mut other = Modern::connect(&proxy).await;
+    let refused = other.peer.push_payload(push).await;
+    assert!(reason(refused).contains("not what was sealed for this place"));
+    drop((app, other));
+    proxy.connected(0).await;
+    assert_eq!(proxy.scrape().await, ["jobs_total 1"]);
+}
+
+#[tokio::test]
+async fn version_1_can_be_forbidden() {
+    let proxy = Sandbox::start(&["--rsocket.min-envelope-version=2"]).await;
+    let mut modern = Modern::connect(&proxy).await;
+    assert!(!modern.peer.announcement.unwrap().envelopes.version1);
+    let push = modern.seal("jobs_total 1\n", Purpose::Push);
+    modern.peer.push_payload(push).await.unwrap();
+    let key = modern.peer.key.as_ref().expect("a key");
+    let old = version1::seal(b"jobs_total 2\n", key).unwrap();
+    let refused = modern.peer.push_payload(old.into()).await;
+    assert!(reason(refused).contains("told to refuse"));
+    drop(modern);
+    proxy.connected(0).await;
+    let _java = App::text(proxy.tcp(), "java_up 1\n").await;
+    assert_eq!(proxy.scrape().await, ["jobs_total 1"]);
+    assert!(
+        last_scrape(&proxy, "reason")
+            .await
+            .contains("told to refuse")
+    );
+}
+
+#[tokio::test]
+async fn an_earlier_key_still_opens_a_push() {
+    let proxy = Sandbox::start(&["--rsocket.key-rotation=300ms"]).await;
+    let mut app = Modern::connect(&proxy).await;
+    let push = app.seal("jobs_total 1\n", Purpose::Push);
+    let before = app.peer.key.clone().map(|key| key.id());
+    app.peer.key().await;
+    assert_ne!(app.peer.key.clone().map(|key| key.id()), before);
+    app.peer.push_payload(push).await.unwrap();
+}
