@@ -1,7 +1,9 @@
 //! Envelope version 2 between an application that knows it and a node, and Java's version 1 next to it.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use prometheus_rsocket_client::{Builder, Client};
 use prometheus_rsocket_wire::envelope::version2::{Purpose, Sealer};
 use prometheus_rsocket_wire::envelope::{Sealed, version1};
 use prometheus_rsocket_wire::key::PublicKey;
@@ -207,4 +209,48 @@ async fn an_earlier_key_still_opens_a_push() {
     app.peer.key().await;
     assert_ne!(app.peer.key.clone().map(|key| key.id()), before);
     app.peer.push_payload(push).await.unwrap();
+}
+
+fn client(proxy: SocketAddr) -> Builder {
+    let address = format!("tcp://{proxy}").parse().expect("an address");
+    Client::builder(|| "client_up 1\n")
+        .proxy(address)
+        .backoff(Duration::from_millis(10), Duration::from_millis(50))
+}
+
+#[tokio::test]
+async fn the_client_library_seals_by_version_2_and_is_told_the_deadline() {
+    let proxy = Sandbox::start(&["--rsocket.min-envelope-version=2"]).await;
+    let (deadline, told) = tokio::sync::watch::channel(None);
+    let address = format!("tcp://{}", proxy.tcp()).parse().unwrap();
+    let client = Client::builder_async(move |request| {
+        deadline.send_replace(request.deadline);
+        std::future::ready("client_up 1\n")
+    });
+    let client = client.proxy(address).forbid_downgrade().connect();
+    client.ready().await.unwrap();
+    assert_eq!(proxy.scrape().await, ["client_up 1"]);
+    let left = told.borrow().expect("a deadline") - Instant::now();
+    assert!(left <= Duration::from_secs(10), "{left:?}");
+    client.push_and_close().await.unwrap();
+    proxy.connected(0).await;
+    assert_eq!(proxy.scrape().await, ["client_up 1"]);
+    let opened = "prometheus_proxy_envelopes_opened_total{version=\"2\"}";
+    assert_eq!(proxy.own(opened).await, 2.0);
+}
+
+#[tokio::test]
+async fn a_client_that_forbids_a_downgrade_sends_nothing_to_a_proxy_that_offers_less() {
+    let plaintext = [
+        "--rsocket.envelope=plaintext",
+        "--rsocket.insecure-plaintext",
+    ];
+    let proxy = Sandbox::start(&plaintext).await;
+    let client = client(proxy.tcp())
+        .forbid_downgrade()
+        .max_retries(1)
+        .connect();
+    let gave_up = client.ready().await.unwrap_err().to_string();
+    assert!(gave_up.contains("version 2"), "{gave_up}");
+    assert!(proxy.scrape().await.is_empty());
 }

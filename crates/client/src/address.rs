@@ -1,35 +1,38 @@
-//! Where a proxy is: `tcp://HOST:PORT`, or `ws://HOST:PORT` with the feature `websocket`.
+//! Where a proxy is: `tcp://HOST:PORT`, with more features also `tls://`, `ws://`, `wss://`.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The port of RSocket over TCP.
+/// The port of RSocket over TCP, with TLS or without.
 const TCP_PORT: u16 = 7001;
-/// The port of RSocket over WebSocket.
+/// The port of RSocket over WebSocket, with TLS or without.
 #[cfg(feature = "websocket")]
 const WEBSOCKET_PORT: u16 = 8081;
 
-/// A proxy's address.
+/// A proxy's address: `tcp://HOST:PORT` or, with the features `tls` and `websocket`, `tls://`, `ws://` and `wss://`.
+/// Without a port it is 7001, over WebSocket 8081.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    pub(crate) scheme: Scheme,
+    pub(crate) framing: Framing,
+    pub(crate) secure: bool,
     pub(crate) host: String,
     pub(crate) port: u16,
 }
 
+/// What carries the frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scheme {
+pub(crate) enum Framing {
     Tcp,
     #[cfg(feature = "websocket")]
     WebSocket,
 }
 
-impl Scheme {
-    fn name(self) -> &'static str {
+impl Framing {
+    fn default_port(self) -> u16 {
         match self {
-            Self::Tcp => "tcp",
+            Self::Tcp => TCP_PORT,
             #[cfg(feature = "websocket")]
-            Self::WebSocket => "ws",
+            Self::WebSocket => WEBSOCKET_PORT,
         }
     }
 }
@@ -38,7 +41,7 @@ impl Scheme {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The part before `://` is missing or not supported by this build.
-    #[error("an address begins with tcp://, or ws:// where WebSocket is built in")]
+    #[error("an address begins with {}", schemes())]
     Scheme,
     /// There is no host.
     #[error("the address has no host")]
@@ -48,12 +51,36 @@ pub enum AddressError {
     Port,
 }
 
+/// What this build supports.
+fn schemes() -> &'static str {
+    match (cfg!(feature = "tls"), cfg!(feature = "websocket")) {
+        (true, true) => "tcp://, tls://, ws:// or wss://",
+        (true, false) => "tcp:// or tls:// (WebSocket is not built in)",
+        (false, true) => "tcp:// or ws:// (TLS is not built in)",
+        (false, false) => "tcp:// (neither TLS nor WebSocket is built in)",
+    }
+}
+
 impl Default for Address {
     fn default() -> Self {
         Self {
-            scheme: Scheme::Tcp,
+            framing: Framing::Tcp,
+            secure: false,
             host: "localhost".into(),
             port: TCP_PORT,
+        }
+    }
+}
+
+impl Address {
+    fn scheme(&self) -> &'static str {
+        match (self.framing, self.secure) {
+            (Framing::Tcp, false) => "tcp",
+            (Framing::Tcp, true) => "tls",
+            #[cfg(feature = "websocket")]
+            (Framing::WebSocket, false) => "ws",
+            #[cfg(feature = "websocket")]
+            (Framing::WebSocket, true) => "wss",
         }
     }
 }
@@ -63,10 +90,14 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let (scheme, rest) = text.split_once("://").ok_or(AddressError::Scheme)?;
-        let (scheme, default_port) = match scheme {
-            "tcp" => (Scheme::Tcp, TCP_PORT),
+        let (framing, secure) = match scheme {
+            "tcp" => (Framing::Tcp, false),
+            #[cfg(feature = "tls")]
+            "tls" => (Framing::Tcp, true),
             #[cfg(feature = "websocket")]
-            "ws" => (Scheme::WebSocket, WEBSOCKET_PORT),
+            "ws" => (Framing::WebSocket, false),
+            #[cfg(all(feature = "tls", feature = "websocket"))]
+            "wss" => (Framing::WebSocket, true),
             _ => return Err(AddressError::Scheme),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -75,7 +106,7 @@ impl FromStr for Address {
             Some((host, port)) if !port.ends_with(']') => {
                 (host, port.parse().map_err(|_| AddressError::Port)?)
             }
-            _ => (rest, default_port),
+            _ => (rest, framing.default_port()),
         };
         let host = host
             .strip_prefix('[')
@@ -88,7 +119,8 @@ impl FromStr for Address {
             return Err(AddressError::Port);
         }
         Ok(Self {
-            scheme,
+            framing,
+            secure,
             host: host.to_owned(),
             port,
         })
@@ -97,7 +129,7 @@ impl FromStr for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, host, port) = (self.scheme.name(), &self.host, self.port);
+        let (scheme, host, port) = (self.scheme(), &self.host, self.port);
         if host.contains(':') {
             write!(f, "{scheme}://[{host}]:{port}")
         } else {
@@ -116,6 +148,11 @@ mod tests {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         assert_eq!("tcp://proxy".parse::<Address>().unwrap().port, TCP_PORT);
+        #[cfg(all(feature = "tls", feature = "websocket"))]
+        for text in ["tls://proxy:7001", "ws://proxy:8081", "wss://proxy:8081"] {
+            let (without_port, _) = text.rsplit_once(':').unwrap();
+            assert_eq!(without_port.parse::<Address>().unwrap().to_string(), text);
+        }
         assert_eq!("tcp://[::1]".parse::<Address>().unwrap().host, "::1");
     }
 

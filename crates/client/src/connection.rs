@@ -1,124 +1,227 @@
 //! One connection to the proxy, from SETUP to its end: answers pulls, sends pushes.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use prometheus_rsocket_wire::envelope::plaintext::PLAINTEXT;
-use prometheus_rsocket_wire::envelope::{SealError, Sealed, plaintext, version1};
-use prometheus_rsocket_wire::key::PublicKey;
-use prometheus_rsocket_wire::session::{Limits, SetupOptions, StreamError};
+use bytes::Bytes;
+use prometheus_rsocket_wire::envelope::SealError;
+use prometheus_rsocket_wire::session::{
+    CloseReason, InvalidSetup, Limits, SetupOptions, StreamError,
+};
 use prometheus_rsocket_wire::transport::Transport;
-use prometheus_rsocket_wire::{Connection, ErrorCode, Event, Payload, Session, StreamId};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{JoinError, JoinSet, spawn_blocking};
-use tokio::time::Instant;
+use prometheus_rsocket_wire::{
+    Announcement, Connection, ErrorCode, Event, Payload, Session, StreamId,
+};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-use crate::{Builder, Command, PushError, Render, Request};
+use crate::errors::PushError;
+use crate::metrics::Reason;
+use crate::reconnect::Failure;
+use crate::render::{RenderError, Request};
+use crate::sealing::{NoSeal, Seal, Sealing};
+use crate::state::State;
 
 /// The proxy sends keys and empty answers: nothing longer is taken from it.
 pub(crate) const MAX_FRAME: usize = 64 << 10;
-/// Pulls that are rendered at a time; a further one is refused.
-const MAX_PULLS: usize = 4;
+/// Orders that wait for the connection's task.
+const ORDERS: usize = 4;
+/// For the pulls and pushes under way on a connection that another one has replaced.
+const RETIRE_WITHIN: Duration = Duration::from_secs(10);
 
-/// What the proxy told the client to seal with.
-#[derive(Clone)]
-enum Key {
-    Public(PublicKey),
-    Plaintext,
+/// How one push over one connection went; where the connection ends first, there is no answer.
+pub(crate) type Outcome = Result<(), PushError>;
+
+/// What a connection is asked to do.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Push the text and tell how it went.
+    Push(Bytes, oneshot::Sender<Outcome>),
+    /// Push the text without waiting for the proxy: the outcome is that it has been queued.
+    Tell(Bytes, oneshot::Sender<Outcome>),
+    /// Finish what is under way, then end.
+    Retire,
+    /// End.
+    End,
+}
+
+/// The way to a connection's task.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    id: u64,
+    orders: mpsc::Sender<Order>,
+}
+
+impl Link {
+    /// Tells connections apart.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Fails when the connection is over.
+    pub(crate) async fn order(&self, order: Order) -> Result<(), ConnectionOver> {
+        self.orders.send(order).await.map_err(|_| ConnectionOver)
+    }
+
+    /// Waits until the connection is over: all that was to be sent has left.
+    pub(crate) async fn ended(&self) {
+        self.orders.closed().await;
+    }
+}
+
+/// The connection's task has ended.
+#[derive(Debug)]
+pub(crate) struct ConnectionOver;
+
+/// A connection in its own task.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) link: Link,
+    /// Comes with the first key.
+    pub(crate) keyed: oneshot::Receiver<()>,
+    /// Why the connection ended; `None` where the client ended it.
+    pub(crate) task: JoinHandle<Option<Failure>>,
+}
+
+/// Starts the task of a connection on a transport that has not been used yet. It ends when the last [`Link`] is gone.
+pub(crate) fn start<T: Transport + 'static>(
+    state: Arc<State>,
+    transport: T,
+) -> Result<Running, InvalidSetup> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let limits = Limits {
+        max_frame: MAX_FRAME,
+        max_payload: MAX_FRAME,
+        ..Limits::default()
+    };
+    let session = Session::connecting(SetupOptions::default(), limits, Instant::now().into_std())?;
+    let (sender, orders) = mpsc::channel(ORDERS);
+    let (key, keyed) = oneshot::channel();
+    let application = Application {
+        sealing: Sealing::new(state.forbid_downgrade),
+        state,
+        orders,
+        first_key: Some(key),
+        work: JoinSet::new(),
+        pulls: HashMap::new(),
+        pushes: HashMap::new(),
+        retire_until: None,
+    };
+    Ok(Running {
+        link: Link {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            orders: sender,
+        },
+        keyed,
+        task: tokio::spawn(application.serve(Connection::new(session, transport))),
+    })
 }
 
 /// The application's side of one connection.
-pub(crate) struct Application<'a> {
-    render: Render,
-    commands: &'a mut mpsc::Receiver<Command>,
-    ready: &'a watch::Sender<bool>,
-    key: Option<Key>,
-    sealing: JoinSet<SealedFor>,
-    /// Pushes under way, by stream.
-    pushes: HashMap<StreamId, oneshot::Sender<Result<(), PushError>>>,
-    /// Pushes that came before the key.
-    early: Vec<oneshot::Sender<Result<(), PushError>>>,
+struct Application {
+    state: Arc<State>,
+    orders: mpsc::Receiver<Order>,
+    first_key: Option<oneshot::Sender<()>>,
+    sealing: Sealing,
+    /// Texts being rendered and sealed.
+    work: JoinSet<Sealed>,
+    /// Pulls being rendered or sealed, to be given up when the proxy gives them up.
+    pulls: HashMap<StreamId, AbortHandle>,
+    /// Pushes under way.
+    pushes: HashMap<StreamId, oneshot::Sender<Outcome>>,
+    retire_until: Option<Instant>,
 }
 
-/// A sealed text, and whom it is for.
-struct SealedFor {
+/// A sealed text, and what it is for.
+struct Sealed {
     target: Target,
-    /// The outer error: the application's closure panicked.
-    sealed: Result<Result<Sealed, SealError>, JoinError>,
+    payload: Result<Payload, Unsealed>,
 }
 
 enum Target {
     Pull(StreamId),
-    Push(oneshot::Sender<Result<(), PushError>>),
+    Push(oneshot::Sender<Outcome>),
+    Tell(oneshot::Sender<Outcome>),
 }
 
-impl<'a> Application<'a> {
-    pub(crate) fn new(
-        builder: &Builder,
-        commands: &'a mut mpsc::Receiver<Command>,
-        ready: &'a watch::Sender<bool>,
-    ) -> Self {
-        Self {
-            render: builder.render.clone(),
-            commands,
-            ready,
-            key: None,
-            sealing: JoinSet::new(),
-            pushes: HashMap::new(),
-            early: Vec::new(),
-        }
-    }
+/// Why there is nothing to send.
+#[derive(Debug, thiserror::Error)]
+enum Unsealed {
+    #[error("metrics could not be rendered: {0}")]
+    Render(#[from] RenderError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error("sealing was broken off")]
+    Broken,
+}
 
-    /// Serves until the connection ends (continue), or the client is closed (break).
-    pub(crate) async fn serve<T: Transport>(mut self, transport: T) -> ControlFlow<()> {
-        let limits = Limits {
-            max_frame: MAX_FRAME,
-            max_payload: MAX_FRAME,
-            ..Limits::default()
-        };
-        let now = Instant::now().into_std();
-        let session = match Session::connecting(SetupOptions::default(), limits, now) {
-            Ok(session) => session,
-            Err(error) => {
-                warn!(%error, "SETUP cannot be sent");
-                return ControlFlow::Break(());
+enum Step {
+    GoOn,
+    Over(Option<Failure>),
+}
+
+impl Application {
+    async fn serve<T: Transport>(mut self, mut connection: Connection<T>) -> Option<Failure> {
+        let failure = loop {
+            match self.step(&mut connection).await {
+                Step::GoOn if self.has_retired() => break None,
+                Step::GoOn => {}
+                Step::Over(failure) => break failure,
             }
         };
-        let mut connection = Connection::new(session, transport);
-        let flow = self.run(&mut connection).await;
+        connection.session().end();
         connection.finish().await;
-        flow
+        failure
     }
 
-    async fn run<T: Transport>(&mut self, connection: &mut Connection<T>) -> ControlFlow<()> {
-        loop {
-            tokio::select! {
-                event = connection.next() => match event {
-                    Event::Closed(reason) => {
-                        debug!(%reason, "connection to the proxy ended");
-                        return ControlFlow::Continue(());
-                    }
-                    event => self.take(event, connection.session()),
+    async fn step<T: Transport>(&mut self, connection: &mut Connection<T>) -> Step {
+        tokio::select! {
+            event = connection.next() => match event {
+                Event::Closed(reason) => return Step::Over(Some(Failure::of_close(&reason))),
+                event => if let Err(failure) = self.take(event, connection.session()) {
+                    return Step::Over(Some(failure));
                 },
-                Some(Ok(sealed)) = self.sealing.join_next() => self.send(sealed, connection.session()),
-                command = self.commands.recv() => match command {
-                    Some(Command::Push(reply)) => self.push(reply),
-                    Some(Command::Close) | None => {
-                        connection.session().end();
-                        return ControlFlow::Break(());
-                    }
-                },
-            }
+            },
+            Some(done) = self.work.join_next() => if let Ok(sealed) = done {
+                self.send(sealed, connection.session());
+            },
+            // What is ordered of a connection that has been replaced is lost, and ordered of its successor.
+            order = self.orders.recv(), if self.retire_until.is_none() => match order {
+                Some(Order::Push(text, reply)) => {
+                    self.give_up_abandoned(connection.session());
+                    self.seal_push(text, Target::Push(reply));
+                }
+                Some(Order::Tell(text, reply)) => self.seal_push(text, Target::Tell(reply)),
+                Some(Order::Retire) => self.retire_until = Some(Instant::now() + RETIRE_WITHIN),
+                Some(Order::End) | None => return Step::Over(None),
+            },
+            () = at(self.retire_until) => return Step::Over(None),
         }
+        Step::GoOn
     }
 
-    fn take(&mut self, event: Event, session: &mut Session) {
+    fn has_retired(&self) -> bool {
+        self.retire_until.is_some() && self.work.is_empty() && self.pushes.is_empty()
+    }
+
+    fn take(&mut self, event: Event, session: &mut Session) -> Result<(), Failure> {
         match event {
-            Event::FireAndForget { payload } => self.take_key(&payload),
+            Event::FireAndForget { payload } => {
+                self.take_key(&payload)?;
+            }
             Event::Request { stream, payload } => {
-                self.take_key(&payload);
-                self.pull(stream, session);
+                let announcement = self.take_key(&payload)?;
+                self.pull(stream, &announcement, session);
+            }
+            Event::RequestCancelled { stream } => {
+                if let Some(pull) = self.pulls.remove(&stream) {
+                    pull.abort();
+                    self.state.counters.pulls_cancelled.increment();
+                }
             }
             Event::Response { stream, result } => {
                 if let Some(reply) = self.pushes.remove(&stream) {
@@ -126,121 +229,164 @@ impl<'a> Application<'a> {
                     let _ = reply.send(acknowledged(result));
                 }
             }
-            Event::Setup(_)
-            | Event::RequestCancelled { .. }
-            | Event::Refused { .. }
-            | Event::Closed(_) => {}
+            Event::Setup(_) | Event::Refused { .. } | Event::Closed(_) => {}
         }
+        Ok(())
     }
 
-    fn take_key(&mut self, payload: &Payload) {
-        let key = if payload.data == PLAINTEXT {
-            Key::Plaintext
-        } else {
-            match PublicKey::from_spki_der(&payload.data) {
-                Ok(key) => Key::Public(key),
-                Err(error) => return warn!(%error, "the proxy sent a key that cannot be used"),
+    /// Without a key to seal with the connection serves nobody: it ends.
+    fn take_key(&mut self, payload: &Payload) -> Result<Announcement, Failure> {
+        let announcement = self.sealing.take(payload).map_err(|error| {
+            let reason = match error {
+                NoSeal::Key(_) => Reason::Protocol,
+                NoSeal::Downgrade => Reason::Downgrade,
+            };
+            Failure::new(reason, error)
+        })?;
+        self.state.key_came(&payload.data);
+        if let Some(first_key) = self.first_key.take() {
+            // Nobody waits for it where the client is being closed.
+            let _ = first_key.send(());
+        }
+        Ok(announcement)
+    }
+
+    fn pull(&mut self, stream: StreamId, announcement: &Announcement, session: &mut Session) {
+        let seal = self.sealing.for_answer(announcement);
+        let (Some(seal), Some(permit)) = (seal, self.state.renderer.try_permit()) else {
+            self.state.counters.pulls_failed.increment();
+            return session.respond_error(stream, ErrorCode::REJECTED, "not ready to answer");
+        };
+        let state = Arc::clone(&self.state);
+        let timeout = announcement.timeout;
+        let request = Request {
+            deadline: timeout.and_then(|timeout| std::time::Instant::now().checked_add(timeout)),
+        };
+        let work = self.work.spawn(async move {
+            Sealed {
+                target: Target::Pull(stream),
+                payload: pulled(&state, seal, request, permit).await,
             }
-        };
-        self.key = Some(key);
-        self.ready.send_replace(true);
-        for reply in std::mem::take(&mut self.early) {
-            self.push(reply);
-        }
+        });
+        self.pulls.insert(stream, work);
     }
 
-    fn pull(&mut self, stream: StreamId, session: &mut Session) {
-        if self.key.is_none() || self.sealing.len() >= MAX_PULLS {
-            session.respond_error(stream, ErrorCode::REJECTED, "not ready to answer");
-            return;
-        }
-        self.seal(Target::Pull(stream));
-    }
-
-    fn push(&mut self, reply: oneshot::Sender<Result<(), PushError>>) {
-        if self.key.is_none() {
-            self.early.push(reply);
-            return;
-        }
-        self.seal(Target::Push(reply));
-    }
-
-    /// Renders and seals on a thread that may be held up.
-    fn seal(&mut self, target: Target) {
-        let Some(key) = self.key.clone() else {
+    /// Nothing happens before the key has come: pushes are given to connections that have one.
+    fn seal_push(&mut self, text: Bytes, target: Target) {
+        let Some(seal) = self.sealing.for_push() else {
             return;
         };
-        let render = self.render.clone();
-        self.sealing.spawn(async move {
-            let sealed = tokio::spawn(seal(render, key));
-            SealedFor {
+        self.work.spawn(async move {
+            Sealed {
                 target,
-                sealed: sealed.await,
+                payload: sealed(seal, text).await,
             }
         });
     }
 
-    fn send(&mut self, SealedFor { target, sealed }: SealedFor, session: &mut Session) {
-        let payload = match sealed {
-            Ok(Ok(sealed)) => Payload {
-                metadata: Some(sealed.metadata),
-                data: sealed.data,
-            },
-            Ok(Err(error)) => return fail(target, &error.to_string(), PushError::TooLong, session),
-            Err(error) => {
-                warn!(%error, "the application's metrics could not be rendered");
-                return fail(
-                    target,
-                    "metrics could not be rendered",
-                    PushError::Render,
-                    session,
-                );
-            }
-        };
+    fn send(&mut self, Sealed { target, payload }: Sealed, session: &mut Session) {
         match target {
-            Target::Pull(stream) => session.respond(stream, Some(payload)),
-            Target::Push(reply) => match session.request_response(payload) {
-                Ok(stream) => drop(self.pushes.insert(stream, reply)),
-                Err(_) => drop(reply.send(Err(PushError::Disconnected))),
+            Target::Pull(stream) => self.answer(stream, payload, session),
+            Target::Push(reply) => match payload.map(|payload| session.request_response(payload)) {
+                Ok(Ok(stream)) => drop(self.pushes.insert(stream, reply)),
+                // Too much waits to be sent: it is as good as lost on this connection.
+                Ok(Err(error)) => debug!(%error, "cannot push"),
+                Err(error) => drop(reply.send(Err(error.into()))),
+            },
+            Target::Tell(reply) => match payload.map(|payload| session.fire_and_forget(payload)) {
+                Ok(Ok(())) => drop(reply.send(Ok(()))),
+                Ok(Err(error)) => debug!(%error, "cannot push"),
+                Err(error) => drop(reply.send(Err(error.into()))),
             },
         }
     }
-}
 
-async fn seal(render: Render, key: Key) -> Result<Sealed, SealError> {
-    let text = match render {
-        Render::Blocking(render) => match spawn_blocking(move || render()).await {
-            Ok(text) => text,
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        },
-        Render::Async(render) => render(Request::default()).await,
-    };
-    let sealed = spawn_blocking(move || match key {
-        Key::Public(key) => version1::seal(&text, &key),
-        Key::Plaintext => Ok(plaintext::seal(text)),
-    });
-    match sealed.await {
-        Ok(sealed) => sealed,
-        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-    }
-}
-
-fn fail(target: Target, reason: &str, error: PushError, session: &mut Session) {
-    match target {
-        Target::Pull(stream) => {
-            session.respond_error(stream, ErrorCode::APPLICATION_ERROR, reason);
+    fn answer(
+        &mut self,
+        stream: StreamId,
+        payload: Result<Payload, Unsealed>,
+        session: &mut Session,
+    ) {
+        self.pulls.remove(&stream);
+        match payload {
+            Ok(payload) => {
+                self.state.counters.pulls_answered.increment();
+                session.respond(stream, Some(payload));
+            }
+            Err(error) => {
+                self.state.counters.pulls_failed.increment();
+                warn!(%error, "cannot answer a pull");
+                session.respond_error(stream, ErrorCode::APPLICATION_ERROR, &error.to_string());
+            }
         }
-        Target::Push(reply) => drop(reply.send(Err(error))),
+    }
+
+    /// Cancels pushes that nobody waits for any more, so that they do not add up.
+    fn give_up_abandoned(&mut self, session: &mut Session) {
+        self.pushes.retain(|stream, reply| {
+            let wanted = !reply.is_closed();
+            if !wanted {
+                session.cancel(*stream);
+            }
+            wanted
+        });
     }
 }
 
-fn acknowledged(result: Result<Payload, StreamError>) -> Result<(), PushError> {
+async fn pulled(
+    state: &State,
+    seal: Seal,
+    request: Request,
+    permit: OwnedSemaphorePermit,
+) -> Result<Payload, Unsealed> {
+    let text = state.text(request, permit).await?;
+    sealed(seal, text).await
+}
+
+async fn sealed(seal: Seal, text: Bytes) -> Result<Payload, Unsealed> {
+    let sealed = spawn_blocking(move || seal.seal(text)).await;
+    Ok(sealed.map_err(|_| Unsealed::Broken)??)
+}
+
+impl From<Unsealed> for PushError {
+    fn from(error: Unsealed) -> Self {
+        match error {
+            Unsealed::Render(error) => Self::Render(error),
+            Unsealed::Seal(_) | Unsealed::Broken => Self::TooLong,
+        }
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn acknowledged(result: Result<Payload, StreamError>) -> Outcome {
     match result {
         // The Java proxy answers an empty payload, others may complete without one.
         Ok(_) | Err(StreamError::Empty) => Ok(()),
         Err(StreamError::Application { code, message }) => {
             Err(PushError::Refused { code, message })
         }
-        Err(StreamError::TooLarge | StreamError::Fragments) => Err(PushError::Disconnected),
+        Err(StreamError::TooLarge | StreamError::Fragments) => Err(PushError::Answer),
+    }
+}
+
+impl Failure {
+    fn of_close(reason: &CloseReason) -> Self {
+        let kind = match reason {
+            CloseReason::PeerEnded => Reason::Closed,
+            CloseReason::PeerError { .. } => Reason::Error,
+            CloseReason::KeepaliveTimeout => Reason::Silent,
+            CloseReason::Violation(_) => Reason::Protocol,
+            CloseReason::Closed(_)
+            | CloseReason::Ended
+            | CloseReason::SetupTimeout
+            | CloseReason::Transport(_) => Reason::Network,
+        };
+        Self::new(kind, reason)
     }
 }

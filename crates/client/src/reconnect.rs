@@ -1,114 +1,191 @@
-//! Keeps a client connected: connects, and when that fails or ends, connects again after a delay.
+//! Keeps a client connected: goes through the proxies, and when all fail or the connection ends, begins again after a
+//! delay.
 
-use std::io;
-use std::ops::ControlFlow;
+use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use prometheus_rsocket_wire::transport::tcp::Tcp;
-#[cfg(feature = "websocket")]
-use prometheus_rsocket_wire::transport::websocket::WebSocket;
-use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, info};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::{debug, info, warn};
 
-use crate::address::Scheme;
-use crate::connection::{Application, MAX_FRAME};
-use crate::{Builder, Command, PushError};
+use crate::Address;
+use crate::connection::{Order, Running};
+use crate::metrics::Reason;
+use crate::schedule::{Schedule, WELL_AFTER};
+use crate::socket::{self, Sockets};
+use crate::state::State;
 
-/// For the connection to be made; a proxy that takes longer is as good as not there.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection that lived this long shows that the proxy is well: the delays begin anew.
-const WELL_AFTER: Duration = Duration::from_secs(30);
-/// The greatest delay after a connection that the proxy closed: it is still there, or another one is. Random below it,
-/// so that a thousand applications do not come back at the same instant.
-const RETURN_WITHIN: Duration = Duration::from_millis(500);
+/// For the key to come, where there is another proxy to try. Where there is none the client waits: a proxy past its
+/// limits leaves connections unanswered for a while.
+const KEY_WITHIN: Duration = Duration::from_secs(10);
 
-/// Serves commands and pulls until the client is closed.
-pub(crate) async fn run(
-    builder: Builder,
-    mut commands: mpsc::Receiver<Command>,
-    ready: watch::Sender<bool>,
-) {
-    let mut delays = delays(&builder);
-    loop {
-        let started = Instant::now();
-        let end = connect_and_serve(&builder, &mut commands, &ready).await;
-        ready.send_replace(false);
-        let delay = match end {
-            Ok(ControlFlow::Break(())) => return,
-            Ok(ControlFlow::Continue(())) => {
-                if started.elapsed() >= WELL_AFTER {
-                    delays = self::delays(&builder);
+/// Why an attempt failed or a connection ended.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Failure {
+    pub(crate) reason: Reason,
+    text: String,
+}
+
+impl Failure {
+    pub(crate) fn new(reason: Reason, text: impl Display) -> Self {
+        Self {
+            reason,
+            text: text.to_string(),
+        }
+    }
+}
+
+/// What keeps a client connected.
+pub(crate) struct Reconnect {
+    pub(crate) state: Arc<State>,
+    pub(crate) proxies: Vec<Address>,
+    pub(crate) sockets: Sockets,
+    pub(crate) schedule: Schedule,
+    /// How often the earlier proxies are tried while connected to a later one.
+    pub(crate) prefer_first: Option<Duration>,
+}
+
+/// A connection whose key has come.
+struct Connected {
+    running: Running,
+    /// Which of the proxies it leads to.
+    proxy: usize,
+    since: Instant,
+}
+
+impl Reconnect {
+    /// Runs until the last attempt that is allowed has failed.
+    pub(crate) async fn run(mut self) {
+        let mut first = 0;
+        loop {
+            let delay = match self.round(first).await {
+                Ok(connected) => {
+                    self.schedule.connected();
+                    self.state.counters.connects.increment();
+                    let (proxy, lived) = self.stay(connected).await;
+                    self.state.set_link(None);
+                    // A proxy that ends connections early is not the first to be asked again.
+                    first = if lived >= WELL_AFTER {
+                        proxy
+                    } else {
+                        proxy + 1
+                    };
+                    self.schedule.ended(lived)
                 }
-                info!(proxy = %builder.address, "connection to the proxy closed");
-                first_return(&builder)
+                Err(AllFailed) => match self.schedule.failed() {
+                    Some(delay) => delay,
+                    None => return warn!("gave up connecting to the proxy"),
+                },
+            };
+            debug!(?delay, "connecting again after a delay");
+            self.pause(delay).await;
+            self.state.counters.retries.increment();
+        }
+    }
+
+    /// Tries every proxy once, beginning with this one.
+    async fn round(&self, first: usize) -> Result<Connected, AllFailed> {
+        let count = self.proxies.len();
+        for proxy in (first..first + count).map(|proxy| proxy % count) {
+            match self.attempt(proxy).await {
+                Ok(connected) => return Ok(connected),
+                Err(failure) => self.failed(proxy, &failure),
             }
-            Err(error) => {
-                let delay = delays.next().unwrap_or(builder.max_backoff);
-                info!(proxy = %builder.address, %error, ?delay, "cannot connect to the proxy");
-                delay
-            }
+        }
+        Err(AllFailed)
+    }
+
+    /// Makes a connection, up to the arrival of its key.
+    async fn attempt(&self, proxy: usize) -> Result<Connected, Failure> {
+        let Some(address) = self.proxies.get(proxy) else {
+            return Err(Failure::new(Reason::Network, "no such proxy"));
         };
-        if wait(&mut commands, Instant::now() + delay).await.is_break() {
-            return;
+        let mut running = socket::connect(&self.sockets, address, &self.state).await?;
+        let keyed = &mut running.keyed;
+        let keyed = if self.proxies.len() > 1 {
+            let no_key = |_| Failure::new(Reason::NoKey, "no key came in time");
+            timeout(KEY_WITHIN, keyed).await.map_err(no_key)?
+        } else {
+            keyed.await
+        };
+        if keyed.is_err() {
+            let ended = running.task.await.ok().flatten();
+            return Err(ended.unwrap_or_else(|| Failure::new(Reason::Closed, "ended at once")));
+        }
+        debug!(proxy = %address, "connected to the proxy");
+        Ok(Connected {
+            running,
+            proxy,
+            since: Instant::now(),
+        })
+    }
+
+    /// Serves until the connection, or one that has replaced it, ends: which proxy that led to, and how long it lived.
+    async fn stay(&self, mut connected: Connected) -> (usize, Duration) {
+        self.state.set_link(Some(connected.running.link.clone()));
+        loop {
+            tokio::select! {
+                ended = &mut connected.running.task => {
+                    if let Ok(Some(failure)) = ended {
+                        self.failed(connected.proxy, &failure);
+                    }
+                    return (connected.proxy, connected.since.elapsed());
+                }
+                earlier = self.earlier(connected.proxy) => {
+                    self.state.set_link(Some(earlier.running.link.clone()));
+                    self.state.counters.connects.increment();
+                    let replaced = std::mem::replace(&mut connected, earlier);
+                    // It may have ended in this very moment.
+                    let _ = replaced.running.link.order(Order::Retire).await;
+                }
+            }
+        }
+    }
+
+    /// Tries the proxies before this one again and again.
+    async fn earlier(&self, proxy: usize) -> Connected {
+        let Some(interval) = self.prefer_first.filter(|_| proxy > 0) else {
+            return std::future::pending().await;
+        };
+        loop {
+            sleep(interval).await;
+            for earlier in 0..proxy {
+                match self.attempt(earlier).await {
+                    Ok(connected) => return connected,
+                    Err(failure) => debug!(%failure, "the preferred proxy is still away"),
+                }
+            }
+        }
+    }
+
+    fn failed(&self, proxy: usize, failure: &Failure) {
+        let proxy = self.proxies.get(proxy).map(ToString::to_string);
+        info!(proxy, error = %failure, "not connected to the proxy");
+        self.state.counters.connection_error(failure.reason);
+        self.state.failure.send_replace(failure.to_string());
+    }
+
+    /// Waits, but not for long while a push does.
+    async fn pause(&mut self, delay: Duration) {
+        let begin = Instant::now();
+        let mut pushes = self.state.pushes.subscribe();
+        let mut hurried = None;
+        loop {
+            let waiting = *pushes.borrow_and_update() > 0;
+            let until = if waiting {
+                begin + delay.min(*hurried.get_or_insert_with(|| self.schedule.hurried()))
+            } else {
+                self.schedule.calm();
+                begin + delay
+            };
+            tokio::select! {
+                () = sleep_until(until) => return,
+                _ = pushes.changed() => {}
+            }
         }
     }
 }
 
-fn delays(builder: &Builder) -> ExponentialBackoff {
-    ExponentialBuilder::new()
-        .with_min_delay(builder.first_backoff)
-        .with_max_delay(builder.max_backoff)
-        .without_max_times()
-        .with_jitter()
-        .build()
-}
-
-fn first_return(builder: &Builder) -> Duration {
-    ExponentialBuilder::new()
-        .with_min_delay(RETURN_WITHIN.min(builder.first_backoff) / 2)
-        .with_jitter()
-        .build()
-        .next()
-        .unwrap_or(RETURN_WITHIN)
-}
-
-/// Without a connection a push fails at once: whoever waits for it knows best whether to try again.
-async fn wait(commands: &mut mpsc::Receiver<Command>, until: Instant) -> ControlFlow<()> {
-    loop {
-        tokio::select! {
-            () = sleep_until(until) => return ControlFlow::Continue(()),
-            command = commands.recv() => match command {
-                Some(Command::Push(reply)) => drop(reply.send(Err(PushError::Disconnected))),
-                Some(Command::Close) | None => return ControlFlow::Break(()),
-            },
-        }
-    }
-}
-
-async fn connect_and_serve(
-    builder: &Builder,
-    commands: &mut mpsc::Receiver<Command>,
-    ready: &watch::Sender<bool>,
-) -> io::Result<ControlFlow<()>> {
-    let address = &builder.address;
-    let connecting = TcpStream::connect((address.host.as_str(), address.port));
-    let stream = timeout(CONNECT_TIMEOUT, connecting).await??;
-    stream.set_nodelay(true)?;
-    debug!(proxy = %address, "connected to the proxy");
-    let application = Application::new(builder, commands, ready);
-    Ok(match address.scheme {
-        Scheme::Tcp => application.serve(Tcp::new(stream, MAX_FRAME)).await,
-        #[cfg(feature = "websocket")]
-        Scheme::WebSocket => {
-            let uri = format!("{address}/");
-            let handshake = WebSocket::connect(stream, &uri, MAX_FRAME);
-            let frames = timeout(CONNECT_TIMEOUT, handshake)
-                .await?
-                .map_err(io::Error::other)?;
-            application.serve(frames).await
-        }
-    })
-}
+/// None of the proxies could be reached.
+struct AllFailed;

@@ -1,0 +1,266 @@
+//! How a client is to behave.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pollster::block_on;
+use tokio::sync::{mpsc, watch};
+
+use crate::client::Task;
+use crate::errors::ConnectError;
+use crate::metrics::Counters;
+use crate::reconnect::Reconnect;
+use crate::render::{Render, Renderer};
+use crate::schedule::Schedule;
+#[cfg(feature = "signal")]
+use crate::signal::AfterSigterm;
+use crate::socket::Sockets;
+use crate::state::{OnKey, State};
+use crate::supervisor::Supervisor;
+use crate::{Address, Client, runtime};
+
+/// Commands waiting for the client's task; whoever pushes waits for room.
+const COMMANDS: usize = 4;
+/// The shortest interval between looks at the preferred proxies: each is a whole connection.
+const MIN_PREFER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How a client is to behave.
+#[derive(Clone)]
+pub struct Builder {
+    render: Render,
+    pub(crate) enabled: bool,
+    proxies: Vec<Address>,
+    pub(crate) first_backoff: Duration,
+    pub(crate) max_backoff: Duration,
+    pub(crate) max_retries: Option<u32>,
+    timeout: Duration,
+    prefer_first: Option<Duration>,
+    on_key: Option<OnKey>,
+    own_metrics: bool,
+    forbid_downgrade: bool,
+    own_thread: bool,
+    push_on_drop: bool,
+    #[cfg(feature = "signal")]
+    push_on_sigterm: Option<AfterSigterm>,
+    pub(crate) sockets: Sockets,
+}
+
+impl Builder {
+    pub(crate) fn new(render: Render) -> Self {
+        Self {
+            render,
+            enabled: true,
+            proxies: Vec::new(),
+            first_backoff: Duration::from_secs(10),
+            max_backoff: Duration::from_secs(600),
+            max_retries: None,
+            timeout: Duration::from_secs(5),
+            prefer_first: None,
+            on_key: None,
+            own_metrics: false,
+            forbid_downgrade: false,
+            own_thread: false,
+            push_on_drop: false,
+            #[cfg(feature = "signal")]
+            push_on_sigterm: None,
+            sockets: Sockets::default(),
+        }
+    }
+
+    /// Where the proxy is, instead of all said before; `tcp://localhost:7001` if nothing is said.
+    pub fn proxy(self, address: Address) -> Self {
+        self.proxies([address])
+    }
+
+    /// Several proxies, instead of all said before. An attempt to connect goes through them in turn until one sends its
+    /// key; one that accepts the connection but sends no key within 10 s counts as not answering. (A single proxy is
+    /// waited for: past its limits it leaves connections unanswered for a while.) None: as if nothing was said.
+    pub fn proxies(mut self, addresses: impl IntoIterator<Item = Address>) -> Self {
+        self.proxies = addresses.into_iter().collect();
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn addresses(&self) -> &[Address] {
+        &self.proxies
+    }
+
+    /// While connected to a later one of several proxies, tries the earlier ones at this interval (1 s at least), and
+    /// moves over when one sends its key. The new connection serves before the old one is closed, and what is under way
+    /// on the old one is finished. Without this the client stays where it is until the connection ends.
+    pub fn prefer_first(mut self, interval: Duration) -> Self {
+        self.prefer_first = Some(interval.max(MIN_PREFER_INTERVAL));
+        self
+    }
+
+    /// The delays between attempts to connect: the first (10 s if not said, as in the Java client) doubles until the
+    /// greatest (10 min). Each is lengthened by up to itself, at random. They are shorter, 1 s at most before that,
+    /// while a push waits.
+    ///
+    /// After the end of a connection that lived for 30 s the client is back within 500 ms, or within the first delay if
+    /// that is shorter; while connections keep ending earlier, this doubles too.
+    pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
+        self.first_backoff = first;
+        self.max_backoff = max;
+        self
+    }
+
+    /// How many attempts to connect may fail after a failed one, before the client gives up for ever: then whatever is
+    /// asked of it fails with [`PushError::Closed`](crate::PushError::Closed). An attempt goes through all proxies, and
+    /// one that succeeds makes the count begin anew. Without limit if not said.
+    pub fn max_retries(mut self, retries: u32) -> Self {
+        self.max_retries = Some(retries);
+        self
+    }
+
+    /// How long a push waits for its acknowledgement, the rendering and all connections it takes included, and
+    /// [`Builder::connect_and_wait`] for the key; 5 s if not said.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Calls `callback` whenever a key comes that is not the one before: on the first connection, and when a proxy has
+    /// a new one. It runs on a thread where it may take its time.
+    pub fn on_key(mut self, callback: impl Fn() + Send + Sync + 'static) -> Self {
+        self.on_key = Some(Arc::new(callback));
+        self
+    }
+
+    /// Whether to put the client's own metrics behind the application's text, in the format that this is in; not if not
+    /// said. They are those of [`Metrics`](crate::Metrics), with the prefix `prometheus_rsocket_client_`:
+    ///
+    /// | family | labels |
+    /// |---|---|
+    /// | `connected` | |
+    /// | `connects_total`, `retries_total` | |
+    /// | `connection_errors_total` | `reason`: see [`Reason`](crate::Reason) |
+    /// | `pulls_total` | `outcome`: `answered`, `failed`, `cancelled` |
+    /// | `pushes_total` | `outcome`: `acknowledged`, `unacknowledged`, `refused`, `failed` |
+    pub fn own_metrics(mut self, wanted: bool) -> Self {
+        self.own_metrics = wanted;
+        self
+    }
+
+    /// Seals by envelope version 2 or not at all: connections to a proxy that does not offer it fail. Otherwise the client
+    /// seals by whatever the proxy opens, as the Java client does, and somebody between the two can make both believe
+    /// that there is nothing better than version 1, or than plain text.
+    pub fn forbid_downgrade(mut self) -> Self {
+        self.forbid_downgrade = true;
+        self
+    }
+
+    /// Whether to connect at all; so if not said. A client that is not enabled does nothing, and whatever is asked of it
+    /// succeeds: for a switch in the configuration.
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
+    /// Runs the client on a thread of its own, with a runtime of its own, even where there is one already: it goes on
+    /// when that one is busy, or gone.
+    pub fn own_thread(mut self) -> Self {
+        self.own_thread = true;
+        self
+    }
+
+    /// Pushes when the client is dropped, and holds up the dropping thread until the acknowledgement, for
+    /// [`Builder::timeout`] at most. Nobody learns how it went, except the log. The client runs on a thread of its own
+    /// then, so it does not matter what kind of runtime drops it; but an async closure that needs that very runtime
+    /// thread gets no further while the drop waits. [`Client::close`] does not push.
+    pub fn push_on_drop(mut self) -> Self {
+        self.push_on_drop = true;
+        self
+    }
+
+    /// Pushes when the process gets SIGTERM, waits for the acknowledgement, for [`Builder::timeout`] at most, and closes.
+    /// What then becomes of the process, `afterwards` says. Has no effect on systems without SIGTERM.
+    #[cfg(feature = "signal")]
+    pub fn push_on_sigterm(mut self, afterwards: AfterSigterm) -> Self {
+        self.push_on_sigterm = Some(afterwards);
+        self
+    }
+
+    /// Starts connecting in the background: on the current tokio runtime, or where there is none on a thread of its own.
+    pub fn connect(self) -> Client {
+        let counters = Arc::new(Counters::default());
+        let timeout = self.timeout;
+        let push_on_drop = self.push_on_drop && self.enabled;
+        let task = if self.enabled {
+            self.start(Arc::clone(&counters))
+        } else {
+            Task::None
+        };
+        Client {
+            task,
+            counters,
+            timeout,
+            push_on_drop,
+        }
+    }
+
+    /// [`Builder::connect`], then waits until the proxy's key has come, for [`Builder::timeout`] at most. Where the
+    /// application should go on without the proxy, use [`Builder::connect`] and [`Client::ready`].
+    ///
+    /// # Errors
+    ///
+    /// When it did not come in time, or the client gave up; there is no client then.
+    pub async fn connect_and_wait(self) -> Result<Client, ConnectError> {
+        let mut client = self.connect();
+        let connected = client.connected().await;
+        // There is nothing to push to.
+        client.push_on_drop &= connected.is_ok();
+        connected.map(|()| client)
+    }
+
+    /// [`Builder::connect_and_wait`] for threads without a runtime. The client runs on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::connect_and_wait`].
+    pub fn connect_and_wait_blocking(self) -> Result<Client, ConnectError> {
+        block_on(self.own_thread().connect_and_wait())
+    }
+
+    fn start(mut self, counters: Arc<Counters>) -> Task {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let (link_sender, link) = watch::channel(None);
+        let (failure_sender, failure) = watch::channel(String::new());
+        if self.proxies.is_empty() {
+            self.proxies.push(Address::default());
+        }
+        let own_thread = self.own_thread || self.push_on_drop;
+        let state = Arc::new(State {
+            renderer: Renderer::new(self.render.clone()),
+            counters,
+            own_metrics: self.own_metrics,
+            forbid_downgrade: self.forbid_downgrade,
+            link: link_sender,
+            failure: failure_sender,
+            pushes: watch::channel(0).0,
+            on_key: self.on_key.clone(),
+            last_key: Mutex::new(Bytes::new()),
+        });
+        let supervisor = Supervisor {
+            state: Arc::clone(&state),
+            commands: receiver,
+            timeout: self.timeout,
+            #[cfg(feature = "signal")]
+            push_on_sigterm: self.push_on_sigterm,
+        };
+        let reconnect = Reconnect {
+            state,
+            proxies: self.proxies,
+            sockets: self.sockets,
+            schedule: Schedule::new(self.first_backoff, self.max_backoff, self.max_retries),
+            prefer_first: self.prefer_first,
+        };
+        runtime::start(move || supervisor.run(reconnect), own_thread);
+        Task::Running {
+            commands,
+            link,
+            failure,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What the application holds: the handle to the client's task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pollster::block_on;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::warn;
+
+use crate::connection::{Link, Outcome};
+use crate::errors::{ConnectError, PushError};
+use crate::metrics::{Counters, Metrics};
+use crate::push::Until;
+use crate::render::{IntoText, Render, Request};
+use crate::supervisor::Command;
+use crate::{Builder, EnvError};
+
+/// A connection to the proxy that is made again whenever it ends. Dropped, it is closed, after a push if
+/// [`Builder::push_on_drop`] was said.
+///
+/// The futures of its methods need no tokio runtime around them. Those that end in `_blocking` are for threads that may
+/// be held up: on a current-thread runtime that also runs the client they would wait for themselves, for ever.
+#[derive(Debug)]
+pub struct Client {
+    pub(crate) task: Task,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) timeout: Duration,
+    pub(crate) push_on_drop: bool,
+}
+
+/// The way to a client's task.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// Disabled: there is none, and what is asked of it succeeds without being done.
+    None,
+    Running {
+        commands: mpsc::Sender<Command>,
+        link: watch::Receiver<Option<Link>>,
+        failure: watch::Receiver<String>,
+    },
+}
+
+impl Client {
+    /// A client whose text `render` gives. It is called for each pull and push, on a thread where it may take its time.
+    pub fn builder<T: IntoText>(render: impl Fn() -> T + Send + Sync + 'static) -> Builder {
+        Builder::new(Render::blocking(render))
+    }
+
+    /// A client whose text the future of `render` gives, which may wait for others until the request's deadline.
+    pub fn builder_async<F, T>(render: impl Fn(Request) -> F + Send + Sync + 'static) -> Builder
+    where
+        F: Future<Output = T> + Send + 'static,
+        T: IntoText,
+    {
+        Builder::new(Render::waiting(render))
+    }
+
+    /// [`Client::builder`], then [`Builder::env`].
+    ///
+    /// # Errors
+    ///
+    /// When a variable has a value that cannot be used; the error names it.
+    pub fn from_env<T: IntoText>(
+        render: impl Fn() -> T + Send + Sync + 'static,
+    ) -> Result<Builder, EnvError> {
+        Self::builder(render).env()
+    }
+
+    /// Waits until the proxy's key has come, so that the application can be pulled and may push.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::Closed`] when the client has given up (see [`Builder::max_retries`]).
+    pub async fn ready(&self) -> Result<(), PushError> {
+        let Task::Running { link, .. } = &self.task else {
+            return Ok(());
+        };
+        let ready = link.clone().wait_for(Option::is_some).await.map(|_| ());
+        ready.map_err(|_| PushError::Closed)
+    }
+
+    pub(crate) async fn connected(&self) -> Result<(), ConnectError> {
+        let Task::Running {
+            commands, failure, ..
+        } = &self.task
+        else {
+            return Ok(());
+        };
+        let (reply, answer) = oneshot::channel();
+        let within = self.timeout;
+        let _ = commands.send(Command::Wait { within, reply }).await;
+        let reason = || failure.borrow().clone();
+        match answer.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ConnectError::Timeout(reason())),
+            Err(_) => Err(ConnectError::GaveUp(reason())),
+        }
+    }
+
+    /// What the client has counted so far.
+    pub fn metrics(&self) -> Metrics {
+        self.counters.snapshot()
+    }
+
+    /// Pushes the text of the moment and waits until the proxy has acknowledged it, for [`Builder::timeout`] at most; the
+    /// connection stays.
+    ///
+    /// # Errors
+    ///
+    /// When there was no text, or no acknowledgement in time. See the crate's documentation about pushing at least once.
+    pub async fn push(&self) -> Result<(), PushError> {
+        self.push_within(self.timeout).await
+    }
+
+    /// [`Client::push`] with a time of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::push`].
+    pub async fn push_within(&self, timeout: Duration) -> Result<(), PushError> {
+        self.order_push(Until::Acknowledged, timeout).await
+    }
+
+    /// [`Client::push`], then [`Client::close`], whatever came of the push.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::push`].
+    pub async fn push_and_close(self) -> Result<(), PushError> {
+        self.finish(Until::Acknowledged).await
+    }
+
+    /// Sends the text of the moment without waiting for an acknowledgement, then closes, as the Java client's
+    /// `pushAndClose` does. Waits for a connection, and until everything has been written to it. For proxies that do not
+    /// acknowledge; with others, [`Client::push_and_close`] says whether the push arrived.
+    ///
+    /// # Errors
+    ///
+    /// When there was no text, or no connection in time.
+    pub async fn push_and_close_unacknowledged(self) -> Result<(), PushError> {
+        self.finish(Until::Sent).await
+    }
+
+    /// Closes the connection, without a push; nothing is pulled any more.
+    pub async fn close(mut self) {
+        self.push_on_drop = false;
+        self.end().await;
+    }
+
+    /// [`Client::push`] for threads without a runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::push`].
+    pub fn push_blocking(&self) -> Result<(), PushError> {
+        block_on(self.push())
+    }
+
+    /// [`Client::push_and_close`] for threads without a runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::push`].
+    pub fn push_and_close_blocking(self) -> Result<(), PushError> {
+        block_on(self.push_and_close())
+    }
+
+    /// [`Client::close`] for threads without a runtime.
+    pub fn close_blocking(self) {
+        block_on(self.close());
+    }
+
+    async fn finish(mut self, until: Until) -> Outcome {
+        self.push_on_drop = false;
+        let outcome = self.order_push(until, self.timeout).await;
+        self.end().await;
+        outcome
+    }
+
+    async fn order_push(&self, until: Until, within: Duration) -> Outcome {
+        let Task::Running { commands, .. } = &self.task else {
+            return Ok(());
+        };
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::Push {
+            until,
+            within,
+            reply,
+        };
+        commands
+            .send(command)
+            .await
+            .map_err(|_| PushError::Closed)?;
+        outcome.await.unwrap_or(Err(PushError::Closed))
+    }
+
+    async fn end(&self) {
+        if let Task::Running { commands, .. } = &self.task {
+            // Closed already: nothing left to do.
+            let _ = commands.send(Command::Close).await;
+            commands.closed().await;
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if !self.push_on_drop {
+            return;
+        }
+        // The task runs on a thread of its own, whatever this one is.
+        let outcome = block_on(self.order_push(Until::Acknowledged, self.timeout));
+        block_on(self.end());
+        if let Err(error) = outcome {
+            warn!(%error, "cannot push at the end");
+        }
+    }
+}

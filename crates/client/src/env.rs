@@ -1,0 +1,312 @@
+//! A client as environment variables have it: what the Spring Boot starter calls properties, and more.
+
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::Builder;
+use crate::address::{Address, AddressError};
+
+const PREFIX: &str = "PROXY_CLIENT_";
+
+/// Which variable has a value that cannot be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}: {reason}")]
+pub struct EnvError {
+    variable: String,
+    reason: String,
+}
+
+impl EnvError {
+    fn new(name: &str, reason: impl Display) -> Self {
+        Self {
+            variable: format!("{PREFIX}{name}"),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// The variable's name.
+    pub fn variable(&self) -> &str {
+        &self.variable
+    }
+}
+
+impl Builder {
+    /// Takes settings from environment variables. One that is not set, or empty, changes nothing.
+    ///
+    /// | `PROXY_CLIENT_…` | Spring Boot starter | |
+    /// |---|---|---|
+    /// | `ENABLED` | `enabled` | `true` or `false`, see [`Builder::enabled`] |
+    /// | `HOST`, `PORT` | `host`, `port` | the proxy, if not `localhost` and the port of the transport |
+    /// | `TRANSPORT` | `transport` | `tcp` or `websocket` |
+    /// | `SECURE` | `secure` | `true` for TLS |
+    /// | `PROXIES` | | instead of the four: several addresses with commas between them |
+    /// | `MAX_RETRIES` | `max-retries` | see [`Builder::max_retries`] |
+    /// | `FIRST_BACKOFF`, `MAX_BACKOFF` | `first-backoff`, `max-backoff` | such as `10s`, see [`Builder::backoff`] |
+    /// | `TIMEOUT` | | see [`Builder::timeout`] |
+    /// | `PREFER_FIRST` | | an interval, see [`Builder::prefer_first`] |
+    /// | `OWN_METRICS` | | `true` or `false`, see [`Builder::own_metrics`] |
+    /// | `PUSH_ON_DROP` | | `true`, see [`Builder::push_on_drop`] |
+    /// | `MIN_ENVELOPE_VERSION` | | `2`: see [`Builder::forbid_downgrade`] |
+    /// | `TLS_CA_FILE` | | a PEM file, see `Builder::tls_ca_file` |
+    /// | `TLS_CERT_FILE`, `TLS_KEY_FILE` | | PEM files, see `Builder::tls_client_certificate` |
+    ///
+    /// The starter's port is 7001 for WebSocket too.
+    ///
+    /// # Errors
+    ///
+    /// When a value cannot be used, or what it asks for is not built in; the error names the variable.
+    pub fn env(self) -> Result<Self, EnvError> {
+        self.env_from(|name| std::env::var(name).ok())
+    }
+
+    /// [`Builder::env`] with variables from elsewhere: `lookup` gives the value of a name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::env`].
+    pub fn env_from(mut self, lookup: impl Fn(&str) -> Option<String>) -> Result<Self, EnvError> {
+        let env = Env(&lookup);
+        self.enabled = env.get("ENABLED", boolean)?.unwrap_or(self.enabled);
+        let proxies = env.proxies()?;
+        if !proxies.is_empty() {
+            self = self.proxies(proxies);
+        }
+        let first = env.get("FIRST_BACKOFF", duration)?;
+        let max = env.get("MAX_BACKOFF", duration)?;
+        let (first, max) = (
+            first.unwrap_or(self.first_backoff),
+            max.unwrap_or(self.max_backoff),
+        );
+        self = self.backoff(first, max);
+        self.max_retries = env.get("MAX_RETRIES", number)?.or(self.max_retries);
+        if let Some(timeout) = env.get("TIMEOUT", duration)? {
+            self = self.timeout(timeout);
+        }
+        if let Some(interval) = env.get("PREFER_FIRST", duration)? {
+            self = self.prefer_first(interval);
+        }
+        if let Some(wanted) = env.get("OWN_METRICS", boolean)? {
+            self = self.own_metrics(wanted);
+        }
+        if env.get("PUSH_ON_DROP", boolean)? == Some(true) {
+            self = self.push_on_drop();
+        }
+        if env.get("MIN_ENVELOPE_VERSION", envelope_version)? == Some(2) {
+            self = self.forbid_downgrade();
+        }
+        env.tls(self)
+    }
+}
+
+struct Env<'a>(&'a dyn Fn(&str) -> Option<String>);
+
+impl Env<'_> {
+    fn text(&self, name: &str) -> Option<String> {
+        let value = (self.0)(&format!("{PREFIX}{name}"))?.trim().to_owned();
+        Some(value).filter(|value| !value.is_empty())
+    }
+
+    fn get<T>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, EnvError> {
+        let value = self.text(name).map(|value| parse(&value));
+        value
+            .transpose()
+            .map_err(|reason| EnvError::new(name, reason))
+    }
+
+    /// None where nothing says where the proxy is.
+    fn proxies(&self) -> Result<Vec<Address>, EnvError> {
+        if let Some(addresses) = self.get("PROXIES", addresses)? {
+            return Ok(addresses);
+        }
+        let host = self.text("HOST");
+        let port = self.get("PORT", number::<u16>)?;
+        let websocket = self.get("TRANSPORT", transport)?;
+        let secure = self.get("SECURE", boolean)?;
+        if host.is_none() && port.is_none() && websocket.is_none() && secure.is_none() {
+            return Ok(Vec::new());
+        }
+        let scheme = match (websocket, secure) {
+            (Some(true), Some(true)) => "wss",
+            (Some(true), _) => "ws",
+            (_, Some(true)) => "tls",
+            _ => "tcp",
+        };
+        let host = host.unwrap_or_else(|| "localhost".into());
+        address(scheme, &host, port).map(|address| vec![address])
+    }
+
+    #[cfg(feature = "tls")]
+    fn tls(&self, mut builder: Builder) -> Result<Builder, EnvError> {
+        if let Some(path) = self.text("TLS_CA_FILE") {
+            let trusting = builder.tls_ca_file(path);
+            builder = trusting.map_err(|error| EnvError::new("TLS_CA_FILE", error))?;
+        }
+        match (self.text("TLS_CERT_FILE"), self.text("TLS_KEY_FILE")) {
+            (None, None) => Ok(builder),
+            (Some(certificates), Some(key)) => builder
+                .tls_client_certificate(certificates, key)
+                .map_err(|error| EnvError::new("TLS_CERT_FILE", error)),
+            (Some(_), None) => Err(EnvError::new("TLS_KEY_FILE", "needed with TLS_CERT_FILE")),
+            (None, Some(_)) => Err(EnvError::new("TLS_CERT_FILE", "needed with TLS_KEY_FILE")),
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn tls(&self, builder: Builder) -> Result<Builder, EnvError> {
+        for name in ["TLS_CA_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"] {
+            if self.text(name).is_some() {
+                return Err(EnvError::new(name, "TLS is not built in"));
+            }
+        }
+        Ok(builder)
+    }
+}
+
+fn address(scheme: &str, host: &str, port: Option<u16>) -> Result<Address, EnvError> {
+    let host = match host.contains(':') && !host.starts_with('[') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    };
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    let address = format!("{scheme}://{host}{port}").parse();
+    address.map_err(|error| {
+        let name = match error {
+            AddressError::Host => "HOST",
+            AddressError::Port => "PORT",
+            AddressError::Scheme if scheme.starts_with("ws") => "TRANSPORT",
+            AddressError::Scheme => "SECURE",
+        };
+        EnvError::new(name, error)
+    })
+}
+
+fn addresses(text: &str) -> Result<Vec<Address>, String> {
+    let addresses = text.split(',').map(|address| {
+        let parsed = address.trim().parse();
+        parsed.map_err(|error: AddressError| format!("{address}: {error}"))
+    });
+    addresses.collect()
+}
+
+fn transport(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "tcp" => Ok(false),
+        "websocket" => Ok(true),
+        _ => Err("tcp or websocket is expected".into()),
+    }
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    let lower = text.to_ascii_lowercase();
+    lower
+        .parse()
+        .map_err(|_| "true or false is expected".into())
+}
+
+fn envelope_version(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(version @ 1..=2) => Ok(version),
+        _ => Err("must be 1 or 2".into()),
+    }
+}
+
+fn number<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; 500ms, 10s, 5m are valid"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Client;
+
+    fn builder(variables: &[(&str, &str)]) -> Result<Builder, EnvError> {
+        Client::builder(|| "").env_from(|name| {
+            let short = name.strip_prefix(PREFIX).expect("the prefix");
+            let found = variables.iter().find(|(name, _)| *name == short);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    fn proxies(variables: &[(&str, &str)]) -> Vec<String> {
+        let builder = builder(variables).unwrap();
+        builder.addresses().iter().map(Address::to_string).collect()
+    }
+
+    #[test]
+    fn variables_that_are_not_set_or_empty_change_nothing() {
+        let unset = builder(&[]).unwrap();
+        assert!(unset.enabled);
+        assert_eq!(unset.first_backoff, Duration::from_secs(10));
+        assert_eq!(unset.max_retries, None);
+        assert!(proxies(&[("HOST", ""), ("PORT", " ")]).is_empty());
+    }
+
+    #[test]
+    fn the_properties_of_the_starter_have_their_effect() {
+        let set = builder(&[
+            ("ENABLED", "false"),
+            ("MAX_RETRIES", "3"),
+            ("FIRST_BACKOFF", "500ms"),
+            ("MAX_BACKOFF", "1m"),
+        ])
+        .unwrap();
+        assert!(!set.enabled);
+        assert_eq!(set.max_retries, Some(3));
+        assert_eq!(set.first_backoff, Duration::from_millis(500));
+        assert_eq!(set.max_backoff, Duration::from_secs(60));
+        assert_eq!(proxies(&[("HOST", "proxy")]), ["tcp://proxy:7001"]);
+        assert_eq!(proxies(&[("PORT", "7002")]), ["tcp://localhost:7002"]);
+        assert_eq!(proxies(&[("HOST", "::1")]), ["tcp://[::1]:7001"]);
+    }
+
+    #[test]
+    fn several_proxies_take_the_place_of_host_and_port() {
+        let set = [("PROXIES", "tcp://a:1, tcp://b:2"), ("HOST", "c")];
+        assert_eq!(proxies(&set), ["tcp://a:1", "tcp://b:2"]);
+    }
+
+    #[cfg(all(feature = "tls", feature = "websocket"))]
+    #[test]
+    fn transport_and_secure_make_the_scheme() {
+        let scheme =
+            |transport, secure| proxies(&[("TRANSPORT", transport), ("SECURE", secure)]).remove(0);
+        assert_eq!(scheme("tcp", "true"), "tls://localhost:7001");
+        assert_eq!(scheme("websocket", "false"), "ws://localhost:8081");
+        assert_eq!(scheme("WEBSOCKET", "TRUE"), "wss://localhost:8081");
+    }
+
+    #[test]
+    fn a_bad_value_is_an_error_that_names_its_variable() {
+        for (name, value) in [
+            ("ENABLED", "yes"),
+            ("PORT", "70000"),
+            ("PORT", "0"),
+            ("TRANSPORT", "udp"),
+            ("SECURE", "1"),
+            ("PROXIES", "tcp://a:1,b:2"),
+            ("MAX_RETRIES", "-1"),
+            ("FIRST_BACKOFF", "10"),
+            ("TIMEOUT", "soon"),
+            ("TLS_CERT_FILE", "/nonexistent/cert.pem"),
+            ("TLS_CA_FILE", "/nonexistent/ca.pem"),
+        ] {
+            let error = builder(&[(name, value)]).err().expect(value);
+            let names = [name.to_owned(), name.replace("CERT", "KEY")];
+            assert!(
+                names
+                    .iter()
+                    .any(|name| error.variable() == format!("{PREFIX}{name}")),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The life of a push: rendered once, sent over one connection after the other until the proxy has answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::connection::{Link, Order, Outcome};
+use crate::errors::PushError;
+use crate::render::Request;
+use crate::state::State;
+
+/// Whether a push is over when the proxy has acknowledged it, or as soon as it has been sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    Acknowledged,
+    Sent,
+}
+
+/// Pushes the text of the moment.
+pub(crate) async fn push(state: Arc<State>, until: Until, within: Duration) -> Outcome {
+    let _waiting = Waiting::new(&state.pushes);
+    let deadline = Instant::now() + within;
+    let outcome = timeout_at(deadline, deliver(&state, until, deadline)).await;
+    let outcome = outcome.unwrap_or(Err(PushError::Timeout));
+    let counters = &state.counters;
+    match (&outcome, until) {
+        (Ok(()), Until::Acknowledged) => counters.pushes_acknowledged.increment(),
+        (Ok(()), Until::Sent) => counters.pushes_unacknowledged.increment(),
+        (Err(PushError::Refused { .. }), _) => counters.pushes_refused.increment(),
+        (Err(_), _) => counters.pushes_failed.increment(),
+    }
+    outcome
+}
+
+async fn deliver(state: &State, until: Until, deadline: Instant) -> Outcome {
+    let permit = state.renderer.permit().await?;
+    let request = Request {
+        deadline: Some(deadline.into_std()),
+    };
+    let text = state.text(request, permit).await?;
+    let mut links = state.link.subscribe();
+    let mut tried = None;
+    loop {
+        let link = next_link(&mut links, tried).await?;
+        tried = Some(link.id());
+        if let Some(outcome) = send(&link, until, text.clone()).await {
+            return outcome;
+        }
+    }
+}
+
+/// A connection other than the one that was tried last.
+async fn next_link(
+    links: &mut watch::Receiver<Option<Link>>,
+    tried: Option<u64>,
+) -> Result<Link, PushError> {
+    let is_new = |link: &Option<Link>| link.as_ref().is_some_and(|link| Some(link.id()) != tried);
+    let link = links.wait_for(is_new).await;
+    link.ok()
+        .and_then(|link| link.clone())
+        .ok_or(PushError::Closed)
+}
+
+/// `None`: the connection ended before there was an answer.
+async fn send(link: &Link, until: Until, text: Bytes) -> Option<Outcome> {
+    let (reply, outcome) = oneshot::channel();
+    let order = match until {
+        Until::Acknowledged => Order::Push(text, reply),
+        Until::Sent => Order::Tell(text, reply),
+    };
+    link.order(order).await.ok()?;
+    outcome.await.ok()
+}
+
+/// Counts a push as waiting for as long as it lives: reconnecting hurries.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiting<'a> {
+    fn new(pushes: &'a watch::Sender<usize>) -> Self {
+        pushes.send_modify(|waiting| *waiting += 1);
+        Self(pushes)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
+    }
+}

@@ -1,0 +1,72 @@
+//! What the parts of one client have in common.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::task::spawn_blocking;
+use tracing::warn;
+
+use crate::connection::Link;
+use crate::metrics::Counters;
+use crate::render::{RenderError, Renderer, Request};
+
+/// What the application wants to be told of a new key.
+pub(crate) type OnKey = Arc<dyn Fn() + Send + Sync>;
+
+/// Shared by the tasks of one client.
+pub(crate) struct State {
+    pub(crate) renderer: Renderer,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) own_metrics: bool,
+    pub(crate) forbid_downgrade: bool,
+    /// The connection that pushes go to: one whose key has come.
+    pub(crate) link: watch::Sender<Option<Link>>,
+    /// How the last attempt or connection failed; empty before the first.
+    pub(crate) failure: watch::Sender<String>,
+    /// Pushes that are not acknowledged yet.
+    pub(crate) pushes: watch::Sender<usize>,
+    pub(crate) on_key: Option<OnKey>,
+    /// The key that came last, on whichever connection.
+    pub(crate) last_key: Mutex<Bytes>,
+}
+
+impl State {
+    /// The application's text, with the client's own metrics if they are wanted.
+    pub(crate) async fn text(
+        &self,
+        request: Request,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Bytes, RenderError> {
+        let text = self.renderer.text(request, permit).await?;
+        if self.own_metrics {
+            Ok(self.counters.snapshot().append_to(&text))
+        } else {
+            Ok(text)
+        }
+    }
+
+    /// Tells the application if this key is not the one before.
+    pub(crate) fn key_came(&self, key: &Bytes) {
+        let mut last = self.last_key.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last == *key {
+            return;
+        }
+        // A copy: the frame that the key came in can go.
+        *last = Bytes::copy_from_slice(key);
+        if let Some(on_key) = self.on_key.clone() {
+            spawn_blocking(move || {
+                if catch_unwind(AssertUnwindSafe(|| on_key())).is_err() {
+                    warn!("the application's key callback panicked");
+                }
+            });
+        }
+    }
+
+    /// From now on pushes go to this connection, or wait.
+    pub(crate) fn set_link(&self, link: Option<Link>) {
+        self.counters.set_connected(link.is_some());
+        self.link.send_replace(link);
+    }
+}

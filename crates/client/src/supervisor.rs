@@ -1,0 +1,155 @@
+//! The task of a client: takes commands until it is closed or gives up.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::connection::{Order, Outcome};
+use crate::errors::PushError;
+use crate::push::{self, Until};
+use crate::reconnect::Reconnect;
+#[cfg(feature = "signal")]
+use crate::signal::AfterSigterm;
+use crate::state::State;
+
+/// Pushes that wait at a time; a further one is refused with [`PushError::Busy`].
+const MAX_TASKS: usize = 16;
+
+/// What a [`Client`](crate::Client) wants of its task.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Push, and tell how it went.
+    Push {
+        until: Until,
+        within: Duration,
+        reply: oneshot::Sender<Outcome>,
+    },
+    /// Tell whether there is a connection within this time.
+    Wait {
+        within: Duration,
+        reply: oneshot::Sender<bool>,
+    },
+    /// End.
+    Close,
+}
+
+/// What a task of the client that has ended leaves to do.
+enum Next {
+    GoOn,
+    Close,
+}
+
+/// A client's task.
+pub(crate) struct Supervisor {
+    pub(crate) state: Arc<State>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) timeout: Duration,
+    #[cfg(feature = "signal")]
+    pub(crate) push_on_sigterm: Option<AfterSigterm>,
+}
+
+impl Supervisor {
+    pub(crate) async fn run(mut self, reconnect: Reconnect) {
+        let mut connecting = pin!(reconnect.run());
+        let mut sigterm = pin!(sigterm(&self));
+        let mut tasks = JoinSet::new();
+        // The push after SIGTERM is the last one: while it is under way, neither commands nor their end count.
+        let mut leaving = false;
+        loop {
+            tokio::select! {
+                () = &mut connecting => break,
+                command = self.commands.recv(), if !leaving => match command {
+                    Some(Command::Push { until, within, reply }) => {
+                        push(&self.state, &mut tasks, until, within, reply);
+                    }
+                    Some(Command::Wait { within, reply }) => {
+                        wait(&self.state, &mut tasks, within, reply);
+                    }
+                    Some(Command::Close) | None => break,
+                },
+                () = &mut sigterm, if !leaving => {
+                    leaving = true;
+                    push_last(&self.state, &mut tasks, self.timeout);
+                }
+                Some(done) = tasks.join_next() => if matches!(done, Ok(Next::Close)) {
+                    break;
+                },
+            }
+        }
+        end(&self.state).await;
+        #[cfg(feature = "signal")]
+        if leaving && let Some(afterwards) = self.push_on_sigterm {
+            afterwards.act();
+        }
+    }
+}
+
+/// Comes with SIGTERM, where a push is wanted then.
+#[cfg(feature = "signal")]
+fn sigterm(supervisor: &Supervisor) -> impl Future<Output = ()> + use<> {
+    crate::signal::sigterm(supervisor.push_on_sigterm.is_some())
+}
+
+#[cfg(not(feature = "signal"))]
+fn sigterm(_: &Supervisor) -> impl Future<Output = ()> + use<> {
+    std::future::pending()
+}
+
+fn push(
+    state: &Arc<State>,
+    tasks: &mut JoinSet<Next>,
+    until: Until,
+    within: Duration,
+    reply: oneshot::Sender<Outcome>,
+) {
+    // Whoever asked may have gone; likewise below.
+    if tasks.len() >= MAX_TASKS {
+        return drop(reply.send(Err(PushError::Busy)));
+    }
+    let state = Arc::clone(state);
+    tasks.spawn(async move {
+        let _ = reply.send(push::push(state, until, within).await);
+        Next::GoOn
+    });
+}
+
+fn wait(
+    state: &Arc<State>,
+    tasks: &mut JoinSet<Next>,
+    within: Duration,
+    reply: oneshot::Sender<bool>,
+) {
+    let mut links = state.link.subscribe();
+    tasks.spawn(async move {
+        let connected = timeout(within, links.wait_for(Option::is_some)).await;
+        let _ = reply.send(matches!(connected, Ok(Ok(_))));
+        Next::GoOn
+    });
+}
+
+fn push_last(state: &Arc<State>, tasks: &mut JoinSet<Next>, within: Duration) {
+    let state = Arc::clone(state);
+    tasks.spawn(async move {
+        match push::push(state, Until::Acknowledged, within).await {
+            Ok(()) => info!("pushed on SIGTERM"),
+            Err(error) => warn!(%error, "cannot push on SIGTERM"),
+        }
+        Next::Close
+    });
+}
+
+/// Ends the connection: what was sent reaches the socket before its end does.
+async fn end(state: &State) {
+    let link = state.link.borrow().clone();
+    state.set_link(None);
+    if let Some(link) = link {
+        // It may have ended by itself.
+        let _ = link.order(Order::End).await;
+        link.ended().await;
+    }
+}
