@@ -1,9 +1,8 @@
 //! Envelope version 2 between an application that knows it and a node, and Java's version 1 next to it.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use prometheus_rsocket_client::{Builder, Client};
+use prometheus_rsocket_client::Client;
 use prometheus_rsocket_wire::envelope::version2::{Purpose, Sealer};
 use prometheus_rsocket_wire::envelope::{Sealed, version1};
 use prometheus_rsocket_wire::key::PublicKey;
@@ -211,13 +210,6 @@ async fn an_earlier_key_still_opens_a_push() {
     app.peer.push_payload(push).await.unwrap();
 }
 
-fn client(proxy: SocketAddr) -> Builder {
-    let address = format!("tcp://{proxy}").parse().expect("an address");
-    Client::builder(|| "client_up 1\n")
-        .proxy(address)
-        .backoff(Duration::from_millis(10), Duration::from_millis(50))
-}
-
 #[tokio::test]
 async fn the_client_library_seals_by_version_2_and_is_told_the_deadline() {
     let proxy = Sandbox::start(&["--rsocket.min-envelope-version=2"]).await;
@@ -246,11 +238,10 @@ async fn a_client_that_forbids_a_downgrade_sends_nothing_to_a_proxy_that_offers_
         "--rsocket.insecure-plaintext",
     ];
     let proxy = Sandbox::start(&plaintext).await;
-    let client = client(proxy.tcp())
-        .forbid_downgrade()
-        .max_retries(1)
-        .connect();
-    let gave_up = client.ready().await.unwrap_err().to_string();
+    let address = format!("tcp://{}", proxy.tcp()).parse().unwrap();
+    let client = Client::builder(|| "client_up 1\n").proxy(address);
+    let connecting = client.forbid_downgrade().max_retries(0).connect_and_wait();
+    let gave_up = connecting.await.unwrap_err().to_string();
     assert!(gave_up.contains("version 2"), "{gave_up}");
     assert!(proxy.scrape().await.is_empty());
 }
