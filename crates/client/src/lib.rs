@@ -80,8 +80,6 @@ mod signal;
 mod socket;
 mod state;
 mod supervisor;
-#[cfg(test)]
-mod testing;
 #[cfg(feature = "tls")]
 mod tls;
 

@@ -1,0 +1,31 @@
+//! A tokio application that runs for long: it is pulled while it runs, and pushes when it is asked to end.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus_rsocket_client::Client;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let requests = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&requests);
+    let render = move || {
+        let count = counted.load(Ordering::Relaxed);
+        format!("# TYPE requests_total counter\nrequests_total{{app=\"service\"}} {count}\n")
+    };
+    // Where the proxy is, PROXY_CLIENT_HOST and the like say.
+    let client = Client::from_env(render)?.own_metrics(true).connect();
+
+    let mut work = tokio::time::interval(Duration::from_millis(100));
+    let mut end = std::pin::pin!(tokio::time::sleep(Duration::from_secs(60)));
+    loop {
+        tokio::select! {
+            _ = work.tick() => requests.fetch_add(1, Ordering::Relaxed),
+            () = &mut end => break,
+        };
+    }
+    client.push_and_close().await?;
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! Scripted proxies: whatever a proxy may do to a client, said in a few lines.
+
+use std::net::SocketAddr;
+use std::sync::mpsc as blocking;
+use std::thread;
+use std::time::Duration;
+
+use prometheus_rsocket_client::{Address, Builder, Client};
+use prometheus_rsocket_wire::envelope::PLAINTEXT;
+use prometheus_rsocket_wire::session::{CloseReason, Limits};
+use prometheus_rsocket_wire::transport::tcp::Tcp;
+use prometheus_rsocket_wire::{Connection, ErrorCode, Event, Payload, Session, StreamId};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+/// Longer than anything here takes, in the time of a paused clock too.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3600);
+
+pub(crate) fn address(socket: SocketAddr) -> Address {
+    format!("tcp://{socket}").parse().expect("an address")
+}
+
+/// An address at which nobody listens.
+pub(crate) async fn nobody() -> Address {
+    Proxy::bind().await.address()
+}
+
+/// A client of these proxies that renders `up 1`.
+pub(crate) fn client(proxies: impl IntoIterator<Item = Address>) -> Builder {
+    Client::builder(|| "up 1\n").proxies(proxies)
+}
+
+/// Listens; every connection is accepted by hand.
+pub(crate) struct Proxy(TcpListener);
+
+impl Proxy {
+    pub(crate) async fn bind() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.expect("a free port"))
+    }
+
+    pub(crate) async fn bind_at(address: &Address) -> Self {
+        let socket = address.to_string().replace("tcp://", "");
+        Self(TcpListener::bind(socket).await.expect("the port"))
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        address(self.0.local_addr().expect("an address"))
+    }
+
+    /// The next connection, which has sent its SETUP and got no answer so far.
+    pub(crate) async fn accept(&self) -> Peer {
+        let (stream, _) = timeout(PATIENCE, self.0.accept())
+            .await
+            .expect("a connection")
+            .expect("a socket");
+        let mut peer = Peer::new(stream);
+        match peer.next().await {
+            Event::Setup(_) => peer,
+            other => panic!("expected a SETUP, got {other:?}"),
+        }
+    }
+
+    /// The next connection, with a key.
+    pub(crate) async fn accept_with_key(&self) -> Peer {
+        let peer = self.accept().await;
+        peer.key();
+        peer
+    }
+}
+
+type Act = Box<dyn FnOnce(&mut Session) + Send>;
+
+/// A proxy's end of a connection.
+pub(crate) struct Peer {
+    acts: mpsc::UnboundedSender<Act>,
+    events: mpsc::UnboundedReceiver<Event>,
+    task: JoinHandle<()>,
+}
+
+impl Peer {
+    fn new(stream: TcpStream) -> Self {
+        let session = Session::accepting(Limits::default(), Instant::now().into_std());
+        let mut connection = Connection::new(session, Tcp::new(stream, 1 << 24));
+        let (acts, mut orders) = mpsc::unbounded_channel::<Act>();
+        let (sender, events) = mpsc::unbounded_channel();
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    event = connection.next() => {
+                        let over = matches!(event, Event::Closed(_));
+                        let _ = sender.send(event);
+                        if over {
+                            return connection.finish().await;
+                        }
+                    }
+                    Some(act) = orders.recv() => act(connection.session()),
+                }
+            }
+        });
+        Self { acts, events, task }
+    }
+
+    pub(crate) fn act(&self, act: impl FnOnce(&mut Session) + Send + 'static) {
+        self.acts.send(Box::new(act)).expect("a connection");
+    }
+
+    pub(crate) fn key(&self) {
+        self.act(|session| {
+            let key = Payload::of_data(PLAINTEXT);
+            session.fire_and_forget(key).expect("a set up connection");
+        });
+    }
+
+    pub(crate) fn pull(&self) {
+        self.act(|session| {
+            let pull = Payload::of_data(PLAINTEXT);
+            session.request_response(pull).expect("a connection");
+        });
+    }
+
+    pub(crate) async fn next(&mut self) -> Event {
+        let event = timeout(PATIENCE, self.events.recv()).await;
+        event.expect("an event").expect("a connection")
+    }
+
+    /// The text that answers the pull.
+    pub(crate) async fn answer(&mut self) -> String {
+        match self.next().await {
+            Event::Response { result, .. } => text(&result.expect("a text")),
+            other => panic!("expected an answer, got {other:?}"),
+        }
+    }
+
+    /// A push that comes: where to answer it, and its text.
+    pub(crate) async fn push(&mut self) -> (StreamId, String) {
+        match self.next().await {
+            Event::Request { stream, payload } => (stream, text(&payload)),
+            other => panic!("expected a push, got {other:?}"),
+        }
+    }
+
+    pub(crate) fn acknowledge(&self, stream: StreamId) {
+        self.act(move |session| session.respond(stream, None));
+    }
+
+    pub(crate) fn refuse(&self, stream: StreamId, code: ErrorCode) {
+        self.act(move |session| session.respond_error(stream, code, "no"));
+    }
+
+    pub(crate) async fn closed(&mut self) -> CloseReason {
+        loop {
+            if let Event::Closed(reason) = self.next().await {
+                return reason;
+            }
+        }
+    }
+}
+
+impl Drop for Peer {
+    /// The connection breaks.
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn text(payload: &Payload) -> String {
+    String::from_utf8(payload.data.to_vec()).expect("UTF-8")
+}
+
+/// A proxy on a thread of its own that acknowledges every push, and hands its text over before it does.
+pub(crate) fn acknowledging() -> (Address, blocking::Receiver<String>) {
+    let (texts, receiver) = blocking::channel();
+    let (ready, bound) = blocking::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let proxy = Proxy::bind().await;
+            ready.send(proxy.address()).expect("a test");
+            loop {
+                tokio::spawn(acknowledge_all(
+                    proxy.accept_with_key().await,
+                    texts.clone(),
+                ));
+            }
+        });
+    });
+    (bound.recv().expect("an address"), receiver)
+}
+
+async fn acknowledge_all(mut peer: Peer, texts: blocking::Sender<String>) {
+    loop {
+        match peer.next().await {
+            Event::Request { stream, payload } => {
+                let _ = texts.send(text(&payload));
+                peer.acknowledge(stream);
+            }
+            Event::FireAndForget { payload } => drop(texts.send(text(&payload))),
+            Event::Closed(_) => return,
+            _ => {}
+        }
+    }
+}
