@@ -1,5 +1,6 @@
 //! The command line: flags, else environment, else defaults, made into [`Settings`].
 
+mod healthcheck;
 #[expect(dead_code, reason = "for the subcommands to come")]
 mod proxies;
 mod serve;
@@ -32,19 +33,19 @@ struct Cli {
 }
 
 impl Cli {
-    /// What to serve, with or without the word.
-    fn serve(self) -> serve::ServeArgs {
-        match self.command {
-            Some(Command::Serve(args)) => args,
-            None => self.serve,
-        }
+    /// What to do, with or without a word for it.
+    fn command(self) -> Command {
+        self.command
+            .unwrap_or_else(|| Command::Serve(Box::new(self.serve)))
     }
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a proxy node (also without a subcommand)
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
+    /// Ask a running node whether it is ready: exit status 0 if it is, else 1
+    Healthcheck(healthcheck::HealthcheckArgs),
 }
 
 /// How the program logs.
@@ -75,7 +76,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    serve::run(&cli.serve())
+    match cli.command() {
+        Command::Serve(args) => serve::run(&args),
+        Command::Healthcheck(args) => healthcheck::run(args),
+    }
 }
 
 /// The settings of a node that is run with `flags` (and the environment); the error is one line that names the flag.
@@ -84,7 +88,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 pub fn settings<'f>(flags: impl IntoIterator<Item = &'f str>) -> Result<Settings, String> {
     let arguments = std::iter::once("prometheus-rsocket-proxy").chain(flags);
     let cli = Cli::try_parse_from(arguments).map_err(|error| one_line(&error))?;
-    cli.serve().settings()
+    match cli.command() {
+        Command::Serve(args) => args.settings(),
+        Command::Healthcheck(_) => Err("only `serve` has settings".into()),
+    }
 }
 
 /// Help and version go out as they are; a mistake is one line that names the flag.
@@ -116,4 +123,14 @@ fn one_line(error: &clap::Error) -> String {
 fn bad_usage(line: &str) -> ExitCode {
     eprintln!("error: {line} (see --help)");
     ExitCode::from(USAGE)
+}
+
+/// Says in one line on standard error what went wrong at run time.
+#[expect(
+    clippy::print_stderr,
+    reason = "the subcommands that end by themselves keep no log"
+)]
+fn failure(line: &str) -> ExitCode {
+    eprintln!("error: {line}");
+    ExitCode::FAILURE
 }

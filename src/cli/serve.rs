@@ -219,7 +219,7 @@ fn any_duration(value: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{error}; a duration is written as 500ms, 10s or 1h30m"))
 }
 
-fn duration(value: &str) -> Result<Duration, String> {
+pub(super) fn duration(value: &str) -> Result<Duration, String> {
     match any_duration(value)? {
         Duration::ZERO => Err("must be more than zero".into()),
         duration => Ok(duration),

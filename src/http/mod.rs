@@ -8,6 +8,7 @@
 //! | `GET /api/v1/status` | what the node knows, as JSON |
 //! | `GET /` | where to find all this |
 
+pub mod client;
 mod connected;
 mod delivery;
 mod health;

@@ -11,6 +11,7 @@ mod app;
 mod client;
 mod compat;
 mod envelope;
+mod healthcheck;
 mod limits;
 mod operation;
 mod peers;
