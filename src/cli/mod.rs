@@ -1,8 +1,8 @@
 //! The command line: flags, else environment, else defaults, made into [`Settings`].
 
 mod healthcheck;
-#[expect(dead_code, reason = "for the subcommands to come")]
 mod proxies;
+mod push;
 mod serve;
 
 use std::ffi::OsString;
@@ -46,6 +46,8 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Ask a running node whether it is ready: exit status 0 if it is, else 1
     Healthcheck(healthcheck::HealthcheckArgs),
+    /// Push exposition text and wait for the acknowledgement: exit status 0 once the proxy holds it, else 1
+    Push(push::PushArgs),
 }
 
 /// How the program logs.
@@ -79,6 +81,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.command() {
         Command::Serve(args) => serve::run(&args),
         Command::Healthcheck(args) => healthcheck::run(args),
+        Command::Push(args) => push::run(&args),
     }
 }
 
@@ -90,7 +93,7 @@ pub fn settings<'f>(flags: impl IntoIterator<Item = &'f str>) -> Result<Settings
     let cli = Cli::try_parse_from(arguments).map_err(|error| one_line(&error))?;
     match cli.command() {
         Command::Serve(args) => args.settings(),
-        Command::Healthcheck(_) => Err("only `serve` has settings".into()),
+        Command::Healthcheck(_) | Command::Push(_) => Err("only `serve` has settings".into()),
     }
 }
 

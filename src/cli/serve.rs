@@ -226,7 +226,7 @@ pub(super) fn duration(value: &str) -> Result<Duration, String> {
     }
 }
 
-fn bytes(value: &str) -> Result<usize, String> {
+pub(super) fn bytes(value: &str) -> Result<usize, String> {
     let size: ByteSize = value
         .parse()
         .map_err(|error| format!("{error}; a size is written as 64MiB or 1GiB"))?;

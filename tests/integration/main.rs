@@ -8,6 +8,7 @@
 )]
 
 mod app;
+mod cli_push;
 mod client;
 mod compat;
 mod envelope;

@@ -1,0 +1,260 @@
+//! `push`: pushes exposition text from a file or standard input, for cron jobs and shell scripts.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use prometheus_rsocket_client::{Client, PushError};
+use prometheus_rsocket_exposition::{Exposition, ParseError};
+
+use super::proxies::ProxyArgs;
+use super::{LogArgs, failure, serve};
+use crate::logging;
+
+/// The delays between attempts to connect: a proxy that restarts is back within seconds.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Args)]
+pub(super) struct PushArgs {
+    /// The text; not said, or -: standard input
+    #[arg(value_name = "FILE", default_value = "-", hide_default_value = true)]
+    file: PathBuf,
+    #[command(flatten)]
+    proxy: ProxyArgs,
+    /// Give up when the proxy has not acknowledged the push after this, however often the connection was made anew
+    #[arg(long = "timeout", value_name = "DURATION", default_value = "30s", value_parser = serve::duration)]
+    timeout: Duration,
+    /// Refuse a longer text
+    #[arg(long = "max-bytes", value_name = "BYTES", default_value = "64MiB", value_parser = serve::bytes)]
+    max_bytes: usize,
+    /// Say nothing unless it fails
+    #[arg(long = "quiet", short = 'q')]
+    quiet: bool,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Exit status 0 says that the proxy has acknowledged the push, and nothing less.
+pub(super) fn run(args: &PushArgs) -> ExitCode {
+    let pushed = Text::read(&args.file, args.max_bytes).and_then(|text| {
+        if !args.quiet {
+            logging::init(&args.log.level, args.log.format);
+        }
+        send(args, &text)?;
+        Ok(text)
+    });
+    match pushed {
+        Ok(text) => {
+            if !args.quiet {
+                report(&text);
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => failure(&error.to_string()),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "standard output is for data")]
+fn report(text: &Text) {
+    eprintln!("pushed and acknowledged: {} samples", text.samples);
+}
+
+/// Why nothing was pushed, or nothing was acknowledged.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{name}: {error}")]
+    Read { name: String, error: io::Error },
+    #[error("{name}: longer than {max_bytes} bytes (--max-bytes)")]
+    TooLong { name: String, max_bytes: usize },
+    #[error("{name}:{position}: {reason}")]
+    Invalid {
+        name: String,
+        position: Position,
+        reason: &'static str,
+    },
+    /// Mostly a producer at the other end of the pipe that has failed: not to be taken for success.
+    #[error("{name}: no samples, nothing to push")]
+    NoSamples { name: String },
+    #[error("no proxy took the connection within {}", humantime::format_duration(*.0))]
+    NotConnected(Duration),
+    #[error(transparent)]
+    Push(#[from] PushError),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Position {
+    line: usize,
+    column: usize,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+impl From<ParseError> for Position {
+    fn from(error: ParseError) -> Self {
+        Self {
+            line: error.line(),
+            column: error.column(),
+        }
+    }
+}
+
+/// A text that the proxy would take.
+#[derive(Debug)]
+struct Text {
+    bytes: Bytes,
+    samples: usize,
+}
+
+impl Text {
+    /// Reads to the end, however long a producer takes for it.
+    fn read(file: &Path, max_bytes: usize) -> Result<Self, Error> {
+        let (name, bytes) = if file == Path::new("-") {
+            let name = "<stdin>".to_owned();
+            (name, read_at_most(io::stdin().lock(), max_bytes))
+        } else {
+            let bytes = File::open(file).and_then(|file| read_at_most(file, max_bytes));
+            (file.display().to_string(), bytes)
+        };
+        match bytes {
+            Ok(bytes) if bytes.len() > max_bytes => Err(Error::TooLong { name, max_bytes }),
+            Ok(bytes) => Self::check(name, bytes.into()),
+            Err(error) => Err(Error::Read { name, error }),
+        }
+    }
+
+    fn check(name: String, bytes: Bytes) -> Result<Self, Error> {
+        let exposition = match Exposition::parse(bytes.clone()) {
+            Ok(exposition) => exposition,
+            Err(error) => {
+                return Err(Error::Invalid {
+                    name,
+                    position: error.into(),
+                    reason: error.kind().as_str(),
+                });
+            }
+        };
+        if exposition.has_timestamps() {
+            return Err(Error::Invalid {
+                name,
+                position: first_timestamp(&bytes),
+                reason: "a timestamp, which would be out of date when the push is scraped",
+            });
+        }
+        match exposition.samples() {
+            0 => Err(Error::NoSamples { name }),
+            samples => Ok(Self { bytes, samples }),
+        }
+    }
+}
+
+/// One byte more than `max_bytes` tells that there is more.
+fn read_at_most(from: impl Read, max_bytes: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let most = u64::try_from(max_bytes).unwrap_or(u64::MAX);
+    from.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Where the first timestamp stands in a valid text that has one.
+fn first_timestamp(text: &[u8]) -> Position {
+    let lines = text.split(|byte| *byte == b'\n').zip(1..);
+    let found = lines
+        .filter_map(|(text, line)| Some((timestamp_column(text)?, line)))
+        .next();
+    let (column, line) = found.unwrap_or((1, 1));
+    Position { line, column }
+}
+
+/// A timestamp is what follows the shortest beginning of the line that is a sample by itself. In OpenMetrics an exemplar
+/// may follow there as well, whose `#` is no comment within a line.
+fn timestamp_column(line: &[u8]) -> Option<usize> {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let is_sample = |text: &[u8]| {
+        let text = Exposition::parse(Bytes::copy_from_slice(text));
+        text.is_ok_and(|text| text.samples() == 1 && !text.has_timestamps())
+    };
+    let ends = line.iter().enumerate().filter(|(_, byte)| blank(byte));
+    let (end, _) = ends
+        .into_iter()
+        .find(|(end, _)| line.get(..*end).is_some_and(is_sample))?;
+    let rest = line.get(end..)?;
+    let after = rest.iter().position(|byte| !blank(byte))?;
+    matches!(rest.get(after)?, b'0'..=b'9' | b'-' | b'+').then_some(end + after + 1)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn send(args: &PushArgs, text: &Text) -> Result<(), Error> {
+    let bytes = text.bytes.clone();
+    let builder = args.proxy.apply(Client::builder(move || bytes.clone()));
+    let client = builder
+        .backoff(FIRST_BACKOFF, MAX_BACKOFF)
+        .timeout(args.timeout)
+        .connect();
+    let mut connected = false;
+    let push = async {
+        client.ready().await?;
+        connected = true;
+        client.push().await
+    };
+    match tokio::time::timeout(args.timeout, push).await {
+        Ok(pushed) => pushed?,
+        Err(_) if connected => return Err(PushError::Timeout.into()),
+        Err(_) => return Err(Error::NotConnected(args.timeout)),
+    }
+    client.close().await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &'static str) -> String {
+        let checked = Text::check("text".into(), Bytes::from_static(text.as_bytes()));
+        checked.expect_err("a refusal").to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_text_is_said_with_file_line_and_column() {
+        assert_eq!(refused("up 1\nup{ 1\n"), "text:2:5: invalid label name");
+        assert_eq!(refused(""), "text: no samples, nothing to push");
+        assert_eq!(
+            refused("# TYPE up gauge\n"),
+            "text: no samples, nothing to push"
+        );
+    }
+
+    #[test]
+    fn a_timestamp_is_found_where_it_stands() {
+        for (text, at) in [
+            ("a 1\nb{c=\"d 1 2\"} 1  1700000000000\n", "2:18"),
+            ("a 1 1700000000000", "1:5"),
+            (
+                "# TYPE a counter\na_total 1 # {x=\"y\"} 1 2\nb 1 1.5 # {x=\"y\"} 1\n# EOF\n",
+                "3:5",
+            ),
+        ] {
+            let refused = refused(text);
+            assert!(
+                refused.starts_with(&format!("text:{at}: a timestamp")),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_more_than_the_bound_is_kept() {
+        assert_eq!(read_at_most(io::repeat(b'a'), 10).unwrap().len(), 11);
+        assert_eq!(read_at_most(&b"up 1\n"[..], 10).unwrap(), b"up 1\n");
+    }
+}
