@@ -1,5 +1,6 @@
 //! The command line: flags, else environment, else defaults, made into [`Settings`].
 
+mod bench;
 mod healthcheck;
 mod proxies;
 mod push;
@@ -48,6 +49,8 @@ enum Command {
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Push exposition text and wait for the acknowledgement: exit status 0 once the proxy holds it, else 1
     Push(push::PushArgs),
+    /// Put a node under load and measure it: exit status 0 if everything went well, else 1
+    Bench(Box<bench::BenchArgs>),
 }
 
 /// How the program logs.
@@ -82,6 +85,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Healthcheck(args) => healthcheck::run(args),
         Command::Push(args) => push::run(&args),
+        Command::Bench(args) => bench::run(*args),
     }
 }
 
@@ -93,7 +97,9 @@ pub fn settings<'f>(flags: impl IntoIterator<Item = &'f str>) -> Result<Settings
     let cli = Cli::try_parse_from(arguments).map_err(|error| one_line(&error))?;
     match cli.command() {
         Command::Serve(args) => args.settings(),
-        Command::Healthcheck(_) | Command::Push(_) => Err("only `serve` has settings".into()),
+        Command::Healthcheck(_) | Command::Push(_) | Command::Bench(_) => {
+            Err("only `serve` has settings".into())
+        }
     }
 }
 

@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_timestamp_is_found_where_it_stands() {
         for (text, at) in [
-            ("a 1\nb{c=\"d 1 2\"} 1  1700000000000\n", "2:18"),
+            ("a 1\nb{c=\"d 1 2\"} 1  1700000000000\n", "2:17"),
             ("a 1 1700000000000", "1:5"),
             (
                 "# TYPE a counter\na_total 1 # {x=\"y\"} 1 2\nb 1 1.5 # {x=\"y\"} 1\n# EOF\n",

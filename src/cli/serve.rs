@@ -214,7 +214,7 @@ async fn serve(settings: Settings) -> Result<(), crate::node::StartError> {
     Ok(())
 }
 
-fn any_duration(value: &str) -> Result<Duration, String> {
+pub(super) fn any_duration(value: &str) -> Result<Duration, String> {
     humantime::parse_duration(value)
         .map_err(|error| format!("{error}; a duration is written as 500ms, 10s or 1h30m"))
 }
@@ -245,7 +245,7 @@ fn frame_bytes(value: &str) -> Result<usize, String> {
     }
 }
 
-fn positive(value: &str) -> Result<usize, String> {
+pub(super) fn positive(value: &str) -> Result<usize, String> {
     match value.parse() {
         Ok(0) => Err("must be more than zero".into()),
         Ok(number) => Ok(number),

@@ -53,11 +53,17 @@ impl FromStr for Address {
             return Err("an address ends with its port: the paths are known");
         }
         let host = uri.host().unwrap_or_default();
+        let port = match uri.authority() {
+            Some(authority) if authority == host => 80,
+            _ => uri
+                .port_u16()
+                .ok_or("the address' port is not a number between 1 and 65535")?,
+        };
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
             return Err("the address has no host");
         }
-        Ok(Self::new(host, uri.port_u16().unwrap_or(80)))
+        Ok(Self::new(host, port))
     }
 }
 

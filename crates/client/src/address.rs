@@ -73,7 +73,8 @@ impl Default for Address {
 }
 
 impl Address {
-    fn scheme(&self) -> &'static str {
+    /// The word before `://`.
+    pub fn scheme(&self) -> &'static str {
         match (self.framing, self.secure) {
             (Framing::Tcp, false) => "tcp",
             (Framing::Tcp, true) => "tls",
@@ -82,6 +83,16 @@ impl Address {
             #[cfg(feature = "websocket")]
             (Framing::WebSocket, true) => "wss",
         }
+    }
+
+    /// A name or an IP address, an IPv6 address without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, also where it was not said.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pollster::block_on;
+use prometheus_rsocket_wire::sealing::Choice;
 use tokio::sync::{mpsc, watch};
 
 use crate::client::Task;
@@ -38,7 +39,7 @@ pub struct Builder {
     prefer_first: Option<Duration>,
     on_key: Option<OnKey>,
     own_metrics: bool,
-    forbid_downgrade: bool,
+    envelope: Choice,
     own_thread: bool,
     push_on_drop: bool,
     #[cfg(feature = "signal")]
@@ -59,7 +60,7 @@ impl Builder {
             prefer_first: None,
             on_key: None,
             own_metrics: false,
-            forbid_downgrade: false,
+            envelope: Choice::Best,
             own_thread: false,
             push_on_drop: false,
             #[cfg(feature = "signal")]
@@ -147,7 +148,7 @@ impl Builder {
     /// seals by whatever the proxy opens, as the Java client does, and somebody between the two can make both believe
     /// that there is nothing better than version 1, or than plain text.
     pub fn forbid_downgrade(mut self) -> Self {
-        self.forbid_downgrade = true;
+        self.envelope = Choice::Version2;
         self
     }
 
@@ -235,7 +236,7 @@ impl Builder {
             renderer: Renderer::new(self.render.clone()),
             counters,
             own_metrics: self.own_metrics,
-            forbid_downgrade: self.forbid_downgrade,
+            envelope: self.envelope,
             link: link_sender,
             failure: failure_sender,
             pushes: watch::channel(0).0,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus_rsocket_wire::envelope::SealError;
+use prometheus_rsocket_wire::sealing::{NoSeal, Seal, Sealing};
 use prometheus_rsocket_wire::session::{
     CloseReason, InvalidSetup, Limits, SetupOptions, StreamError,
 };
@@ -23,7 +24,6 @@ use crate::errors::PushError;
 use crate::metrics::Reason;
 use crate::reconnect::Failure;
 use crate::render::{RenderError, Request};
-use crate::sealing::{NoSeal, Seal, Sealing};
 use crate::state::State;
 
 /// The proxy sends keys and empty answers: nothing longer is taken from it.
@@ -102,7 +102,7 @@ pub(crate) fn start<T: Transport + 'static>(
     let (sender, orders) = mpsc::channel(ORDERS);
     let (key, keyed) = oneshot::channel();
     let application = Application {
-        sealing: Sealing::new(state.forbid_downgrade),
+        sealing: Sealing::new(state.envelope),
         state,
         orders,
         first_key: Some(key),

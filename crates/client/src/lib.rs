@@ -74,7 +74,6 @@ mod reconnect;
 mod render;
 mod runtime;
 mod schedule;
-mod sealing;
 #[cfg(feature = "signal")]
 mod signal;
 mod socket;

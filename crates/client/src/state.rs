@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use prometheus_rsocket_wire::sealing::Choice;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::spawn_blocking;
 use tracing::warn;
@@ -20,7 +21,7 @@ pub(crate) struct State {
     pub(crate) renderer: Renderer,
     pub(crate) counters: Arc<Counters>,
     pub(crate) own_metrics: bool,
-    pub(crate) forbid_downgrade: bool,
+    pub(crate) envelope: Choice,
     /// The connection that pushes go to: one whose key has come.
     pub(crate) link: watch::Sender<Option<Link>>,
     /// How the last attempt or connection failed; empty before the first.

@@ -2,13 +2,15 @@
 //!
 //! [`session`] is the RSocket protocol without sockets, [`transport`] carries its frames, and
 //! [`Connection`] joins the two; [`frame`] lets no malformed frame near the decoder. [`key`],
-//! [`announcement`] and [`envelope`] are what travels inside the payloads.
+//! [`announcement`] and [`envelope`] are what travels inside the payloads, and [`sealing`] is how a
+//! client puts them together.
 
 pub mod announcement;
 pub mod connection;
 pub mod envelope;
 pub mod frame;
 pub mod key;
+pub mod sealing;
 pub mod session;
 pub mod transport;
 

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use prometheus_rsocket_client::{Address, Builder, Client};
-use prometheus_rsocket_wire::envelope::PLAINTEXT;
+use prometheus_rsocket_wire::envelope::plaintext::PLAINTEXT;
 use prometheus_rsocket_wire::session::{CloseReason, Limits};
 use prometheus_rsocket_wire::transport::tcp::Tcp;
 use prometheus_rsocket_wire::{Connection, ErrorCode, Event, Payload, Session, StreamId};

@@ -1,28 +1,43 @@
-//! What leaves for the proxy, in the best envelope that both ends know.
+//! The client's end of the envelopes: reads what the proxy announces, and seals in what both ends know.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use prometheus_rsocket_wire::envelope::plaintext::PLAINTEXT;
-use prometheus_rsocket_wire::envelope::version2::{Purpose, Sealer};
-use prometheus_rsocket_wire::envelope::{SealError, plaintext, version1};
-use prometheus_rsocket_wire::key::{KeyError, PublicKey};
-use prometheus_rsocket_wire::{Announcement, Payload};
+
+use crate::envelope::plaintext::PLAINTEXT;
+use crate::envelope::version2::{Purpose, Sealer};
+use crate::envelope::{SealError, plaintext, version1};
+use crate::key::{KeyError, PublicKey};
+use crate::{Announcement, Payload};
+
+/// Which envelope a client uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// The best that the proxy opens.
+    #[default]
+    Best,
+    /// The Java client's, or plain text where the proxy asks for it.
+    Version1,
+    /// Version 2 or none.
+    Version2,
+}
 
 /// Why nothing can be sealed for this proxy.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NoSeal {
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoSeal {
+    /// The proxy's key is none.
     #[error("the proxy sent a key that cannot be used: {0}")]
     Key(#[from] KeyError),
+    /// The proxy opens less than was chosen.
     #[error("the proxy opens no envelope of version 2, and less is forbidden")]
     Downgrade,
 }
 
 /// What one connection seals with.
 #[derive(Debug)]
-pub(crate) struct Sealing {
-    forbid_downgrade: bool,
+pub struct Sealing {
+    choice: Choice,
     key: Option<Key>,
     /// One for the whole connection: it never uses a nonce twice.
     sealer: Option<Arc<Sealer>>,
@@ -36,16 +51,16 @@ enum Key {
 
 impl Sealing {
     /// Nothing to seal with before the first key.
-    pub(crate) fn new(forbid_downgrade: bool) -> Self {
+    pub fn new(choice: Choice) -> Self {
         Self {
-            forbid_downgrade,
+            choice,
             key: None,
             sealer: None,
         }
     }
 
-    /// Takes the proxy's key, and gives what it said beside it.
-    pub(crate) fn take(&mut self, payload: &Payload) -> Result<Announcement, NoSeal> {
+    /// Takes a key payload, and gives what the proxy said beside its key.
+    pub fn take(&mut self, payload: &Payload) -> Result<Announcement, NoSeal> {
         let metadata = payload.metadata.as_deref().unwrap_or_default();
         let announcement = Announcement::decode(metadata).unwrap_or_default();
         let key = if payload.data == PLAINTEXT {
@@ -53,9 +68,11 @@ impl Sealing {
         } else {
             Key::Public(PublicKey::from_spki_der(&payload.data)?)
         };
-        let version2 = announcement.envelopes.version2 && matches!(key, Key::Public(_));
+        let version2 = announcement.envelopes.version2
+            && matches!(key, Key::Public(_))
+            && self.choice != Choice::Version1;
         let connection = announcement.connection.filter(|_| version2);
-        if self.forbid_downgrade && connection.is_none() {
+        if self.choice == Choice::Version2 && connection.is_none() {
             return Err(NoSeal::Downgrade);
         }
         self.key = Some(key);
@@ -70,12 +87,12 @@ impl Sealing {
     }
 
     /// For the answer to the pull that this was announced with.
-    pub(crate) fn for_answer(&self, announcement: &Announcement) -> Option<Seal> {
+    pub fn for_answer(&self, announcement: &Announcement) -> Option<Seal> {
         self.seal(announcement.pull.map(|pull| Purpose::Answer { pull }))
     }
 
     /// For a push; `None` before the first key.
-    pub(crate) fn for_push(&self) -> Option<Seal> {
+    pub fn for_push(&self) -> Option<Seal> {
         self.seal(Some(Purpose::Push))
     }
 
@@ -83,7 +100,7 @@ impl Sealing {
         Some(match (self.key.clone()?, self.sealer.clone(), purpose) {
             (Key::Public(key), Some(sealer), Some(purpose)) => Seal::Version2(key, sealer, purpose),
             // A pull without a number cannot be answered in version 2.
-            _ if self.forbid_downgrade => return None,
+            _ if self.choice == Choice::Version2 => return None,
             (Key::Public(key), ..) => Seal::Version1(key),
             (Key::Plaintext, ..) => Seal::Plaintext,
         })
@@ -92,15 +109,18 @@ impl Sealing {
 
 /// Seals one text.
 #[derive(Debug)]
-pub(crate) enum Seal {
+pub enum Seal {
+    /// Leaves it as it is.
     Plaintext,
+    /// As the Java client does.
     Version1(PublicKey),
+    /// For its purpose on its connection.
     Version2(PublicKey, Arc<Sealer>, Purpose),
 }
 
 impl Seal {
-    /// CPU work, not for an async thread.
-    pub(crate) fn seal(self, text: Bytes) -> Result<Payload, SealError> {
+    /// The text in its envelope. CPU work, not for an async thread.
+    pub fn seal(self, text: Bytes) -> Result<Payload, SealError> {
         let sealed = match self {
             Self::Plaintext => plaintext::seal(text),
             Self::Version1(key) => version1::seal(&text, &key)?,

@@ -1,0 +1,334 @@
+//! A load generator: simulated applications connect, are scraped and push, and what that costs the node is measured.
+//!
+//! [`process`] and [`text`] stand for themselves and serve other benchmarks as well.
+
+mod app;
+pub mod descriptors;
+pub mod failure;
+mod fleet;
+mod meter;
+mod node;
+pub mod process;
+pub mod report;
+mod scrape;
+mod sealer;
+pub mod text;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use futures_util::{StreamExt, stream};
+use indicatif::ProgressBar;
+use prometheus_rsocket_client::Address;
+use prometheus_rsocket_wire::sealing::Choice;
+use tokio::time::{Instant, sleep_until};
+
+use self::app::{App, Load};
+use self::failure::{Failure, Failures, Kind};
+use self::fleet::Fleet;
+use self::meter::Meter;
+use self::node::{Addresses, Node};
+use self::report::Report;
+use self::scrape::{Encoding, Scraped, scrape};
+use self::sealer::Sealer;
+use self::text::{Source, Texts};
+use crate::drain::Signals;
+use crate::http::client;
+
+/// What to do.
+#[derive(Debug)]
+pub struct Options {
+    /// The node; `None`: one of its own.
+    pub target: Option<Target>,
+    /// Applications, and jobs at a time.
+    pub apps: usize,
+    /// What they expose.
+    pub texts: Texts,
+    /// Which parts.
+    pub mix: Mix,
+    /// Scrapes of each encoding.
+    pub scrapes: usize,
+    /// From the beginning of one scrape to that of the next, unless it takes longer.
+    pub interval: Duration,
+    /// How long a scrape may take: what Prometheus would be configured with.
+    pub scrape_timeout: Duration,
+    /// Jobs that push.
+    pub pushes: usize,
+    /// Which envelope the applications use.
+    pub envelope: Choice,
+    /// For a connection with its key, and for the acknowledgement of a push.
+    pub timeout: Duration,
+}
+
+/// A node that runs already.
+#[derive(Debug)]
+pub struct Target {
+    /// Tried in turn by each application.
+    pub proxies: Vec<Address>,
+    /// Where it is scraped.
+    pub web: client::Address,
+}
+
+/// The parts of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mix {
+    /// One after the other
+    All,
+    /// All applications connect at once
+    ConnectStorm,
+    /// They connect, and are scraped plain and then gzipped
+    Scrape,
+    /// Jobs connect, push and leave
+    PushStorm,
+}
+
+impl Mix {
+    fn scrapes(self) -> bool {
+        matches!(self, Self::All | Self::Scrape)
+    }
+
+    fn pushes(self) -> bool {
+        matches!(self, Self::All | Self::PushStorm)
+    }
+}
+
+/// Why a run did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Each application takes a descriptor.
+    #[error(transparent)]
+    Descriptors(#[from] descriptors::TooFew),
+    /// The node of its own did not start.
+    #[error("the node did not start: {0}")]
+    Node(io::Error),
+    /// The system gives no more threads.
+    #[error("threads: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// Signals cannot be listened for.
+    #[error("signals: {0}")]
+    Signals(io::Error),
+}
+
+/// Runs until everything is measured, or until SIGINT or SIGTERM.
+pub async fn run(options: Options, progress: ProgressBar) -> Result<Report, StartError> {
+    descriptors::require(options.apps)?;
+    let mut signals = Signals::new().map_err(StartError::Signals)?;
+    let mut run = Run::start(options, progress).await?;
+    let interrupted = tokio::select! {
+        () = run.parts() => false,
+        () = signals.received() => true,
+    };
+    run.report.interrupted = interrupted;
+    run.end().await;
+    run.progress.finish_and_clear();
+    Ok(run.report)
+}
+
+/// A run under way.
+struct Run {
+    options: Options,
+    node: Node,
+    web: client::Address,
+    load: Arc<Load>,
+    progress: ProgressBar,
+    report: Report,
+    /// Of the phase under way.
+    meter: Option<Meter>,
+}
+
+impl Run {
+    async fn start(mut options: Options, progress: ProgressBar) -> Result<Self, StartError> {
+        let sealer = Sealer::new(options.texts)?;
+        let own_node = options.target.is_none();
+        let (node, Addresses { proxies, web }) = match options.target.take() {
+            Some(Target { proxies, web }) => {
+                let addresses = Addresses { proxies, web };
+                (Node::Running(addresses.web.clone()), addresses)
+            }
+            None => Node::start(options.apps, log_above(progress.clone()))
+                .await
+                .map_err(StartError::Node)?,
+        };
+        let report = Report {
+            version: env!("CARGO_PKG_VERSION"),
+            apps: options.apps,
+            series: options.texts.application_series,
+            seed: options.texts.seed,
+            own_node,
+            processors: meter::processors(),
+            phases: Vec::new(),
+            failures: Failures::default(),
+            interrupted: false,
+        };
+        let load = Load {
+            proxies,
+            sealer,
+            envelope: options.envelope,
+            timeout: options.timeout,
+        };
+        Ok(Self {
+            options,
+            node,
+            web,
+            load: Arc::new(load),
+            progress,
+            report,
+            meter: None,
+        })
+    }
+
+    async fn parts(&mut self) {
+        let mix = self.options.mix;
+        if mix != Mix::PushStorm {
+            let mut fleet = self.connect().await;
+            if mix.scrapes() {
+                self.scrapes("scrape_plain", Encoding::Plain, &mut fleet)
+                    .await;
+                self.scrapes("scrape_gzip", Encoding::Gzip, &mut fleet)
+                    .await;
+            }
+            fleet.leave(&mut self.report.failures).await;
+        }
+        if mix.pushes() {
+            let acknowledged = self.pushes().await;
+            if self.report.own_node {
+                self.scrape_pushes(acknowledged).await;
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Fleet {
+        self.begin("connect", self.options.apps).await;
+        let (fleet, mut connected) = Fleet::connect(&self.load, self.options.apps);
+        while let Some(outcome) = connected.recv().await {
+            self.step(outcome);
+        }
+        self.end().await;
+        fleet
+    }
+
+    async fn scrapes(&mut self, name: &'static str, encoding: Encoding, fleet: &mut Fleet) {
+        let marker = self.options.texts.marker(Source::Application(0));
+        self.begin(name, self.options.scrapes).await;
+        for left in (0..self.options.scrapes).rev() {
+            let next = Instant::now() + self.options.interval;
+            let scraped = self.scrape(encoding, &marker).await;
+            let connected = fleet.count(&mut self.report.failures);
+            if let Some(scraped) = scraped {
+                self.missing(Kind::Missing, connected, scraped.marked);
+            }
+            if left > 0 {
+                self.pause(next).await;
+            }
+        }
+        self.end().await;
+    }
+
+    /// Gives how many were acknowledged.
+    async fn pushes(&mut self) -> usize {
+        self.begin("push", self.options.pushes).await;
+        let load = Arc::clone(&self.load);
+        let push = |job| {
+            let load = Arc::clone(&load);
+            tokio::spawn(async move {
+                App::connect(&load)
+                    .await?
+                    .push(&load, Source::Job(job))
+                    .await
+            })
+        };
+        let pushes = stream::iter(0..self.options.pushes).map(push);
+        let mut pushes = pushes.buffer_unordered(self.options.apps);
+        let mut acknowledged = 0;
+        while let Some(outcome) = pushes.next().await {
+            let outcome =
+                outcome.unwrap_or_else(|error| Err(Failure::new(Kind::PushUnacknowledged, error)));
+            acknowledged += usize::from(outcome.is_ok());
+            self.step(outcome);
+        }
+        self.end().await;
+        acknowledged
+    }
+
+    /// Nobody else scrapes an own node: all pushes must be there.
+    async fn scrape_pushes(&mut self, acknowledged: usize) {
+        let marker = self.options.texts.marker(Source::Job(0));
+        self.begin("scrape_pushes", 1).await;
+        if let Some(scraped) = self.scrape(Encoding::Plain, &marker).await {
+            self.missing(Kind::PushLost, acknowledged, scraped.marked);
+        }
+        self.end().await;
+    }
+
+    async fn scrape(&mut self, encoding: Encoding, marker: &str) -> Option<Scraped> {
+        let scraped = scrape(&self.web, encoding, self.options.scrape_timeout, marker).await;
+        match scraped {
+            Ok(scraped) => {
+                if let Some(meter) = &mut self.meter {
+                    meter.received(scraped.bytes);
+                }
+                self.step(Ok(scraped.time));
+                Some(scraped)
+            }
+            Err(failure) => {
+                self.step(Err(failure));
+                None
+            }
+        }
+    }
+
+    fn missing(&mut self, kind: Kind, expected: usize, there: usize) {
+        if let Some(missing @ 1..) = expected.checked_sub(there) {
+            let failure = Failure::new(kind, format!("{there} of {expected} in a scrape"));
+            self.report.failures.add_times(failure, missing);
+        }
+    }
+
+    async fn begin(&mut self, name: &'static str, steps: usize) {
+        self.progress.reset();
+        self.progress.set_length(steps as u64);
+        self.progress.set_message(name);
+        self.meter = Some(Meter::start(name, &self.node).await);
+    }
+
+    fn step(&mut self, outcome: Result<Duration, Failure>) {
+        self.progress.inc(1);
+        match (outcome, &mut self.meter) {
+            (Ok(time), Some(meter)) => meter.step(time),
+            (Ok(_), None) => {}
+            (Err(failure), _) => self.report.failures.add(failure),
+        }
+    }
+
+    async fn pause(&mut self, until: Instant) {
+        let begun = Instant::now();
+        sleep_until(until).await;
+        if let Some(meter) = &mut self.meter {
+            meter.paused(begun.elapsed());
+        }
+    }
+
+    /// Closes the phase under way, if there is one.
+    async fn end(&mut self) {
+        if let Some(meter) = self.meter.take() {
+            self.report.phases.push(meter.finish(&self.node).await);
+        }
+    }
+}
+
+/// Writes a line of the node's log where it does not break the progress bar.
+fn log_above(progress: ProgressBar) -> impl Fn(&str) + Send + 'static {
+    move |line| {
+        progress.suspend(|| {
+            #[expect(
+                clippy::print_stderr,
+                reason = "the node has no other place for its log"
+            )]
+            {
+                eprintln!("node: {line}");
+            }
+        });
+    }
+}

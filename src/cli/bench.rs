@@ -1,0 +1,174 @@
+//! `bench`: puts a node under load and says what that costs it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use prometheus_rsocket_client::Address;
+use prometheus_rsocket_wire::sealing::Choice;
+
+use super::{bad_usage, failure, serve};
+use crate::bench::report::Report;
+use crate::bench::text::Texts;
+use crate::bench::{self, Mix, Options, Target};
+use crate::http::client;
+
+/// Where a node serves HTTP if not told otherwise.
+const WEB_PORT: u16 = 8080;
+
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    /// Applications that connect; as many jobs push at a time
+    #[arg(long = "apps", value_name = "N", default_value = "1000", value_parser = serve::positive)]
+    apps: usize,
+    /// Samples in the text of each application
+    #[arg(long = "series", value_name = "M", default_value = "1000", value_parser = serve::positive)]
+    series: usize,
+    /// Scrapes plain, and as many gzipped
+    #[arg(long = "scrapes", value_name = "K", default_value = "5", value_parser = serve::positive)]
+    scrapes: usize,
+    /// From the beginning of one scrape to that of the next
+    #[arg(long = "interval", value_name = "DURATION", default_value = "1s", value_parser = serve::any_duration)]
+    interval: Duration,
+    /// Prometheus' scrape_timeout: a scrape that takes longer has failed
+    #[arg(long = "scrape-timeout", value_name = "DURATION", default_value = "10s", value_parser = serve::duration)]
+    scrape_timeout: Duration,
+    /// Jobs that connect, push and leave; as many as --apps if not said
+    #[arg(long = "pushes", value_name = "N", value_parser = serve::positive)]
+    pushes: Option<usize>,
+    /// Samples in the text of each job
+    #[arg(long = "push-series", value_name = "M", default_value = "100", value_parser = serve::positive)]
+    push_series: usize,
+    /// What to do
+    #[arg(long = "mix", value_name = "MIX", default_value = "all")]
+    mix: Mix,
+    /// Decides every name and value; several load generators at one cluster need different ones
+    #[arg(long = "seed", value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+    /// A proxy that runs already: tcp://HOST:PORT or ws://; repeated: tried in turn. Not said: a node of its own, as a
+    /// child process with the settings of the environment
+    #[arg(long = "proxy", value_name = "ADDRESS", value_delimiter = ',')]
+    proxies: Vec<Address>,
+    /// Where that proxy is scraped; port 8080 of its host if not said
+    #[arg(long = "web", value_name = "http://HOST:PORT", requires = "proxies")]
+    web: Option<client::Address>,
+    /// How applications seal their texts
+    #[arg(long = "envelope", value_name = "VERSION", default_value = "auto")]
+    envelope: EnvelopeArg,
+    /// For a connection with its key, and for the acknowledgement of a push
+    #[arg(long = "timeout", value_name = "DURATION", default_value = "30s", value_parser = serve::duration)]
+    timeout: Duration,
+    /// How the result is printed
+    #[arg(long = "format", value_name = "FORMAT", default_value = "table")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum EnvelopeArg {
+    /// In the best way that the proxy offers, as the Rust client does
+    Auto,
+    /// As the Java client does
+    #[value(name = "1")]
+    Version1,
+    /// In version 2; a proxy that does not offer it is no target
+    #[value(name = "2")]
+    Version2,
+}
+
+impl From<EnvelopeArg> for Choice {
+    fn from(envelope: EnvelopeArg) -> Self {
+        match envelope {
+            EnvelopeArg::Auto => Self::Best,
+            EnvelopeArg::Version1 => Self::Version1,
+            EnvelopeArg::Version2 => Self::Version2,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// For scripts: one object
+    Json,
+}
+
+impl BenchArgs {
+    fn options(self) -> Result<Options, String> {
+        let unsupported = |address: &&Address| !matches!(address.scheme(), "tcp" | "ws");
+        if let Some(address) = self.proxies.iter().find(unsupported) {
+            return Err(format!(
+                "--proxy {address}: bench connects over tcp:// and ws:// only"
+            ));
+        }
+        let target = self.proxies.first().map(|first| Target {
+            proxies: self.proxies.clone(),
+            web: self
+                .web
+                .unwrap_or_else(|| client::Address::new(first.host(), WEB_PORT)),
+        });
+        Ok(Options {
+            target,
+            apps: self.apps,
+            texts: Texts {
+                seed: self.seed,
+                application_series: self.series,
+                job_series: self.push_series,
+            },
+            mix: self.mix,
+            scrapes: self.scrapes,
+            interval: self.interval,
+            scrape_timeout: self.scrape_timeout,
+            pushes: self.pushes.unwrap_or(self.apps),
+            envelope: self.envelope.into(),
+            timeout: self.timeout,
+        })
+    }
+}
+
+pub(super) fn run(args: BenchArgs) -> ExitCode {
+    let format = args.format;
+    let options = match args.options() {
+        Ok(options) => options,
+        Err(line) => return bad_usage(&line),
+    };
+    match measure(options) {
+        Ok(report) => conclude(&report, format),
+        Err(error) => failure(&error),
+    }
+}
+
+#[tokio::main]
+async fn measure(options: Options) -> Result<Report, String> {
+    let style = "{msg:13} {wide_bar} {pos}/{len} {elapsed}";
+    let style = ProgressStyle::with_template(style).map_err(|error| error.to_string())?;
+    // Shown on standard error, where that is a terminal.
+    let progress = ProgressBar::new(0).with_style(style);
+    bench::run(options, progress)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+/// Interrupted is not failed: what was measured until then counts.
+fn conclude(report: &Report, format: Format) -> ExitCode {
+    if let Err(error) = print(report, format) {
+        return failure(&error);
+    }
+    if report.failed() {
+        return failure("not everything went well, see `failures`");
+    }
+    ExitCode::SUCCESS
+}
+
+#[expect(clippy::print_stdout, reason = "the result is the output")]
+fn print(report: &Report, format: Format) -> Result<(), String> {
+    match format {
+        Format::Table => print!("{report}"),
+        Format::Json => {
+            let json = serde_json::to_string_pretty(report);
+            println!("{}", json.map_err(|error| error.to_string())?);
+        }
+    }
+    Ok(())
+}
