@@ -10,6 +10,8 @@
 mod app;
 mod cli_push;
 mod client;
+mod client_java;
+mod client_tls;
 mod compat;
 mod envelope;
 mod healthcheck;

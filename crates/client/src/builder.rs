@@ -87,8 +87,8 @@ impl Builder {
         &self.proxies
     }
 
-    /// While connected to a later one of several proxies, tries the earlier ones at this interval (1 s at least), and
-    /// moves over when one sends its key. The new connection serves before the old one is closed, and what is under way
+    /// While connected to a later one of several proxies, tries the earlier ones at this interval (1 s at least, and each
+    /// time lengthened by up to itself at random), and moves over when one sends its key. The new connection serves before the old one is closed, and what is under way
     /// on the old one is finished. Without this the client stays where it is until the connection ends.
     pub fn prefer_first(mut self, interval: Duration) -> Self {
         self.prefer_first = Some(interval.max(MIN_PREFER_INTERVAL));

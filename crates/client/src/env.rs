@@ -57,7 +57,8 @@ impl Builder {
     ///
     /// When a value cannot be used, or what it asks for is not built in; the error names the variable.
     pub fn env(self) -> Result<Self, EnvError> {
-        self.env_from(|name| std::env::var(name).ok())
+        // What is not UTF-8 is no valid value, and is not taken for unset.
+        self.env_from(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
     }
 
     /// [`Builder::env`] with variables from elsewhere: `lookup` gives the value of a name.

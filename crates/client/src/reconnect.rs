@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use crate::Address;
 use crate::connection::{Order, Running};
 use crate::metrics::Reason;
-use crate::schedule::{Schedule, WELL_AFTER};
+use crate::schedule::{Schedule, WELL_AFTER, spread};
 use crate::socket::{self, Sockets};
 use crate::state::State;
 
@@ -149,7 +149,7 @@ impl Reconnect {
             return std::future::pending().await;
         };
         loop {
-            sleep(interval).await;
+            sleep(spread(interval)).await;
             for earlier in 0..proxy {
                 match self.attempt(earlier).await {
                     Ok(connected) => return connected,

@@ -73,6 +73,11 @@ impl Schedule {
     }
 }
 
+/// Lengthens an interval by up to itself at random, so that a thousand applications do not move at the same instant.
+pub(crate) fn spread(interval: Duration) -> Duration {
+    delays(interval, interval).next().unwrap_or(interval)
+}
+
 /// Doubles from `first` to `max`, each lengthened by up to itself at random.
 fn delays(first: Duration, max: Duration) -> ExponentialBackoff {
     ExponentialBuilder::new()
