@@ -12,7 +12,6 @@
 #![allow(clippy::print_stdout, reason = "it prints what it measured")]
 
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -20,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use prometheus_rsocket_proxy::bench::process::Process;
 use prometheus_rsocket_wire::envelope::{Sealed, version1};
 use prometheus_rsocket_wire::key::{KeyPair, PublicKey};
 use prometheus_rsocket_wire::session::{Limits, SetupOptions};
@@ -229,52 +229,24 @@ impl Node {
         })
     }
 
-    fn proc(&self, file: &str) -> Result<String> {
-        let pid = self.child.id().ok_or("the node has ended")?;
-        Ok(format!("/proc/{pid}/{file}"))
+    fn process(&self) -> Result<Process> {
+        Ok(Process::new(self.child.id().ok_or("the node has ended")?))
     }
 
-    /// CPU seconds so far, to the nanosecond: those of every thread.
     fn cpu(&self) -> Result<f64> {
-        let mut nanoseconds = 0.0;
-        for task in fs::read_dir(self.proc("task")?)? {
-            let path = task?.path().join("schedstat");
-            // A thread may have ended meanwhile.
-            let text = fs::read_to_string(path).unwrap_or_default();
-            let first = text.split(' ').next().unwrap_or_default();
-            nanoseconds += first.parse::<f64>().unwrap_or_default();
-        }
-        let stat = fs::read_to_string(self.proc("stat")?)?;
-        let after_name = stat.rsplit(')').next().unwrap_or_default();
-        let ticks: f64 = after_name
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .flat_map(str::parse::<f64>)
-            .sum();
-        // Threads that have ended are in the process' ticks alone, which are coarse.
-        Ok((nanoseconds / 1e9).max(ticks / 100.0))
-    }
-
-    fn memory(&self, field: &str) -> Result<f64> {
-        let status = fs::read_to_string(self.proc("status")?)?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(field))
-            .ok_or("no such field")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
+        Ok(self.process()?.cpu_seconds()?)
     }
 
     fn resident(&self) -> Result<f64> {
-        self.memory("VmRSS:")
+        Ok(self.process()?.resident_bytes()? as f64)
     }
 
     fn peak(&self) -> Result<f64> {
-        self.memory("VmHWM:")
+        Ok(self.process()?.peak_bytes()? as f64)
     }
 
     fn forget_peak(&self) -> Result<()> {
-        Ok(fs::write(self.proc("clear_refs")?, "5")?)
+        Ok(self.process()?.reset_peak()?)
     }
 }
 

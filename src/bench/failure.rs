@@ -1,6 +1,7 @@
 //! What goes wrong in a run, counted by kind.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -57,6 +58,10 @@ pub struct Failure {
 
 impl Failure {
     /// Of this kind, for this reason.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an error is handed over as it comes"
+    )]
     pub fn new(kind: Kind, reason: impl ToString) -> Self {
         Self {
             kind,
@@ -103,5 +108,16 @@ impl Failures {
     /// Each kind that happened.
     pub fn iter(&self) -> impl Iterator<Item = (Kind, &Count)> {
         self.0.iter().map(|(kind, count)| (*kind, count))
+    }
+}
+
+/// One line: how often what.
+impl fmt::Display for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (kind, count)) in self.0.iter().enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            write!(f, "{comma}{} × {}", count.count, kind.name())?;
+        }
+        Ok(())
     }
 }

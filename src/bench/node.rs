@@ -3,18 +3,22 @@
 use std::io;
 use std::net::SocketAddr;
 use std::process::Stdio;
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::header::HeaderMap;
 use prometheus_rsocket_client::Address;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
+use tokio::time::timeout;
 
 use super::process::Process;
 use crate::http::client;
 
 /// Bytes of a node's own metrics that are read; it has some 20 kB.
 const MAX_METRICS: usize = 1 << 20;
+/// For a running node to tell its own metrics; one that takes longer goes without figures.
+const METRICS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections beyond the applications', for a proxy of its own.
 const SPARE_CONNECTIONS: usize = 16;
 
@@ -86,10 +90,11 @@ impl Node {
     pub(super) async fn usage(&self) -> Usage {
         match self {
             Self::Own(child) => child.id().map(own_usage).unwrap_or_default(),
-            Self::Running(web) => metrics(web)
-                .await
-                .map(|text| told(&text))
-                .unwrap_or_default(),
+            Self::Running(web) => {
+                let metrics = timeout(METRICS_TIMEOUT, metrics(web)).await;
+                let metrics = metrics.ok().flatten();
+                metrics.map(|text| told(&text)).unwrap_or_default()
+            }
         }
     }
 

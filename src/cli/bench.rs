@@ -156,7 +156,7 @@ fn conclude(report: &Report, format: Format) -> ExitCode {
         return failure(&error);
     }
     if report.failed() {
-        return failure("not everything went well, see `failures`");
+        return failure(&report.failures.to_string());
     }
     ExitCode::SUCCESS
 }

@@ -8,6 +8,7 @@
 )]
 
 mod app;
+mod cli_bench;
 mod cli_push;
 mod client;
 mod client_java;
