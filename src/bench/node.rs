@@ -17,6 +17,8 @@ use crate::http::client;
 
 /// Bytes of a node's own metrics that are read; it has some 20 kB.
 const MAX_METRICS: usize = 1 << 20;
+/// For an own node to be ready, which takes a fraction of a second.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a running node to tell its own metrics; one that takes longer goes without figures.
 const METRICS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections beyond the applications', for a proxy of its own.
@@ -53,29 +55,10 @@ impl Node {
         connections: usize,
         say: impl Fn(&str) + Send + 'static,
     ) -> io::Result<(Self, Addresses)> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg("serve")
-            .args([
-                "--web.listen-address=127.0.0.1:0",
-                "--rsocket.tcp.listen-address=127.0.0.1:0",
-                "--rsocket.websocket.listen-address=127.0.0.1:0",
-                "--log.level=info",
-                "--log.format=logfmt",
-            ])
-            .arg(format!(
-                "--rsocket.max-connections={}",
-                connections + SPARE_CONNECTIONS
-            ))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            // A terminal's Ctrl-C goes to the whole group: the node would drain under the load's feet.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()?;
+        let mut child = spawn(connections)?;
         let log = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let mut log = BufReader::new(log).lines();
-        let addresses = addresses(&mut log).await?;
+        let addresses = timeout(START_TIMEOUT, addresses(&mut log)).await??;
         tokio::spawn(async move {
             while let Ok(Some(line)) = log.next_line().await {
                 if line.contains(" level=warn ") || line.contains(" level=error ") {
@@ -107,6 +90,27 @@ impl Node {
             let _ = Process::new(id).reset_peak();
         }
     }
+}
+
+fn spawn(connections: usize) -> io::Result<Child> {
+    let connections = connections + SPARE_CONNECTIONS;
+    Command::new(std::env::current_exe()?)
+        .arg("serve")
+        .args([
+            "--web.listen-address=127.0.0.1:0",
+            "--rsocket.tcp.listen-address=127.0.0.1:0",
+            "--rsocket.websocket.listen-address=127.0.0.1:0",
+            "--log.level=info",
+            "--log.format=logfmt",
+        ])
+        .arg(format!("--rsocket.max-connections={connections}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        // A terminal's Ctrl-C goes to the whole group: the node would drain under the load's feet.
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
 }
 
 /// Reads the log of a node until it is ready.

@@ -111,7 +111,7 @@ impl Report {
     }
 }
 
-/// The table.
+/// The table. A node's memory is its peak in the phase where that is known, else what it had at the end.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let node = if self.own_node {
@@ -126,7 +126,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{:14}{:>8}{:>10}{:>10}{:>10}{:>10}{:>9}{:>10}{:>12}{:>12}{:>15}",
+            "{:14}{:>8}{:>11}{:>11}{:>11}{:>11}{:>9}{:>10}{:>10}{:>13}{:>15}",
             "",
             "count",
             "p50",
@@ -136,7 +136,7 @@ impl fmt::Display for Report {
             "wall",
             "received",
             "node CPU",
-            "node peak",
+            "node memory",
             "generator CPU"
         )?;
         for phase in &self.phases {
@@ -174,7 +174,7 @@ impl fmt::Display for Phase {
             |p| p.p99,
             |p| p.max,
         ] {
-            write!(f, "{:>10}", time(of))?;
+            write!(f, "{:>11}", time(of))?;
         }
         let memory = self.node.peak_bytes.or(self.node.resident_bytes);
         let share = or_dash(self.generator.machine_share, |share| {
@@ -182,7 +182,7 @@ impl fmt::Display for Phase {
         });
         write!(
             f,
-            "{:>9}{:>10}{:>12}{:>12}{:>15}",
+            "{:>9}{:>10}{:>10}{:>13}{:>15}",
             format!("{:.2} s", self.wall_seconds),
             megabytes(self.received_bytes),
             or_dash(self.node.cpu_seconds, |seconds| format!("{seconds:.2} s")),
