@@ -3,7 +3,7 @@
 //!
 //! Where to find what: [`scrape`], [`push`] and [`drain`] are the flows, one file each. [`http`] and [`rsocket`] each
 //! speak one protocol. [`store`] is plain data, like the crates beside this one: `exposition` (validation and merge of
-//! text) and `wire` (frames, session, envelope). [`node`] joins the parts. [`bench`] puts a node under load.
+//! text) and `wire` (frames, session, envelope). [`node`] joins the parts. [`mod@bench`] puts a node under load.
 
 pub mod bench;
 pub mod cli;
