@@ -80,6 +80,7 @@
 mod class;
 mod error;
 mod exposition;
+mod labels;
 mod merge;
 mod metadata;
 mod names;
@@ -87,6 +88,7 @@ mod number;
 mod openmetrics;
 mod parse;
 mod regroup;
+mod relabel;
 mod sample;
 mod series;
 mod tidy;
@@ -94,5 +96,6 @@ mod write;
 
 pub use error::{ParseError, ParseErrorKind};
 pub use exposition::Exposition;
+pub use labels::{LabelError, Labels};
 pub use merge::merge;
 pub use write::{Chunks, Merged};
