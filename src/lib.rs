@@ -3,8 +3,10 @@
 //!
 //! Where to find what: [`scrape`], [`push`] and [`drain`] are the flows, one file each. [`http`] and [`rsocket`] each
 //! speak one protocol. [`store`] is plain data, like the crates beside this one: `exposition` (validation and merge of
-//! text) and `wire` (frames, session, envelope). [`node`] joins the parts. [`mod@bench`] puts a node under load.
+//! text) and `wire` (frames, session, envelope). [`node`] joins the parts. [`agent`] is the other end of a connection, for
+//! what cannot hold one itself; [`mod@bench`] is thousands of them.
 
+pub mod agent;
 pub mod bench;
 pub mod cli;
 pub mod drain;

@@ -1,5 +1,6 @@
 //! The command line: flags, else environment, else defaults, made into [`Settings`].
 
+mod agent;
 mod bench;
 mod healthcheck;
 mod proxies;
@@ -45,6 +46,8 @@ impl Cli {
 enum Command {
     /// Run a proxy node (also without a subcommand)
     Serve(Box<serve::ServeArgs>),
+    /// Answer a proxy's pulls with what HTTP targets in this network expose
+    Agent(Box<agent::AgentArgs>),
     /// Ask a running node whether it is ready: exit status 0 if it is, else 1
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Push exposition text and wait for the acknowledgement: exit status 0 once the proxy holds it, else 1
@@ -83,6 +86,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match cli.command() {
         Command::Serve(args) => serve::run(&args),
+        Command::Agent(args) => agent::run(&args),
         Command::Healthcheck(args) => healthcheck::run(args),
         Command::Push(args) => push::run(&args),
         Command::Bench(args) => bench::run(*args),
@@ -97,9 +101,10 @@ pub fn settings<'f>(flags: impl IntoIterator<Item = &'f str>) -> Result<Settings
     let cli = Cli::try_parse_from(arguments).map_err(|error| one_line(&error))?;
     match cli.command() {
         Command::Serve(args) => args.settings(),
-        Command::Healthcheck(_) | Command::Push(_) | Command::Bench(_) => {
-            Err("only `serve` has settings".into())
-        }
+        Command::Agent(_)
+        | Command::Bench(_)
+        | Command::Healthcheck(_)
+        | Command::Push(_) => Err("only `serve` has settings".into()),
     }
 }
 

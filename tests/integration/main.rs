@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod agent;
 mod app;
 mod cli_bench;
 mod cli_push;

@@ -23,6 +23,7 @@ pub(crate) enum Tool {
     Python,
     Prometheus,
     Promtool,
+    NodeExporter,
 }
 
 impl Tool {
@@ -33,6 +34,7 @@ impl Tool {
             Self::Python => &["python3"],
             Self::Prometheus => &["prometheus"],
             Self::Promtool => &["promtool"],
+            Self::NodeExporter => &["prometheus-node-exporter"],
         };
         if let Some(program) = programs.iter().find(|program| !installed(program)) {
             return Some(program);
@@ -45,7 +47,7 @@ impl Tool {
                     return Some("python3-venv");
                 }
             }
-            Self::Prometheus | Self::Promtool => {}
+            Self::Prometheus | Self::Promtool | Self::NodeExporter => {}
         }
         None
     }

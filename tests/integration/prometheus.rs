@@ -17,7 +17,7 @@ use crate::sandbox::{Sandbox, eventually, request, samples};
 const SECONDS: &str = "x-prometheus-scrape-timeout-seconds";
 
 /// Prometheus, scraping a node every second.
-struct Prometheus {
+pub(crate) struct Prometheus {
     web: SocketAddr,
     _process: Child,
     _scratch: Scratch,
@@ -28,7 +28,7 @@ type Series = (Value, f64);
 
 impl Prometheus {
     /// Scrapes the applications behind `proxy`, and the node itself.
-    async fn watching(proxy: SocketAddr) -> Self {
+    pub(crate) async fn watching(proxy: SocketAddr) -> Self {
         let scratch = Scratch::new();
         let text = format!(
             "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
@@ -85,12 +85,12 @@ impl Prometheus {
     }
 
     /// The value of a query that has one.
-    async fn value(&self, query: &str) -> Option<f64> {
+    pub(crate) async fn value(&self, query: &str) -> Option<f64> {
         self.query(query).await.first().map(|(_, value)| *value)
     }
 
     /// Waits until the query's value is this.
-    async fn shows(&self, query: &str, value: f64) {
+    pub(crate) async fn shows(&self, query: &str, value: f64) {
         eventually(&format!("{query} = {value}"), async || {
             self.value(query).await == Some(value)
         })

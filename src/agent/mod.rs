@@ -1,0 +1,223 @@
+//! An agent: in a network that lets connections out only, it answers the proxy's pulls with what HTTP targets near it
+//! expose.
+//!
+//! A pull: every target is fetched at once under the pull's deadline, their texts are validated, given the target's
+//! labels and merged. A target that is dead, slow, too long or invalid costs its own samples; its `up` says 0.
+
+mod families;
+mod fetch;
+mod file_sd;
+mod target;
+mod targets;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+pub use families::{Families, Pattern};
+use fetch::{Failure, Fetched, Fetcher};
+use futures_util::future::join_all;
+use prometheus_rsocket_client::{Builder, Client, Request};
+use prometheus_rsocket_exposition::{Exposition, merge};
+use target::Target;
+pub use target::{Spec, TargetError};
+use targets::{Lists, Targets};
+pub use targets::{SourceError, Sources};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::{Instant, timeout_at};
+
+const UP_HEAD: &str = "# HELP up Whether the target's metrics are in this answer: 0 where it is dead, slow, too long or invalid.\n\
+                       # TYPE up gauge\n";
+
+/// What an agent is to do.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whom it asks.
+    pub sources: Sources,
+    /// Which families it passes on.
+    pub families: Families,
+    /// Whether a sample's own label stays where its target has one of the same name.
+    pub honor_labels: bool,
+    /// How long a pull may take where the proxy does not say.
+    pub timeout: Duration,
+    /// Kept back from what the proxy says for the way of the answer.
+    pub timeout_offset: Duration,
+    /// Bytes of one target's decompressed text.
+    pub max_payload: usize,
+    /// Bytes of all texts of one answer.
+    pub max_answer: usize,
+}
+
+/// Why an agent cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// What it is to ask.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Neither the command line nor a file names one.
+    #[error("an agent needs a --target or a --targets-file")]
+    NoTargets,
+    /// TLS towards targets cannot be set up.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Answers pulls.
+pub struct Agent {
+    settings: Settings,
+    fetcher: Fetcher,
+    targets: watch::Receiver<Targets>,
+}
+
+/// Follows the targets files; to be run beside the agent.
+pub struct Follow {
+    lists: Lists,
+    targets: watch::Sender<Targets>,
+}
+
+impl Follow {
+    /// Reads the files again and again until the agent is gone.
+    pub async fn run(self) {
+        targets::follow(self.lists, self.targets).await;
+    }
+}
+
+/// A target's part of an answer.
+struct Part {
+    exposition: Arc<Exposition>,
+    /// Gives back what the text takes of the answer's limit.
+    _share: OwnedSemaphorePermit,
+}
+
+impl Agent {
+    /// Reads the targets files; nothing is connected.
+    pub fn new(settings: Settings) -> Result<(Self, Follow), StartError> {
+        if settings.sources.targets.is_empty() && settings.sources.files.is_empty() {
+            return Err(StartError::NoTargets);
+        }
+        let lists = Lists::read(settings.sources.clone())?;
+        let (sender, targets) = watch::channel(lists.targets()?);
+        let agent = Self {
+            fetcher: Fetcher::new(settings.max_payload)?,
+            settings,
+            targets,
+        };
+        let follow = Follow {
+            lists,
+            targets: sender,
+        };
+        Ok((agent, follow))
+    }
+
+    /// How many targets there are at the moment.
+    pub fn targets(&self) -> usize {
+        self.targets.borrow().len()
+    }
+
+    /// A client whose pulls the agent answers.
+    pub fn client(self: &Arc<Self>) -> Builder {
+        let agent = Arc::clone(self);
+        Client::builder_async(move |request: Request| {
+            let agent = Arc::clone(&agent);
+            async move {
+                let deadline = agent.deadline(request.deadline.map(Instant::from_std));
+                agent.answer(deadline).await
+            }
+        })
+    }
+
+    /// What the proxy allows, less the offset; at least half of it.
+    fn deadline(&self, allowed: Option<Instant>) -> Instant {
+        let now = Instant::now();
+        let Some(allowed) = allowed else {
+            return now + self.settings.timeout;
+        };
+        let left = allowed.saturating_duration_since(now);
+        now + left
+            .saturating_sub(self.settings.timeout_offset)
+            .max(left / 2)
+    }
+
+    async fn answer(&self, deadline: Instant) -> Bytes {
+        let targets = Arc::clone(&self.targets.borrow());
+        let limit = self.settings.max_answer.min(Semaphore::MAX_PERMITS);
+        let budget = Arc::new(Semaphore::new(limit));
+        let parts = targets
+            .iter()
+            .map(|target| self.part(target, deadline, &budget));
+        let parts = join_all(parts).await;
+        let up = up(targets.iter().zip(parts.iter().map(Option::is_some)));
+        let merged = spawn_blocking(move || {
+            // First, so that no target's own `up` takes the place of the agent's.
+            let texts = parts.iter().flatten().map(|part| &part.exposition);
+            let merged = merge(up.iter().chain(texts).cloned().collect());
+            let length = merged.len();
+            merged.into_chunks(length).next().unwrap_or_default()
+        });
+        merged.await.unwrap_or_else(go_on_panicking)
+    }
+
+    /// What the target has to say by the deadline.
+    async fn part(
+        &self,
+        target: &Arc<Target>,
+        deadline: Instant,
+        budget: &Arc<Semaphore>,
+    ) -> Option<Part> {
+        let fetching = async {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let fetched = self.fetcher.fetch(target.uri(), left, budget).await?;
+            self.prepare(target, fetched, budget).await
+        };
+        let part = timeout_at(deadline, fetching)
+            .await
+            .unwrap_or(Err(Failure::Timeout));
+        target.note(part.as_ref().err());
+        part.ok()
+    }
+
+    /// Validates, selects and labels on a thread that may be held up.
+    async fn prepare(
+        &self,
+        target: &Arc<Target>,
+        Fetched { text, mut share }: Fetched,
+        budget: &Arc<Semaphore>,
+    ) -> Result<Part, Failure> {
+        let length = text.len();
+        let families = self.settings.families.clone();
+        let honor_labels = self.settings.honor_labels;
+        let target = Arc::clone(target);
+        let preparing = spawn_blocking(move || {
+            let mut exposition = Exposition::parse(text)?;
+            exposition.retain_families(|name| families.passes(name));
+            exposition.with_labels(target.labels(), honor_labels)
+        });
+        let exposition = preparing.await.map_err(|_| Failure::Stopping)??;
+        // With labels, the lines are longer than they came.
+        let lines = exposition.text_len().saturating_sub(length);
+        share.merge(fetch::take(budget, lines.saturating_sub(length))?);
+        Ok(Part {
+            exposition: Arc::new(exposition),
+            _share: share,
+        })
+    }
+}
+
+/// One `up` per target.
+fn up<'t>(targets: impl Iterator<Item = (&'t Arc<Target>, bool)>) -> Option<Arc<Exposition>> {
+    let mut text = UP_HEAD.to_owned();
+    for (target, is_up) in targets {
+        text.push_str(&format!("up{} {}\n", target.up(), u8::from(is_up)));
+    }
+    // Labels are checked when they are made: this text is valid.
+    Exposition::parse(text.into()).ok().map(Arc::new)
+}
+
+fn go_on_panicking(error: JoinError) -> Bytes {
+    match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        // The runtime stops: nobody waits for the answer any more.
+        Err(_) => Bytes::new(),
+    }
+}

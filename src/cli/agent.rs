@@ -1,0 +1,161 @@
+//! `agent`: answer a proxy's pulls with what HTTP targets expose, until SIGTERM or SIGINT.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use prometheus_rsocket_exposition::Labels;
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use super::proxies::ProxyArgs;
+use super::serve::{any_duration, bytes, duration, positive};
+use super::{LogArgs, bad_usage};
+use crate::agent::{Agent, Families, Follow, Pattern, Settings, Sources, Spec};
+use crate::drain::Signals;
+use crate::logging;
+
+/// For the connection to be closed; the proxy notices without that, too.
+const CLOSING: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each target has an `up` in the answer, 1 or 0, with its labels, `instance` (its address and port, \
+                  unless it has that label) and `target` (its URL)."
+)]
+pub(super) struct AgentArgs {
+    /// A target's URL (path: /metrics if it has none) and labels for its samples, without commas of their own: URL[,NAME=VALUE]...; repeated, in the environment separated by ;
+    #[arg(
+        long = "target",
+        env = "PROXY_AGENT_TARGET",
+        value_name = "TARGET",
+        value_delimiter = ';'
+    )]
+    targets: Vec<Spec>,
+    /// A file that lists targets as Prometheus' file_sd_configs do (YAML or JSON), read again when it changes; repeated, in the environment separated by ;
+    #[arg(
+        long = "targets-file",
+        env = "PROXY_AGENT_TARGETS_FILE",
+        value_name = "FILE",
+        value_delimiter = ';'
+    )]
+    targets_files: Vec<PathBuf>,
+    /// Give each sample a label of this name with its target's URL
+    #[arg(
+        long = "target-label",
+        env = "PROXY_AGENT_TARGET_LABEL",
+        value_name = "NAME",
+        value_parser = label_name
+    )]
+    target_label: Option<String>,
+    /// The most targets; a file that lists more is not taken
+    #[arg(long = "max-targets", env = "PROXY_AGENT_MAX_TARGETS", value_name = "N", default_value = "1000", value_parser = positive)]
+    max_targets: usize,
+    /// Leave a sample's own label where its target has one of that name, as Prometheus' honor_labels does; else the own is renamed with exported_ in front
+    #[arg(long = "honor-labels", env = "PROXY_AGENT_HONOR_LABELS")]
+    honor_labels: bool,
+    /// Pass on the families whose whole name matches, and no others; a histogram is one family; repeated: any
+    #[arg(long = "keep", env = "PROXY_AGENT_KEEP", value_name = "REGEX")]
+    keep: Vec<Pattern>,
+    /// Leave out the families whose whole name matches, even where --keep does; repeated: any
+    #[arg(long = "drop", env = "PROXY_AGENT_DROP", value_name = "REGEX")]
+    drop: Vec<Pattern>,
+    /// How long all targets together may take where the proxy does not say
+    #[arg(long = "scrape.timeout", env = "PROXY_AGENT_SCRAPE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    scrape_timeout: Duration,
+    /// Kept back from what the proxy says for the way of the answer
+    #[arg(long = "scrape.timeout-offset", env = "PROXY_AGENT_SCRAPE_TIMEOUT_OFFSET", value_name = "DURATION", default_value = "500ms", value_parser = any_duration)]
+    scrape_timeout_offset: Duration,
+    /// The longest decompressed text of one target
+    #[arg(long = "scrape.max-payload", env = "PROXY_AGENT_SCRAPE_MAX_PAYLOAD", value_name = "BYTES", default_value = "64MiB", value_parser = bytes)]
+    scrape_max_payload: usize,
+    /// The longest answer, all targets together; a target past it is down. The proxy takes what its --scrape.max-payload allows
+    #[arg(long = "scrape.max-answer", env = "PROXY_AGENT_SCRAPE_MAX_ANSWER", value_name = "BYTES", default_value = "64MiB", value_parser = bytes)]
+    scrape_max_answer: usize,
+    #[command(flatten)]
+    proxy: ProxyArgs,
+    /// The delay before the second attempt to connect; it doubles with each
+    #[arg(long = "first-backoff", env = "PROXY_AGENT_FIRST_BACKOFF", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    first_backoff: Duration,
+    /// The greatest delay between attempts to connect
+    #[arg(long = "max-backoff", env = "PROXY_AGENT_MAX_BACKOFF", value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    max_backoff: Duration,
+    /// Give up, with exit status 1, after so many attempts to connect in a row; not said: never
+    #[arg(
+        long = "max-retries",
+        env = "PROXY_AGENT_MAX_RETRIES",
+        value_name = "N"
+    )]
+    max_retries: Option<u64>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+impl AgentArgs {
+    fn settings(&self) -> Settings {
+        Settings {
+            sources: Sources {
+                targets: self.targets.clone(),
+                files: self.targets_files.clone(),
+                address_label: self.target_label.clone(),
+                max_targets: self.max_targets,
+            },
+            families: Families {
+                keep: self.keep.clone(),
+                drop: self.drop.clone(),
+            },
+            honor_labels: self.honor_labels,
+            timeout: self.scrape_timeout,
+            timeout_offset: self.scrape_timeout_offset,
+            max_payload: self.scrape_max_payload,
+            max_answer: self.scrape_max_answer,
+        }
+    }
+}
+
+pub(super) fn run(args: &AgentArgs) -> ExitCode {
+    // What the files list is usage, too: nothing is connected before it is known to be good.
+    let (agent, follow) = match Agent::new(args.settings()) {
+        Ok(agent) => agent,
+        Err(error) => return bad_usage(&error.to_string()),
+    };
+    logging::init(&args.log.level, args.log.format);
+    match serve(args, agent, follow) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(%error, "stopped");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn serve(args: &AgentArgs, agent: Agent, follow: Follow) -> io::Result<()> {
+    let mut signals = Signals::new()?;
+    info!(targets = agent.targets(), "agent started");
+    tokio::spawn(follow.run());
+    let client = Arc::new(agent)
+        .client()
+        .backoff(args.first_backoff, args.max_backoff);
+    let client = args.proxy.apply(client).connect();
+    signals.received().await;
+    tokio::select! {
+        closed = timeout(CLOSING, client.close()) => match closed {
+            Ok(()) => info!("connection closed"),
+            Err(_) => warn!("the connection was not closed in time, exiting"),
+        },
+        () = signals.received() => warn!("second signal, exiting at once"),
+    }
+    Ok(())
+}
+
+fn label_name(name: &str) -> Result<String, String> {
+    let mut labels = Labels::default();
+    labels
+        .insert(name, "any")
+        .map_err(|error| error.to_string())?;
+    Ok(name.to_owned())
+}

@@ -1,0 +1,440 @@
+//! The agent as a process of its own: HTTP targets behind it, a node in front of it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_ENCODING, LOCATION};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::sync::watch;
+
+use crate::peers::{Program, Scratch, need, reserved_port};
+use crate::prometheus::Prometheus;
+use crate::sandbox::{Sandbox, eventually, samples};
+
+/// What a target answers.
+#[derive(Clone)]
+enum Page {
+    Text(String),
+    /// The bytes, said to be gzip.
+    Gzip(Vec<u8>),
+    Status(StatusCode),
+    /// Nothing, ever.
+    Never,
+}
+
+impl Page {
+    fn text(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+/// What a target saw.
+#[derive(Default)]
+struct Seen {
+    connections: AtomicUsize,
+    last: Mutex<Option<hyper::HeaderMap>>,
+}
+
+/// An HTTP target whose page can be changed.
+struct HttpTarget {
+    address: SocketAddr,
+    page: watch::Sender<Page>,
+    seen: Arc<Seen>,
+}
+
+impl HttpTarget {
+    async fn start(page: Page) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (page, current) = watch::channel(page);
+        let seen = Arc::new(Seen::default());
+        tokio::spawn(serve(listener, current, Arc::clone(&seen)));
+        Self {
+            address,
+            page,
+            seen,
+        }
+    }
+
+    fn flag(&self, rest: &str) -> String {
+        format!("--target=http://{}/metrics{rest}", self.address)
+    }
+
+    /// Its `up` without labels of its own.
+    fn up(&self, value: u8) -> String {
+        let address = self.address;
+        format!("up{{instance=\"{address}\",target=\"http://{address}/metrics\"}} {value}")
+    }
+}
+
+async fn serve(listener: TcpListener, page: watch::Receiver<Page>, seen: Arc<Seen>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        seen.connections.fetch_add(1, Ordering::SeqCst);
+        let (page, seen) = (page.clone(), Arc::clone(&seen));
+        let service = service_fn(move |request: Request<Incoming>| {
+            *seen.last.lock().unwrap() = Some(request.headers().clone());
+            let page = page.borrow().clone();
+            async move { Ok::<_, Infallible>(answer(page).await) }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(connection);
+    }
+}
+
+async fn answer(page: Page) -> Response<Full<Bytes>> {
+    let response = Response::builder();
+    let response = match page {
+        Page::Text(text) => response.body(Full::from(text)),
+        Page::Gzip(bytes) => response
+            .header(CONTENT_ENCODING, "gzip")
+            .body(Full::from(bytes)),
+        Page::Status(status) => response
+            .status(status)
+            .header(LOCATION, "/other")
+            .body(Full::default()),
+        Page::Never => std::future::pending().await,
+    };
+    response.expect("a valid response")
+}
+
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_prometheus-rsocket-proxy"));
+    command.arg("agent").args(arguments);
+    command
+}
+
+/// An agent connected to the node.
+async fn agent(proxy: &Sandbox, arguments: &[&str]) -> Program {
+    let address = format!("--proxy=tcp://{}", proxy.tcp());
+    let program = Program::start(program(&[&address, "--first-backoff=50ms"]).args(arguments));
+    proxy.connected(1).await;
+    // The first pull that is answered shows that the agent has the key.
+    eventually("an answer of the agent", async || {
+        !proxy.scrape().await.is_empty()
+    })
+    .await;
+    program
+}
+
+/// A scrape with a timeout of one second, as its samples in the order served.
+async fn scrape(proxy: &Sandbox) -> Vec<String> {
+    let seconds = [("x-prometheus-scrape-timeout-seconds", "1")];
+    samples(proxy.get_with("/metrics/connected", &seconds).await.text())
+}
+
+#[tokio::test]
+async fn targets_are_served_merged_with_their_labels_and_an_up_each() {
+    let proxy = Sandbox::start(&[]).await;
+    let one = HttpTarget::start(Page::text("# TYPE a counter\na{x=\"1\"} 1\nb 2\n")).await;
+    let other = HttpTarget::start(Page::text("# TYPE a counter\na 3 \n# EOF\n")).await;
+    let flags = [
+        one.flag(",job=one,instance=web-1"),
+        other.flag(",job=say \"two\""),
+    ];
+    let _agent = agent(&proxy, &[&flags[0], &flags[1]]).await;
+    let (one, other) = (one.address, other.address);
+    assert_eq!(
+        proxy.scrape().await,
+        [
+            "a{instance=\"web-1\",job=\"one\",x=\"1\"} 1",
+            "a_total{job=\"say \\\"two\\\"\"} 3",
+            "b{instance=\"web-1\",job=\"one\"} 2",
+            &format!("up{{instance=\"web-1\",job=\"one\",target=\"http://{one}/metrics\"}} 1"),
+            &format!(
+                "up{{instance=\"{other}\",job=\"say \\\"two\\\"\",target=\"http://{other}/metrics\"}} 1"
+            ),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_target_that_is_dead_slow_long_or_invalid_is_down_and_the_others_are_served() {
+    let proxy = Sandbox::start(&[]).await;
+    let well = HttpTarget::start(Page::text("well 1\n")).await;
+    let target = HttpTarget::start(Page::text("a 1\n")).await;
+    let mut agent = agent(
+        &proxy,
+        &[
+            &well.flag(""),
+            &target.flag(""),
+            "--scrape.max-payload=1000B",
+        ],
+    )
+    .await;
+    let bomb = gzip(&"a 1\n".repeat(1 << 20));
+    for (page, reason) in [
+        (Page::Never, "no whole answer in time"),
+        (Page::Text("a 1\n".repeat(251)), "--scrape.max-payload"),
+        (Page::Gzip(bomb), "--scrape.max-payload"),
+        (Page::Gzip(b"no gzip".to_vec()), ""),
+        (Page::text("a{ 1\n"), "line 1, column 4"),
+        (Page::Status(StatusCode::INTERNAL_SERVER_ERROR), "500"),
+        (Page::Status(StatusCode::FOUND), "302"),
+    ] {
+        target.page.send_replace(page);
+        assert!(
+            scrape(&proxy).await.contains(&"well 1".to_owned()),
+            "{reason}"
+        );
+        let line = agent.line_with("msg=\"target is down\"").await;
+        assert!(
+            line.contains(reason) && line.contains("level=warn"),
+            "{line}"
+        );
+        let samples = scrape(&proxy).await;
+        assert!(
+            samples.contains(&target.up(0)) && samples.contains(&well.up(1)),
+            "{samples:?}"
+        );
+        assert!(!samples.contains(&"a 1".to_owned()), "{samples:?}");
+        target.page.send_replace(Page::Gzip(gzip("a 1\n")));
+        let samples = scrape(&proxy).await;
+        assert!(
+            samples.contains(&target.up(1)) && samples.contains(&"a 1".to_owned()),
+            "{samples:?}"
+        );
+        agent.line_with("msg=\"target is fetched again\"").await;
+    }
+    let status = proxy.status().await;
+    assert_eq!(
+        status["connections"][0]["last_scrape"]["outcome"],
+        "success"
+    );
+}
+
+#[tokio::test]
+async fn a_target_that_nobody_listens_at_is_down_from_the_first_scrape() {
+    let proxy = Sandbox::start(&[]).await;
+    let port = reserved_port();
+    let target = format!("--target=http://127.0.0.1:{port}");
+    let mut agent = agent(&proxy, &[&target, "--target-label=url"]).await;
+    let up =
+        format!("up{{instance=\"127.0.0.1:{port}\",url=\"http://127.0.0.1:{port}/metrics\"}} 0");
+    assert_eq!(scrape(&proxy).await, [up]);
+    agent.line_with("Connection refused").await;
+}
+
+#[tokio::test]
+async fn a_target_is_asked_as_prometheus_asks_over_one_connection() {
+    let proxy = Sandbox::start(&[]).await;
+    let target = HttpTarget::start(Page::text("a 1\n")).await;
+    let _agent = agent(&proxy, &[&target.flag("")]).await;
+    for _ in 0..3 {
+        scrape(&proxy).await;
+    }
+    assert_eq!(target.seen.connections.load(Ordering::SeqCst), 1);
+    let headers = target.seen.last.lock().unwrap().clone().expect("a request");
+    let accept = headers["accept"].to_str().unwrap();
+    assert!(accept.starts_with("text/plain;version=0.0.4"), "{accept}");
+    assert_eq!(headers["accept-encoding"], "gzip");
+    let seconds: f64 = headers["x-prometheus-scrape-timeout-seconds"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(seconds > 0.0 && seconds <= 10.0, "{seconds}");
+}
+
+#[tokio::test]
+async fn families_are_kept_and_dropped_whole() {
+    let proxy = Sandbox::start(&[]).await;
+    let text = "# TYPE took histogram\ntook_bucket{le=\"+Inf\"} 1\ntook_sum 1\ntook_count 1\n\
+                # TYPE go_info gauge\ngo_info 1\nother 1\n";
+    let target = HttpTarget::start(Page::text(text)).await;
+    let _agent = agent(
+        &proxy,
+        &[&target.flag(""), "--keep=took|go_.*", "--drop=go_in.o"],
+    )
+    .await;
+    assert_eq!(
+        proxy.scrape().await,
+        [
+            "took_bucket{le=\"+Inf\"} 1",
+            "took_sum 1",
+            "took_count 1",
+            &target.up(1),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_answer_has_a_limit_and_what_is_past_it_is_down() {
+    let proxy = Sandbox::start(&[]).await;
+    let one = HttpTarget::start(Page::Text("a 1\n".repeat(150))).await;
+    let other = HttpTarget::start(Page::Text("b 1\n".repeat(150))).await;
+    let _agent = agent(
+        &proxy,
+        &[&one.flag(""), &other.flag(""), "--scrape.max-answer=1000B"],
+    )
+    .await;
+    let samples = proxy.scrape().await;
+    let down = samples
+        .iter()
+        .filter(|line| line.starts_with("up{") && line.ends_with(" 0"));
+    assert_eq!(down.count(), 1, "{samples:?}");
+    assert_eq!(samples.len(), 150 + 2);
+}
+
+#[tokio::test]
+async fn a_targets_file_is_followed_and_a_broken_one_changes_nothing() {
+    let proxy = Sandbox::start(&[]).await;
+    let one = HttpTarget::start(Page::text("a 1\n")).await;
+    let other = HttpTarget::start(Page::text("b 1\n")).await;
+    let scratch = Scratch::new();
+    let list = |address: SocketAddr| {
+        format!("- targets: ['{address}']\n  labels: {{job: file, __meta_x: y}}\n")
+    };
+    let file = scratch.file("targets.yml", &list(one.address));
+    let mut agent = agent(&proxy, &[&format!("--targets-file={file}")]).await;
+    assert!(
+        proxy
+            .scrape()
+            .await
+            .contains(&"a{job=\"file\"} 1".to_owned())
+    );
+    scratch.file("targets.yml", "- targets:\n  - a b\n");
+    let line = agent.line_with("msg=\"targets file cannot be used").await;
+    assert!(
+        line.contains(&file) && line.contains("line 2, column 5"),
+        "{line}"
+    );
+    assert!(
+        proxy
+            .scrape()
+            .await
+            .contains(&"a{job=\"file\"} 1".to_owned())
+    );
+    // As Kubernetes does it: another file takes the place of the first.
+    let next = scratch.file("next.yml", &list(other.address));
+    std::fs::rename(next, &file).unwrap();
+    agent.line_with("msg=\"targets file read\"").await;
+    eventually("the other target", async || {
+        proxy
+            .scrape()
+            .await
+            .contains(&"b{job=\"file\"} 1".to_owned())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_mistake_in_the_usage_of_the_agent_is_one_line_and_exit_2() {
+    let scratch = Scratch::new();
+    let broken = scratch.file("broken.json", "[\n{\"targets\": [\"a/b\"]}]\n");
+    let broken = format!("--targets-file={broken}");
+    for (arguments, part) in [
+        (&[][..], "--target"),
+        (&["--target=localhost:9100"], "http://HOST:PORT/PATH"),
+        (&["--target=http://a,job"], "NAME=VALUE"),
+        (&["--target=http://a,__x=1"], "reserved"),
+        (&["--target=http://a,target=1"], "--target-label"),
+        (
+            &["--target=http://a", "--target-label=a-b"],
+            "--target-label",
+        ),
+        (&["--target=http://a", "--keep=("], "unclosed group"),
+        (&["--target=http://a", "--drop=a{9999}{9999}"], "--drop"),
+        (
+            &["--target=http://a", "--target=http://b", "--max-targets=1"],
+            "--max-targets=1",
+        ),
+        (
+            &["--targets-file=/nowhere.yml"],
+            "/nowhere.yml: No such file",
+        ),
+        (&[&broken], "broken.json: line 2, column 14"),
+        (&["--target=http://a", "--proxy=localhost"], "--proxy"),
+        (
+            &["--target=http://a", "--scrape.timeout=0s"],
+            "--scrape.timeout",
+        ),
+    ] {
+        let output = program(arguments).output().await.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn sigterm_closes_the_connection_and_exits_0() {
+    let proxy = Sandbox::start(&[]).await;
+    let target = HttpTarget::start(Page::Never).await;
+    let mut agent = Program::start(program(&[
+        &format!("--proxy=tcp://{}", proxy.tcp()),
+        &target.flag(""),
+    ]));
+    proxy.connected(1).await;
+    agent.terminate();
+    assert_eq!(agent.ended().await.code(), Some(0));
+    proxy.connected(0).await;
+}
+
+#[tokio::test]
+async fn without_a_proxy_sigterm_ends_the_agent_all_the_same() {
+    let port = reserved_port();
+    let address = format!("--proxy=tcp://127.0.0.1:{port}");
+    let mut agent = Program::start(&mut program(&[&address, "--target=http://127.0.0.1:1"]));
+    agent.line_with("cannot connect to the proxy").await;
+    agent.terminate();
+    assert_eq!(agent.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_agent_comes_back_when_the_proxy_does() {
+    let proxy = Sandbox::start(&[]).await;
+    let target = HttpTarget::start(Page::text("a 1\n")).await;
+    let _agent = agent(&proxy, &[&target.flag(""), "--max-backoff=100ms"]).await;
+    let flag = format!("--rsocket.tcp.listen-address={}", proxy.tcp());
+    proxy.node.drain(Duration::from_secs(5)).await;
+    let proxy = Sandbox::start(&[&flag]).await;
+    eventually("the target's sample", async || {
+        proxy.scrape().await.contains(&"a 1".to_owned())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_exporter_behind_an_agent_reaches_prometheus_and_its_death_is_seen_there() {
+    need!(Prometheus, NodeExporter);
+    let proxy = Sandbox::start(&[]).await;
+    let address = format!("127.0.0.1:{}", reserved_port());
+    let exporter = Program::start(
+        Command::new("prometheus-node-exporter").arg(format!("--web.listen-address={address}")),
+    );
+    let target = format!("--target=http://{address},job=node,instance=web-1");
+    let _agent = agent(&proxy, &[&target]).await;
+    let prometheus = Prometheus::watching(proxy.web()).await;
+    let up = "up{job=\"node\",instance=\"web-1\"}";
+    let modes =
+        "count(node_cpu_seconds_total{job=\"node\",instance=\"web-1\",cpu=\"0\",mode=\"idle\"})";
+    prometheus.shows(up, 1.0).await;
+    prometheus.shows(modes, 1.0).await;
+    exporter.kill().await;
+    prometheus.shows(up, 0.0).await;
+    eventually("stale series", async || {
+        prometheus.value(modes).await.is_none()
+    })
+    .await;
+    prometheus.shows("up{job=\"connected\"}", 1.0).await;
+}
+
+/// As `gzip` would make it.
+fn gzip(text: &str) -> Vec<u8> {
+    use std::io::Write as _;
+
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text.as_bytes()).expect("memory");
+    encoder.finish().expect("memory")
+}
