@@ -126,9 +126,9 @@ async fn agent(proxy: &Sandbox, arguments: &[&str]) -> Program {
     program
 }
 
-/// A scrape with a timeout of one second, as its samples in the order served.
+/// A scrape with a timeout of three seconds, as its samples in the order served.
 async fn scrape(proxy: &Sandbox) -> Vec<String> {
-    let seconds = [("x-prometheus-scrape-timeout-seconds", "1")];
+    let seconds = [("x-prometheus-scrape-timeout-seconds", "3")];
     samples(proxy.get_with("/metrics/connected", &seconds).await.text())
 }
 
@@ -136,7 +136,7 @@ async fn scrape(proxy: &Sandbox) -> Vec<String> {
 async fn targets_are_served_merged_with_their_labels_and_an_up_each() {
     let proxy = Sandbox::start(&[]).await;
     let one = HttpTarget::start(Page::text("# TYPE a counter\na{x=\"1\"} 1\nb 2\n")).await;
-    let other = HttpTarget::start(Page::text("# TYPE a counter\na 3 \n# EOF\n")).await;
+    let other = HttpTarget::start(Page::text("# TYPE a counter\na 3 \n")).await;
     let flags = [
         one.flag(",job=one,instance=web-1"),
         other.flag(",job=say \"two\""),
@@ -147,7 +147,7 @@ async fn targets_are_served_merged_with_their_labels_and_an_up_each() {
         proxy.scrape().await,
         [
             "a{instance=\"web-1\",job=\"one\",x=\"1\"} 1",
-            "a_total{job=\"say \\\"two\\\"\"} 3",
+            "a{job=\"say \\\"two\\\"\"} 3",
             "b{instance=\"web-1\",job=\"one\"} 2",
             &format!("up{{instance=\"web-1\",job=\"one\",target=\"http://{one}/metrics\"}} 1"),
             &format!(
@@ -168,6 +168,7 @@ async fn a_target_that_is_dead_slow_long_or_invalid_is_down_and_the_others_are_s
             &well.flag(""),
             &target.flag(""),
             "--scrape.max-payload=1000B",
+            "--scrape.timeout=2s",
         ],
     )
     .await;
@@ -371,7 +372,7 @@ async fn a_mistake_in_the_usage_of_the_agent_is_one_line_and_exit_2() {
 async fn sigterm_closes_the_connection_and_exits_0() {
     let proxy = Sandbox::start(&[]).await;
     let target = HttpTarget::start(Page::Never).await;
-    let mut agent = Program::start(program(&[
+    let mut agent = Program::start(&mut program(&[
         &format!("--proxy=tcp://{}", proxy.tcp()),
         &target.flag(""),
     ]));
