@@ -26,7 +26,7 @@ pub(super) struct ListError {
 }
 
 impl ListError {
-    fn at(location: Location, reason: impl ToString) -> Self {
+    fn at(location: Location, reason: &dyn ToString) -> Self {
         Self {
             line: location.line(),
             column: location.column(),
@@ -49,7 +49,7 @@ pub(super) fn parse(text: &str, address_label: Option<&str>) -> Result<Vec<Targe
         // The first line is the reason; those after it show the place.
         let reason = error.without_snippet().to_string();
         let reason = reason.lines().next().unwrap_or_default();
-        ListError::at(error.location().unwrap_or(Location::UNKNOWN), reason)
+        ListError::at(error.location().unwrap_or(Location::UNKNOWN), &reason)
     })?;
     let mut targets = Vec::new();
     for group in &groups {
@@ -59,7 +59,7 @@ pub(super) fn parse(text: &str, address_label: Option<&str>) -> Result<Vec<Targe
             .collect();
         for address in &group.targets {
             let target = target(&address.value, &labels, address_label)
-                .map_err(|error| ListError::at(address.referenced, error))?;
+                .map_err(|error| ListError::at(address.referenced, &error))?;
             targets.push(target);
         }
     }

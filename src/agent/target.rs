@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::http::uri::{Authority, Parts, PathAndQuery};
+use axum::http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use hyper::Uri;
 use prometheus_rsocket_exposition::{LabelError, Labels};
 use tracing::{debug, info, warn};
@@ -97,7 +97,7 @@ fn address(url: &str) -> Result<Uri, TargetError> {
         .parse::<Uri>()
         .map_err(|_| TargetError::Url)?
         .into_parts();
-    let scheme = parts.scheme.as_ref().map(|scheme| scheme.as_str());
+    let scheme = parts.scheme.as_ref().map(Scheme::as_str);
     let authority = parts.authority.as_ref().ok_or(TargetError::Url)?;
     if !matches!(scheme, Some("http" | "https")) || !has_good_port(authority) {
         return Err(TargetError::Url);

@@ -393,6 +393,22 @@ async fn without_a_proxy_sigterm_ends_the_agent_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_second_signal_ends_an_agent_that_cannot_close_at_once() {
+    // It takes connections, and nothing from them: the end of the connection waits for the reader.
+    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("--proxy=ws://{}", deaf.local_addr().unwrap());
+    let mut agent = Program::start(&mut program(&[&address, "--target=http://127.0.0.1:1"]));
+    let _connection = deaf.accept().await.unwrap();
+    agent.terminate();
+    agent.line_with("msg=\"signal received\"").await;
+    agent.terminate();
+    agent
+        .line_with("msg=\"second signal, exiting at once\"")
+        .await;
+    assert_eq!(agent.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn the_agent_comes_back_when_the_proxy_does() {
     let proxy = Sandbox::start(&[]).await;
     let target = HttpTarget::start(Page::text("a 1\n")).await;
