@@ -6,6 +6,7 @@ import interop.common.ObservedTransport;
 import interop.common.Transports;
 import io.micrometer.prometheus.rsocket.PrometheusRSocketClient;
 import java.time.Duration;
+import java.util.function.Supplier;
 import reactor.util.retry.Retry;
 
 /** One instrumented app: its registries and the published client. */
@@ -13,7 +14,8 @@ final class App {
   private final String name;
   private final Metrics metrics;
   private final Duration timeout;
-  private final PrometheusRSocketClient client;
+  private final Supplier<PrometheusRSocketClient> connecting;
+  private PrometheusRSocketClient client;
 
   App(String name, Args args, boolean pooled) {
     this.name = name;
@@ -25,7 +27,11 @@ final class App {
             .maxBackoff(millis(args, "--max-backoff", 1000))
             .doBeforeRetry(retry -> Lines.say("RETRY", name, retry.totalRetries() + 1, retry.failure())))
         .doOnKeyReceived(transport::keyReceived);
-    client = args.has("--blocking") ? builder.connectBlockingly(timeout) : builder.connect();
+    connecting = args.has("--blocking") ? () -> builder.connectBlockingly(timeout) : builder::connect;
+  }
+
+  void connect() {
+    client = connecting.get();
   }
 
   private static Duration millis(Args args, String option, int fallback) {

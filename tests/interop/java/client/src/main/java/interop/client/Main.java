@@ -12,8 +12,9 @@ import java.util.stream.Stream;
 
 /** Apps on the published client, driven by lines. See tests/interop/README.md. */
 public final class Main {
-  private static final String[] OPTIONS = {"--name=", "--count=", "--series=", "--registries=", "--openmetrics",
-      "--exemplars", "--text=", "--hang", "--slow=", "--first-backoff=", "--max-backoff=", "--timeout=", "--blocking"};
+  private static final String[] OPTIONS = {"--name=", "--count=", "--series=", "--wide", "--registries=", "--openmetrics",
+      "--exemplars", "--text=", "--hang", "--slow=", "--first-backoff=", "--max-backoff=", "--timeout=", "--blocking",
+      "--held"};
   // Held for ever: a logger nobody refers to loses its handler.
   private static final Logger CLIENT_LOG = Logger.getLogger("io.micrometer.prometheus.rsocket.PrometheusRSocketClient");
 
@@ -28,7 +29,13 @@ public final class Main {
     for (int i = 1; i <= count; i++) {
       apps.add(new App(count == 1 ? name : name + "-" + i, args, count <= 500));
     }
+    if (args.has("--held")) {
+      Lines.say("HELD");
+    } else {
+      apps.forEach(App::connect);
+    }
     new Commands()
+        .on("connect", () -> apps.forEach(App::connect))
         .on("inc", () -> apps.forEach(App::increment))
         .on("push", () -> inParallel(apps, App::push))
         .on("pushblocking", () -> inParallel(apps, App::pushBlocking))

@@ -10,6 +10,7 @@ import io.prometheus.client.CollectorRegistry;
 import io.prometheus.client.exemplars.DefaultExemplarSampler;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.ThreadLocalRandom;
 import java.util.stream.Collectors;
 
 /** What one app measures: a counter to follow by eye and a number of constant series, in each registry. */
@@ -25,7 +26,11 @@ final class Metrics {
       if (number > 1) {
         registry.config().commonTags("registry", Integer.toString(i));
       }
-      fill(registry, args.number("--series", 0));
+      if (args.has("--wide")) {
+        registry.config().commonTags("application", "checkout", "instance", "checkout-7d9f8b6c5-x2x4q");
+      }
+      counters.add(Counter.builder("interop.events").description("Grows with each inc").register(registry));
+      fill(registry, args.number("--series", 0), args.has("--wide"));
       registries.add(registry);
     }
   }
@@ -37,13 +42,23 @@ final class Metrics {
         : new PrometheusMeterRegistry(PrometheusConfig.DEFAULT);
   }
 
-  private void fill(PrometheusMeterRegistry registry, int series) {
-    counters.add(Counter.builder("interop.events").description("Grows with each inc").register(registry));
+  private static void fill(PrometheusMeterRegistry registry, int series, boolean wide) {
     for (int i = 0; i < series; i++) {
-      double value = i;
-      Gauge.builder("interop.series", () -> value).description("Constant").tag("row", Integer.toString(i))
-          .strongReference(true).register(registry);
+      (wide ? wide(i) : narrow(i)).strongReference(true).register(registry);
     }
+  }
+
+  private static Gauge.Builder<?> narrow(int row) {
+    double value = row;
+    return Gauge.builder("interop.series", () -> value).description("Constant").tag("row", Integer.toString(row));
+  }
+
+  /** As a Spring Boot app measures its HTTP server: families of twenty rows, long labels, digits that do not compress. */
+  private static Gauge.Builder<?> wide(int row) {
+    double value = ThreadLocalRandom.current().nextDouble(100);
+    return Gauge.builder("interop.series." + row / 20 + ".seconds", () -> value)
+        .description("Duration of HTTP server request handling")
+        .tags("method", "GET", "outcome", "SUCCESS", "status", "200", "uri", "/api/v1/items/" + row % 20);
   }
 
   /** The registry that also takes the client's own metrics. */
