@@ -1,0 +1,183 @@
+//! One proxy, from its start to its last scrape.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use crate::Options;
+use crate::load::Load;
+use crate::proxy::{Kind, Proxy};
+use crate::scrape::{self, Encoding};
+use crate::support::process::Process;
+use crate::support::{Result, calibration};
+
+/// After a proxy became ready, after the applications connected, after the last scrape: until memory is read.
+const SETTLE: Duration = Duration::from_secs(3);
+/// What a proxy does within this after a scrape, collecting garbage say, belongs to the scrape.
+const AFTERMATH: Duration = Duration::from_millis(500);
+
+/// What one proxy cost, in two runs.
+pub(crate) struct Figures {
+    pub(crate) kind: Kind,
+    pub(crate) gzip: Run,
+    pub(crate) plain: Run,
+}
+
+#[derive(Default)]
+pub(crate) struct Run {
+    /// One private RSA operation, just before.
+    pub(crate) calibration: Duration,
+    pub(crate) ready: Cost,
+    pub(crate) storm: Cost,
+    /// Resident bytes.
+    pub(crate) memory: Memory,
+    pub(crate) scrapes: Vec<Cost>,
+    /// Bytes of a scrape's text, and as they were sent.
+    pub(crate) text: usize,
+    pub(crate) sent: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Cost {
+    pub(crate) cpu: Duration,
+    pub(crate) wall: Duration,
+}
+
+#[derive(Default)]
+pub(crate) struct Memory {
+    pub(crate) idle: u64,
+    pub(crate) connected: u64,
+    /// The most while the applications connected.
+    pub(crate) storm: u64,
+    /// The most during the scrapes.
+    pub(crate) scrapes: u64,
+    pub(crate) afterwards: u64,
+}
+
+pub(crate) async fn measure(
+    kind: &Kind,
+    encoding: Encoding,
+    options: &Options,
+    progress: &impl Fn(String),
+) -> Result<Run> {
+    let mut run = Run {
+        calibration: calibration::private_rsa_operation()?,
+        ..Run::default()
+    };
+    let proxy = run.start(kind).await?;
+    progress(format!("ready after {}", run.ready));
+    let load = run.connect(&proxy, options).await?;
+    progress(format!("{} connected after {}", options.apps, run.storm));
+    run.scrape(&proxy, encoding, options, progress).await?;
+    if load.closed() > 0 {
+        progress(format!("{} connections were closed", load.closed()));
+    }
+    proxy.stop().await?;
+    Ok(run)
+}
+
+impl Run {
+    async fn start(&mut self, kind: &Kind) -> Result<Proxy> {
+        let started = Instant::now();
+        let proxy = Proxy::start(kind).await?;
+        self.ready = Cost {
+            cpu: proxy.process.cpu()?,
+            wall: started.elapsed(),
+        };
+        sleep(SETTLE).await;
+        self.memory.idle = proxy.process.resident()?;
+        Ok(proxy)
+    }
+
+    async fn connect(&mut self, proxy: &Proxy, options: &Options) -> Result<Load> {
+        let mut load = Load::hold(proxy.tcp, options).await?;
+        proxy.process.forget_peak()?;
+        let meter = Meter::start(&proxy.process)?;
+        load.connect().await?;
+        self.storm = meter.stop()?;
+        sleep(SETTLE).await;
+        self.memory.connected = proxy.process.resident()?;
+        self.memory.storm = proxy.process.peak()?;
+        Ok(load)
+    }
+
+    async fn scrape(
+        &mut self,
+        proxy: &Proxy,
+        encoding: Encoding,
+        options: &Options,
+        progress: &impl Fn(String),
+    ) -> Result<()> {
+        proxy.process.forget_peak()?;
+        for round in 1..=options.scrapes {
+            let meter = Meter::start(&proxy.process)?;
+            let body = scrape::get(proxy.web, encoding).await?;
+            let wall = meter.started.elapsed();
+            sleep(AFTERMATH).await;
+            let cpu = meter.stop()?.cpu;
+            let cost = Cost { cpu, wall };
+            progress(format!("scrape {round}: {cost}"));
+            self.scrapes.push(cost);
+            self.sent = body.len();
+            self.text = check(&body, encoding, options)?;
+        }
+        self.memory.scrapes = proxy.process.peak()?;
+        sleep(SETTLE).await;
+        self.memory.afterwards = proxy.process.resident()?;
+        Ok(())
+    }
+
+    pub(crate) fn cold(&self) -> Cost {
+        self.scrapes.first().copied().unwrap_or_default()
+    }
+
+    /// The median CPU time of the later half of the scrapes.
+    pub(crate) fn warm(&self) -> Cost {
+        let mut later = self.scrapes.clone();
+        later.drain(..later.len() / 2);
+        later.sort_by_key(|cost| cost.cpu);
+        later.get(later.len() / 2).copied().unwrap_or_default()
+    }
+}
+
+/// A scrape that leaves something out is no bargain. Returns the length of its text.
+fn check(body: &[u8], encoding: Encoding, options: &Options) -> Result<usize> {
+    let text = scrape::text(body, encoding)?;
+    let samples = scrape::samples(&text);
+    let wanted = usize::try_from(options.apps * options.series)?;
+    if samples == wanted {
+        Ok(text.len())
+    } else {
+        Err(format!("a scrape had {samples} samples of {wanted}").into())
+    }
+}
+
+struct Meter<'p> {
+    process: &'p Process,
+    cpu: Duration,
+    started: Instant,
+}
+
+impl<'p> Meter<'p> {
+    fn start(process: &'p Process) -> Result<Self> {
+        Ok(Self {
+            process,
+            cpu: process.cpu()?,
+            started: Instant::now(),
+        })
+    }
+
+    fn stop(self) -> Result<Cost> {
+        Ok(Cost {
+            cpu: self.process.cpu()?.saturating_sub(self.cpu),
+            wall: self.started.elapsed(),
+        })
+    }
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (cpu, wall) = (self.cpu.as_secs_f64(), self.wall.as_secs_f64());
+        write!(f, "{cpu:.3} CPU-s, {wall:.3} s wall")
+    }
+}
