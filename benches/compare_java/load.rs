@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::Options;
+use crate::Result;
 use crate::proxy::peer;
-use crate::support::Result;
 
 /// A thousand applications that connect to the Java proxy at once take two minutes on two cores.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -26,9 +26,9 @@ struct Progress {
     closed: usize,
 }
 
-/// Applications that live until this is dropped.
+/// Applications under way. They are killed when this is dropped.
 pub(crate) struct Load {
-    _child: Child,
+    child: Child,
     commands: ChildStdin,
     progress: watch::Receiver<Progress>,
     apps: usize,
@@ -49,7 +49,7 @@ impl Load {
         let (sender, progress) = watch::channel(Progress::default());
         tokio::spawn(follow(BufReader::new(output).lines(), sender));
         let mut load = Self {
-            _child: child,
+            child,
             commands,
             progress,
             apps: usize::try_from(options.apps)?,
@@ -69,6 +69,11 @@ impl Load {
     /// How many connections have ended so far.
     pub(crate) fn closed(&self) -> usize {
         self.progress.borrow().closed
+    }
+
+    /// Ends them, and returns when the machine is free of them.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
     }
 
     async fn wait(&mut self, what: &str, until: impl Fn(&Progress) -> bool) -> Result<()> {

@@ -4,7 +4,7 @@ use std::fs;
 
 use tokio::process::Command;
 
-use crate::support::Result;
+use crate::Result;
 
 /// `(what, value)`, a line of the report each.
 pub(crate) async fn describe() -> Result<Vec<(&'static str, String)>> {

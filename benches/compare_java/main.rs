@@ -7,14 +7,14 @@
 
 #![allow(clippy::print_stdout, reason = "it prints what it measured")]
 
+mod calibration;
 mod load;
 mod machine;
 mod measure;
+mod process;
 mod proxy;
 mod report;
 mod scrape;
-#[path = "../support/mod.rs"]
-mod support;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -26,27 +26,29 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::measure::{Figures, Run};
 use crate::proxy::Kind;
 use crate::scrape::Encoding;
-use crate::support::Result;
 
-/// Compares this proxy with the published Java proxy.
+/// What fails says why, and ends the run.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Compares this proxy with the published Java proxy
 #[derive(Debug, Parser)]
 struct Options {
-    /// Applications, all in one JVM.
+    /// Applications, all in one JVM
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     apps: u32,
-    /// Series of each application.
+    /// Series of each application
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     series: u32,
-    /// Scrapes of each proxy, plain and gzipped each; the later half counts as warm.
+    /// Scrapes of each proxy, plain and gzipped each; the later half counts as warm
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..))]
     scrapes: u32,
-    /// Measures the Java proxy once more, with this greatest heap, as in `1g`.
+    /// Measures the Java proxy once more, with this greatest heap, as in `1g`
     #[arg(long)]
     java_heap: Option<String>,
-    /// Where the report goes, in Markdown.
+    /// Where the report goes, in Markdown
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/benchmarks/RESULTS.md"))]
     output: PathBuf,
-    /// `cargo bench` says it.
+    /// `cargo bench` says it
     #[arg(long, hide = true)]
     bench: bool,
 }

@@ -6,10 +6,10 @@ use tokio::time::sleep;
 
 use crate::Options;
 use crate::load::Load;
+use crate::process::Process;
 use crate::proxy::{Kind, Proxy};
 use crate::scrape::{self, Encoding};
-use crate::support::process::Process;
-use crate::support::{Result, calibration};
+use crate::{Result, calibration};
 
 /// After a proxy became ready, after the applications connected, after the last scrape: until memory is read.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -73,6 +73,7 @@ pub(crate) async fn measure(
         progress(format!("{} connections were closed", load.closed()));
     }
     proxy.stop().await?;
+    load.stop().await?;
     Ok(run)
 }
 
@@ -144,8 +145,8 @@ impl Run {
 fn check(body: &[u8], encoding: Encoding, options: &Options) -> Result<usize> {
     let text = scrape::text(body, encoding)?;
     let samples = scrape::samples(&text);
-    let wanted = usize::try_from(options.apps * options.series)?;
-    if samples == wanted {
+    let wanted = u64::from(options.apps) * u64::from(options.series);
+    if u64::try_from(samples)? == wanted {
         Ok(text.len())
     } else {
         Err(format!("a scrape had {samples} samples of {wanted}").into())

@@ -7,8 +7,8 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
 use tokio::process::{Child, Command};
 
-use crate::support::Result;
-use crate::support::process::Process;
+use crate::Result;
+use crate::process::Process;
 
 pub(crate) enum Kind {
     Ours,

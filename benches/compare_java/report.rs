@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
+use crate::Result;
 use crate::measure::{Figures, Run};
-use crate::support::Result;
 use crate::table::{Row, Unit};
 use crate::{Options, machine, table};
 

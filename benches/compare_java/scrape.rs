@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::Result;
+use crate::Result;
 
 /// The Java proxy's first scrape is its slowest.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -6,7 +6,7 @@ use nix::time::ClockId;
 use prometheus_rsocket_wire::envelope;
 use prometheus_rsocket_wire::key::{KeyPair, PublicKey};
 
-use super::Result;
+use crate::Result;
 
 const ROUNDS: u32 = 1000;
 

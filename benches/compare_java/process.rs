@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
-use super::Result;
+use crate::Result;
 
 /// Another process, seen from outside.
 pub(crate) struct Process {
