@@ -32,6 +32,7 @@ pub(crate) struct Run {
     /// Resident bytes.
     pub(crate) memory: Memory,
     pub(crate) scrapes: Vec<Cost>,
+    pub(crate) lost: Lost,
     /// Bytes of a scrape's text, and as they were sent.
     pub(crate) text: usize,
     pub(crate) sent: usize,
@@ -68,13 +69,23 @@ pub(crate) async fn measure(
     progress(format!("ready after {}", run.ready));
     let load = run.connect(&proxy, options).await?;
     progress(format!("{} connected after {}", options.apps, run.storm));
+    progress(format!(
+        "connections lost meanwhile: {}",
+        run.lost.connecting
+    ));
     run.scrape(&proxy, encoding, options, progress).await?;
-    if load.closed() > 0 {
-        progress(format!("{} connections were closed", load.closed()));
-    }
+    run.lost.scraped = load.closed() - run.lost.connecting;
+    progress(format!("connections lost meanwhile: {}", run.lost.scraped));
     proxy.stop().await?;
     load.stop().await?;
     Ok(run)
+}
+
+/// Connections that ended without anybody wanting it. The applications made new ones, which cost the proxy something.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Lost {
+    pub(crate) connecting: usize,
+    pub(crate) scraped: usize,
 }
 
 impl Run {
@@ -97,6 +108,7 @@ impl Run {
         load.connect().await?;
         self.storm = meter.stop()?;
         sleep(SETTLE).await;
+        self.lost.connecting = load.closed();
         self.memory.connected = proxy.process.resident()?;
         self.memory.storm = proxy.process.peak()?;
         Ok(load)

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use crate::Result;
-use crate::measure::{Figures, Run};
+use crate::measure::{Figures, Lost, Run};
 use crate::table::{Row, Unit};
 use crate::{Options, machine, table};
 
@@ -77,6 +77,7 @@ async fn circumstances(figures: &[Figures]) -> Result<String> {
             text,
             "| a scrape of {kind} | {plain:.1} MB of text, {gzip:.1} MB gzipped |"
         )?;
+        writeln!(text, "| connections lost by {kind} | {} |", lost(one))?;
     }
     Ok(text)
 }
@@ -89,6 +90,16 @@ fn calibration(figures: &[Figures]) -> String {
     let at = |index: usize| times.get(index).map_or(0, Duration::as_micros);
     let (least, most) = (at(0), at(times.len().saturating_sub(1)));
     format!("{least} to {most} µs")
+}
+
+/// In both runs.
+fn lost(one: &Figures) -> String {
+    let sum = |of: fn(&Lost) -> usize| of(&one.gzip.lost) + of(&one.plain.lost);
+    format!(
+        "{} while all connected, {} during the scrapes",
+        sum(|lost| lost.connecting),
+        sum(|lost| lost.scraped)
+    )
 }
 
 fn scrapes(figures: &[Figures]) -> Vec<Row> {
