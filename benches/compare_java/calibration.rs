@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::time::ClockId;
-use prometheus_rsocket_wire::envelope;
+use prometheus_rsocket_wire::envelope::version1;
 use prometheus_rsocket_wire::key::{KeyPair, PublicKey};
 
 use crate::Result;
@@ -14,10 +14,10 @@ const ROUNDS: u32 = 1000;
 pub(crate) fn private_rsa_operation() -> Result<Duration> {
     let pair = KeyPair::generate()?;
     let public = PublicKey::from_spki_der(&pair.spki_der())?;
-    let empty = envelope::seal(b"", &public)?;
+    let empty = version1::seal(b"", &public)?;
     let before = cpu_of_this_thread()?;
     for _ in 0..ROUNDS {
-        envelope::open(&empty.metadata, empty.data.clone(), [&pair], 0)?;
+        version1::open(&empty.metadata, empty.data.clone(), [&pair], 0)?;
     }
     Ok((cpu_of_this_thread()? - before) / ROUNDS)
 }

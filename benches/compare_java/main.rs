@@ -11,7 +11,6 @@ mod calibration;
 mod load;
 mod machine;
 mod measure;
-mod process;
 mod proxy;
 mod report;
 mod scrape;

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use prometheus_rsocket_proxy::bench::process::Process;
 use tokio::time::sleep;
 
 use crate::Options;
 use crate::load::Load;
-use crate::process::Process;
 use crate::proxy::{Kind, Proxy};
 use crate::scrape::{self, Encoding};
 use crate::{Result, calibration};
@@ -93,24 +93,24 @@ impl Run {
         let started = Instant::now();
         let proxy = Proxy::start(kind).await?;
         self.ready = Cost {
-            cpu: proxy.process.cpu()?,
+            cpu: cpu_of(proxy.process)?,
             wall: started.elapsed(),
         };
         sleep(SETTLE).await;
-        self.memory.idle = proxy.process.resident()?;
+        self.memory.idle = proxy.process.resident_bytes()?;
         Ok(proxy)
     }
 
     async fn connect(&mut self, proxy: &Proxy, options: &Options) -> Result<Load> {
         let mut load = Load::hold(proxy.tcp, options).await?;
-        proxy.process.forget_peak()?;
-        let meter = Meter::start(&proxy.process)?;
+        proxy.process.reset_peak()?;
+        let meter = Meter::start(proxy.process)?;
         load.connect().await?;
         self.storm = meter.stop()?;
         sleep(SETTLE).await;
         self.lost.connecting = load.closed();
-        self.memory.connected = proxy.process.resident()?;
-        self.memory.storm = proxy.process.peak()?;
+        self.memory.connected = proxy.process.resident_bytes()?;
+        self.memory.storm = proxy.process.peak_bytes()?;
         Ok(load)
     }
 
@@ -121,9 +121,9 @@ impl Run {
         options: &Options,
         progress: &impl Fn(String),
     ) -> Result<()> {
-        proxy.process.forget_peak()?;
+        proxy.process.reset_peak()?;
         for round in 1..=options.scrapes {
-            let meter = Meter::start(&proxy.process)?;
+            let meter = Meter::start(proxy.process)?;
             let body = scrape::get(proxy.web, encoding).await?;
             let wall = meter.started.elapsed();
             sleep(AFTERMATH).await;
@@ -134,9 +134,9 @@ impl Run {
             self.sent = body.len();
             self.text = check(&body, encoding, options)?;
         }
-        self.memory.scrapes = proxy.process.peak()?;
+        self.memory.scrapes = proxy.process.peak_bytes()?;
         sleep(SETTLE).await;
-        self.memory.afterwards = proxy.process.resident()?;
+        self.memory.afterwards = proxy.process.resident_bytes()?;
         Ok(())
     }
 
@@ -165,24 +165,28 @@ fn check(body: &[u8], encoding: Encoding, options: &Options) -> Result<usize> {
     }
 }
 
-struct Meter<'p> {
-    process: &'p Process,
+fn cpu_of(process: Process) -> Result<Duration> {
+    Ok(Duration::try_from_secs_f64(process.cpu_seconds()?)?)
+}
+
+struct Meter {
+    process: Process,
     cpu: Duration,
     started: Instant,
 }
 
-impl<'p> Meter<'p> {
-    fn start(process: &'p Process) -> Result<Self> {
+impl Meter {
+    fn start(process: Process) -> Result<Self> {
         Ok(Self {
             process,
-            cpu: process.cpu()?,
+            cpu: cpu_of(process)?,
             started: Instant::now(),
         })
     }
 
     fn stop(self) -> Result<Cost> {
         Ok(Cost {
-            cpu: self.process.cpu()?.saturating_sub(self.cpu),
+            cpu: cpu_of(self.process)?.saturating_sub(self.cpu),
             wall: self.started.elapsed(),
         })
     }

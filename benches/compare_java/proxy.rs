@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
 use tokio::process::{Child, Command};
 
 use crate::Result;
-use crate::process::Process;
+use prometheus_rsocket_proxy::bench::process::Process;
 
 pub(crate) enum Kind {
     Ours,
@@ -108,7 +108,7 @@ impl Proxy {
             }
         });
         Ok(Self {
-            process: Process::of(child.id().ok_or("it has ended")?)?,
+            process: Process::new(child.id().ok_or("it has ended")?),
             child,
             web,
             tcp,

@@ -1,6 +1,6 @@
 //! Whether the system allows as many connections as there are to be applications.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// For what is open besides the connections.
 const SPARE: u64 = 64;
@@ -19,17 +19,16 @@ pub struct TooFew {
 /// Raises the limit of this process, and of the node that it starts, as far as needed and allowed.
 pub(super) fn require(apps: usize) -> Result<(), TooFew> {
     let needed = apps as u64 + SPARE;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let Some(limit) = current.filter(|limit| *limit < needed) else {
+    // Where the system does not say, it will say when it is too much.
+    let Ok((limit, maximum)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return Ok(());
     };
-    let raised = Rlimit {
-        current: Some(needed),
-        maximum,
-    };
-    setrlimit(Resource::Nofile, raised).map_err(|_| TooFew {
+    if limit >= needed {
+        return Ok(());
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, needed, maximum.max(needed)).map_err(|_| TooFew {
         apps,
         needed,
-        limit: maximum.unwrap_or(limit),
+        limit: maximum,
     })
 }

@@ -1,7 +1,12 @@
-//! What Linux accounts to a process, read from `/proc`. On other systems every question is an error.
+//! What Linux accounts to a process. On other systems every question is an error.
 
 use std::fs;
 use std::io;
+#[cfg(target_os = "linux")]
+use std::time::Duration;
+
+#[cfg(target_os = "linux")]
+use nix::{time::clock_getcpuclockid, unistd::Pid};
 
 /// A process of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,30 +25,18 @@ impl Process {
         Self::new(std::process::id())
     }
 
-    /// CPU seconds of all threads since the process began.
-    ///
-    /// To the nanosecond while its threads live. What ended threads used is known in clock ticks of 10 ms only, and
-    /// counts once that is more than what the living ones used.
+    /// CPU seconds of all threads since the process began, those of ended ones included, to the nanosecond.
+    #[cfg(target_os = "linux")]
     pub fn cpu_seconds(self) -> io::Result<f64> {
-        let mut nanoseconds = 0.0;
-        for task in fs::read_dir(self.path("task"))? {
-            // A thread may have ended meanwhile.
-            let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-            let on_cpu = text.split(' ').next().unwrap_or_default();
-            nanoseconds += on_cpu.parse::<f64>().unwrap_or_default();
-        }
-        let stat = fs::read_to_string(self.path("stat"))?;
-        // The second field, the name in parentheses, may have blanks. The user's and the system's ticks are the
-        // fourteenth and the fifteenth (proc_pid_stat(5)).
-        let after_name = stat.rsplit(')').next().unwrap_or_default();
-        let ticks: f64 = after_name
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .flat_map(str::parse::<f64>)
-            .sum();
-        let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
-        Ok((nanoseconds / 1e9).max(ticks / ticks_per_second))
+        let id = i32::try_from(self.id).map_err(|_| io::ErrorKind::NotFound)?;
+        let used = clock_getcpuclockid(Pid::from_raw(id))?.now()?;
+        Ok(Duration::from(used).as_secs_f64())
+    }
+
+    /// Not known.
+    #[cfg(not(target_os = "linux"))]
+    pub fn cpu_seconds(self) -> io::Result<f64> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Bytes in memory now.

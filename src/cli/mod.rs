@@ -101,10 +101,9 @@ pub fn settings<'f>(flags: impl IntoIterator<Item = &'f str>) -> Result<Settings
     let cli = Cli::try_parse_from(arguments).map_err(|error| one_line(&error))?;
     match cli.command() {
         Command::Serve(args) => args.settings(),
-        Command::Agent(_)
-        | Command::Bench(_)
-        | Command::Healthcheck(_)
-        | Command::Push(_) => Err("only `serve` has settings".into()),
+        Command::Agent(_) | Command::Bench(_) | Command::Healthcheck(_) | Command::Push(_) => {
+            Err("only `serve` has settings".into())
+        }
     }
 }
 
