@@ -227,3 +227,69 @@ pub(super) async fn follow(mut lists: Lists, targets: watch::Sender<Targets>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lists(targets: &[&str], max_targets: usize) -> Lists {
+        let sources = Sources {
+            targets: targets.iter().map(|spec| spec.parse().unwrap()).collect(),
+            max_targets,
+            ..Sources::default()
+        };
+        Lists::read(sources).unwrap()
+    }
+
+    fn file(list: &str) -> Listed {
+        let mut file = Listed {
+            path: PathBuf::from("gone"),
+            read: Ok(list.into()),
+            targets: Vec::new(),
+        };
+        file.list(list, None).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_target_listed_twice_counts_once_and_labels_make_another_of_it() {
+        let mut lists = lists(&["http://a:1", "http://a:1/metrics", "http://a:1,x=1"], 3);
+        lists.files.push(file("- targets: ['a:1', 'b:1']"));
+        let ups = |lists: &Lists| -> Vec<String> {
+            let targets = lists.targets().unwrap();
+            targets
+                .iter()
+                .map(|target| target.up().to_string())
+                .collect()
+        };
+        assert_eq!(
+            ups(&lists),
+            [
+                r#"{instance="a:1",target="http://a:1/metrics"}"#,
+                r#"{instance="a:1",target="http://a:1/metrics",x="1"}"#,
+                r#"{instance="b:1",target="http://b:1/metrics"}"#,
+            ]
+        );
+        lists.max_targets = 2;
+        assert!(matches!(lists.targets(), Err(SourceError::TooMany(3, 2))));
+    }
+
+    #[test]
+    fn a_target_that_a_changed_file_still_lists_stays_what_it_was() {
+        let mut file = file("- targets: [a, b]");
+        let before = Arc::clone(&file.targets[1]);
+        file.list("- targets: [b, c]", None).unwrap();
+        assert!(Arc::ptr_eq(&file.targets[0], &before));
+        assert_eq!(file.targets.len(), 2);
+        assert!(file.list("- targets: b", None).is_err());
+        assert_eq!(file.targets.len(), 2);
+    }
+
+    #[test]
+    fn a_file_that_is_gone_leaves_its_targets() {
+        let mut file = file("- targets: [a]");
+        assert!(!file.refresh(None));
+        assert!(file.read.is_err());
+        assert_eq!(file.targets.len(), 1);
+    }
+}
