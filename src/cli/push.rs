@@ -56,13 +56,21 @@ pub(super) fn run(args: &PushArgs) -> ExitCode {
             }
             ExitCode::SUCCESS
         }
+        Err(error @ Error::Invalid { .. }) => point_at(&error),
         Err(error) => failure(&error.to_string()),
     }
 }
 
+/// As compilers do it: the place first, so that editors and scripts find it.
+#[expect(clippy::print_stderr, reason = "standard output is for data")]
+fn point_at(error: &Error) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::FAILURE
+}
+
 #[expect(clippy::print_stderr, reason = "standard output is for data")]
 fn report(text: &Text) {
-    eprintln!("pushed and acknowledged: {} samples", text.samples);
+    eprintln!("pushed and acknowledged, samples: {}", text.samples);
 }
 
 /// Why nothing was pushed, or nothing was acknowledged.
