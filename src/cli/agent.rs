@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use prometheus_rsocket_client::Builder;
 use prometheus_rsocket_exposition::Labels;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
@@ -20,6 +21,8 @@ use crate::logging;
 
 /// For the connection to be closed; the proxy notices without that, too.
 const CLOSING: Duration = Duration::from_secs(5);
+/// How often the first proxy is looked for while connected to a later one.
+const PREFER_FIRST: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 #[command(
@@ -89,7 +92,7 @@ pub(super) struct AgentArgs {
         env = "PROXY_AGENT_MAX_RETRIES",
         value_name = "N"
     )]
-    max_retries: Option<u64>,
+    max_retries: Option<u32>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -114,6 +117,17 @@ impl AgentArgs {
             max_answer: self.scrape_max_answer,
         }
     }
+
+    fn client(&self, agent: Arc<Agent>) -> Result<Builder, String> {
+        let mut builder = agent
+            .client()
+            .backoff(self.first_backoff, self.max_backoff)
+            .prefer_first(PREFER_FIRST);
+        if let Some(retries) = self.max_retries {
+            builder = builder.max_retries(retries);
+        }
+        self.proxy.apply(builder)
+    }
 }
 
 pub(super) fn run(args: &AgentArgs) -> ExitCode {
@@ -122,8 +136,14 @@ pub(super) fn run(args: &AgentArgs) -> ExitCode {
         Ok(agent) => agent,
         Err(error) => return bad_usage(&error.to_string()),
     };
+    let targets = agent.targets();
+    let builder = match args.client(Arc::new(agent)) {
+        Ok(builder) => builder,
+        Err(line) => return bad_usage(&line),
+    };
     logging::init(&args.log.level, args.log.format);
-    match serve(args, agent, follow) {
+    info!(targets, "agent started");
+    match serve(builder, follow) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(%error, "stopped");
@@ -133,15 +153,14 @@ pub(super) fn run(args: &AgentArgs) -> ExitCode {
 }
 
 #[tokio::main]
-async fn serve(args: &AgentArgs, agent: Agent, follow: Follow) -> io::Result<()> {
+async fn serve(builder: Builder, follow: Follow) -> io::Result<()> {
     let mut signals = Signals::new()?;
-    info!(targets = agent.targets(), "agent started");
     tokio::spawn(follow.run());
-    let client = Arc::new(agent)
-        .client()
-        .backoff(args.first_backoff, args.max_backoff);
-    let client = args.proxy.apply(client).connect();
-    signals.received().await;
+    let client = builder.connect();
+    tokio::select! {
+        () = signals.received() => {}
+        () = client.ended() => return Err(io::Error::other("gave up connecting (--max-retries)")),
+    }
     tokio::select! {
         closed = timeout(CLOSING, client.close()) => match closed {
             Ok(()) => info!("connection closed"),

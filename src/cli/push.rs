@@ -5,15 +5,15 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Args;
-use prometheus_rsocket_client::{Client, PushError};
+use prometheus_rsocket_client::{Builder, Client, ConnectError, PushError};
 use prometheus_rsocket_exposition::{Exposition, ParseError};
 
 use super::proxies::ProxyArgs;
-use super::{LogArgs, failure, serve};
+use super::{LogArgs, bad_usage, failure, serve};
 use crate::logging;
 
 /// The delays between attempts to connect: a proxy that restarts is back within seconds.
@@ -42,14 +42,11 @@ pub(super) struct PushArgs {
 
 /// Exit status 0 says that the proxy has acknowledged the push, and nothing less.
 pub(super) fn run(args: &PushArgs) -> ExitCode {
-    let pushed = Text::read(&args.file, args.max_bytes).and_then(|text| {
-        if !args.quiet {
-            logging::init(&args.log.level, args.log.format);
-        }
-        send(args, &text)?;
-        Ok(text)
-    });
-    match pushed {
+    // What is wrong with the flags is said before a producer is waited for.
+    if let Err(line) = builder(args, Bytes::new()) {
+        return bad_usage(&line);
+    }
+    match push(args) {
         Ok(text) => {
             if !args.quiet {
                 report(&text);
@@ -66,6 +63,16 @@ pub(super) fn run(args: &PushArgs) -> ExitCode {
 fn point_at(error: &Error) -> ExitCode {
     eprintln!("{error}");
     ExitCode::FAILURE
+}
+
+fn push(args: &PushArgs) -> Result<Text, Error> {
+    let text = Text::read(&args.file, args.max_bytes)?;
+    if !args.quiet {
+        logging::init(&args.log.level, args.log.format);
+    }
+    let builder = builder(args, text.bytes.clone()).map_err(Error::Flags)?;
+    send(builder, args.timeout)?;
+    Ok(text)
 }
 
 #[expect(clippy::print_stderr, reason = "standard output is for data")]
@@ -89,8 +96,11 @@ enum Error {
     /// Mostly a producer at the other end of the pipe that has failed: not to be taken for success.
     #[error("{name}: no samples, nothing to push")]
     NoSamples { name: String },
-    #[error("no proxy took the connection within {}", humantime::format_duration(*.0))]
-    NotConnected(Duration),
+    /// Files that were good a moment ago.
+    #[error("{0}")]
+    Flags(String),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     #[error(transparent)]
     Push(#[from] PushError),
 }
@@ -200,27 +210,30 @@ fn timestamp_column(line: &[u8]) -> Option<usize> {
     matches!(rest.get(after)?, b'0'..=b'9' | b'-' | b'+').then_some(end + after + 1)
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn send(args: &PushArgs, text: &Text) -> Result<(), Error> {
-    let bytes = text.bytes.clone();
-    let builder = args.proxy.apply(Client::builder(move || bytes.clone()));
-    let client = builder
+/// A pull that comes meanwhile is answered with nothing: the samples are to be served once, as a push.
+fn builder(args: &PushArgs, text: Bytes) -> Result<Builder, String> {
+    let client = Client::builder_async(move |request| {
+        let text = if request.push {
+            text.clone()
+        } else {
+            Bytes::new()
+        };
+        std::future::ready(text)
+    });
+    let client = client
         .backoff(FIRST_BACKOFF, MAX_BACKOFF)
-        .timeout(args.timeout)
-        .connect();
-    let mut connected = false;
-    let push = async {
-        client.ready().await?;
-        connected = true;
-        client.push().await
-    };
-    match tokio::time::timeout(args.timeout, push).await {
-        Ok(pushed) => pushed?,
-        Err(_) if connected => return Err(PushError::Timeout.into()),
-        Err(_) => return Err(Error::NotConnected(args.timeout)),
-    }
+        .timeout(args.timeout);
+    args.proxy.apply(client)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn send(builder: Builder, within: Duration) -> Result<(), Error> {
+    let deadline = Instant::now() + within;
+    let client = builder.connect_and_wait().await?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    let pushed = client.push_within(left).await;
     client.close().await;
-    Ok(())
+    Ok(pushed?)
 }
 
 #[cfg(test)]

@@ -79,6 +79,15 @@ impl Client {
         ready.map_err(|_| PushError::Closed)
     }
 
+    /// Waits until the client has ended by itself, because it has given up (see [`Builder::max_retries`]) or was told to
+    /// end on a signal; a client that is not enabled never does.
+    pub async fn ended(&self) {
+        match &self.task {
+            Task::Running { commands, .. } => commands.closed().await,
+            Task::None => std::future::pending().await,
+        }
+    }
+
     pub(crate) async fn connected(&self) -> Result<(), ConnectError> {
         let Task::Running {
             commands, failure, ..

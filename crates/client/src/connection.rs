@@ -261,6 +261,7 @@ impl Application {
         let timeout = announcement.timeout;
         let request = Request {
             deadline: timeout.and_then(|timeout| std::time::Instant::now().checked_add(timeout)),
+            push: false,
         };
         let work = self.work.spawn(async move {
             Sealed {

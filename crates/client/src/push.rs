@@ -39,6 +39,7 @@ async fn deliver(state: &State, until: Until, deadline: Instant) -> Outcome {
     let permit = state.renderer.permit().await?;
     let request = Request {
         deadline: Some(deadline.into_std()),
+        push: true,
     };
     let text = state.text(request, permit).await?;
     let mut links = state.link.subscribe();

@@ -34,6 +34,9 @@ impl RenderError {
 pub struct Request {
     /// When it must be there: for a push its deadline, for a pull `None` where the proxy does not say.
     pub deadline: Option<Instant>,
+    /// For a push; else for a pull. An application that has nothing to say but what it pushes gives an empty text to a
+    /// pull that comes between, so that its samples are not served twice.
+    pub push: bool,
 }
 
 /// What a closure may give: text, or a [`Result`] whose error becomes the reason why there is none.
