@@ -12,6 +12,7 @@ mod app;
 mod cli_bench;
 mod cli_push;
 mod client;
+mod client_adapters;
 mod client_java;
 mod client_tls;
 mod compat;

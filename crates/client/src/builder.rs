@@ -75,8 +75,9 @@ impl Builder {
     }
 
     /// Several proxies, instead of all said before. An attempt to connect goes through them in turn until one sends its
-    /// key; one that accepts the connection but sends no key within 10 s counts as not answering. (A single proxy is
-    /// waited for: past its limits it leaves connections unanswered for a while.) None: as if nothing was said.
+    /// key; one that accepts the connection but sends no key within 10 s, or 2 s while a push waits, counts as not
+    /// answering. (A single proxy is waited for: past its limits it leaves connections unanswered for a while.) None: as
+    /// if nothing was said.
     pub fn proxies(mut self, addresses: impl IntoIterator<Item = Address>) -> Self {
         self.proxies = addresses.into_iter().collect();
         self

@@ -15,7 +15,7 @@ const PREFIX: &str = "prometheus_rsocket_client_";
 pub enum Reason {
     /// Nobody listens at the address.
     Refused,
-    /// The proxy, or the way to it, took longer than 10 s for a connection or a handshake.
+    /// The proxy, or the way to it, took longer than 10 s for a connection or a handshake, or than a push could wait.
     Timeout,
     /// TLS did not come about.
     Tls,

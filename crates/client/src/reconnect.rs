@@ -19,6 +19,9 @@ use crate::state::State;
 /// limits leaves connections unanswered for a while.
 const KEY_WITHIN: Duration = Duration::from_secs(10);
 
+/// For one of several proxies to take the connection and send its key, while a push waits: its deadline is near.
+const PUSH_WAITS: Duration = Duration::from_secs(2);
+
 /// Why an attempt failed or a connection ended.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{text}")]
@@ -88,12 +91,26 @@ impl Reconnect {
     async fn round(&self, first: usize) -> Result<Connected, AllFailed> {
         let count = self.proxies.len();
         for proxy in (first..first + count).map(|proxy| proxy % count) {
-            match self.attempt(proxy).await {
+            let attempted = tokio::select! {
+                attempted = self.attempt(proxy) => attempted,
+                () = self.impatience(), if count > 1 => {
+                    Err(Failure::new(Reason::Timeout, "a push could not wait for it"))
+                }
+            };
+            match attempted {
                 Ok(connected) => return Ok(connected),
                 Err(failure) => self.failed(proxy, &failure),
             }
         }
         Err(AllFailed)
+    }
+
+    /// Comes when a push has waited too long for one attempt.
+    async fn impatience(&self) {
+        let mut pushes = self.state.pushes.subscribe();
+        // The state outlives this, and the sender with it.
+        let _ = pushes.wait_for(|waiting| *waiting > 0).await;
+        sleep(PUSH_WAITS).await;
     }
 
     /// Makes a connection, up to the arrival of its key.

@@ -58,6 +58,20 @@ async fn a_push_that_waits_hurries_the_next_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_push_does_not_wait_for_a_silent_proxy_where_there_is_another() {
+    let (silent, proxy) = (Proxy::bind().await, Proxy::bind().await);
+    let client = client([silent.address(), proxy.address()]).connect();
+    let script = async {
+        let mut peer = proxy.accept_with_key().await;
+        let (stream, _) = peer.push().await;
+        peer.acknowledge(stream);
+        peer
+    };
+    let (pushed, _peer) = tokio::join!(client.push(), script);
+    pushed.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_push_fails_at_its_deadline() {
     let client = client([nobody().await]).connect();
     let begin = Instant::now();
