@@ -353,7 +353,8 @@ impl From<Unsealed> for PushError {
     fn from(error: Unsealed) -> Self {
         match error {
             Unsealed::Render(error) => Self::Render(error),
-            Unsealed::Seal(_) | Unsealed::Broken => Self::TooLong,
+            Unsealed::Seal(SealError::TooLong) => Self::TooLong,
+            Unsealed::Seal(SealError::Key) | Unsealed::Broken => Self::Sealing,
         }
     }
 }

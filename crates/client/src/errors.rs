@@ -22,6 +22,9 @@ pub enum PushError {
     /// The text is too long to be sealed.
     #[error("the text is too long for one push")]
     TooLong,
+    /// The proxy's key cannot be used.
+    #[error("the text cannot be sealed to the proxy's key")]
+    Sealing,
     /// The proxy answered with something that is no acknowledgement.
     #[error("the proxy's answer is no acknowledgement")]
     Answer,
