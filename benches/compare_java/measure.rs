@@ -13,6 +13,10 @@ use crate::{Result, calibration};
 
 /// After a proxy became ready, after the applications connected, after the last scrape: until memory is read.
 const SETTLE: Duration = Duration::from_secs(3);
+/// A proxy rests that takes less CPU time than this in a second, and is waited for no longer than this after a storm:
+/// applications whose connection was lost on the way connect again, which is no part of a scrape.
+const RESTING: Duration = Duration::from_millis(50);
+const REST_AT_MOST: Duration = Duration::from_secs(120);
 /// What a proxy does within this after a scrape, collecting garbage say, belongs to the scrape.
 const AFTERMATH: Duration = Duration::from_millis(500);
 
@@ -108,6 +112,7 @@ impl Run {
         load.connect().await?;
         self.storm = meter.stop()?;
         sleep(SETTLE).await;
+        rest(&proxy.process).await?;
         self.lost.connecting = load.closed();
         self.memory.connected = proxy.process.resident_bytes()?;
         self.memory.storm = proxy.process.peak_bytes()?;
@@ -151,6 +156,17 @@ impl Run {
         later.sort_by_key(|cost| cost.cpu);
         later.get(later.len() / 2).copied().unwrap_or_default()
     }
+}
+
+async fn rest(process: &Process) -> Result<()> {
+    let started = Instant::now();
+    let mut resting = false;
+    while !resting && started.elapsed() < REST_AT_MOST {
+        let meter = Meter::start(process)?;
+        sleep(Duration::from_secs(1)).await;
+        resting = meter.stop()?.cpu < RESTING;
+    }
+    Ok(())
 }
 
 /// A scrape that leaves something out is no bargain. Returns the length of its text.
