@@ -15,6 +15,7 @@ mod proxy;
 mod report;
 mod scrape;
 mod table;
+mod version2;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -81,7 +82,12 @@ async fn compare(options: &Options) -> Result<()> {
         .zip(gzip.into_iter().zip(plain))
         .map(|(kind, (gzip, plain))| Figures { kind, gzip, plain })
         .collect();
-    let report = report::markdown(options, &figures).await?;
+    println!(
+        "{:4.0} s  ours, envelope version 2",
+        started.elapsed().as_secs_f64()
+    );
+    let version2 = version2::measure(options).await?;
+    let report = report::markdown(options, &figures, &version2).await?;
     println!("\n{report}");
     write(&options.output, &report)
 }

@@ -112,7 +112,7 @@ impl Run {
         load.connect().await?;
         self.storm = meter.stop()?;
         sleep(SETTLE).await;
-        rest(&proxy.process).await?;
+        rest(proxy.process).await?;
         self.lost.connecting = load.closed();
         self.memory.connected = proxy.process.resident_bytes()?;
         self.memory.storm = proxy.process.peak_bytes()?;
@@ -158,7 +158,7 @@ impl Run {
     }
 }
 
-async fn rest(process: &Process) -> Result<()> {
+async fn rest(process: Process) -> Result<()> {
     let started = Instant::now();
     let mut resting = false;
     while !resting && started.elapsed() < REST_AT_MOST {

@@ -6,15 +6,21 @@ use std::time::{Duration, SystemTime};
 use crate::Result;
 use crate::measure::{Figures, Lost, Run};
 use crate::table::{Row, Unit};
+use crate::version2::Version2;
 use crate::{Options, machine, table};
 
 /// By how much ours shall be the better one.
 const SCRAPE_GOAL: f64 = 4.0;
+const VERSION2_GOAL: f64 = 8.0;
 const MEMORY_GOAL: f64 = 10.0;
 const STORM_GOAL: f64 = 100.0;
 
 /// `figures` are ours, then those of the Java proxy.
-pub(crate) async fn markdown(options: &Options, figures: &[Figures]) -> Result<String> {
+pub(crate) async fn markdown(
+    options: &Options,
+    figures: &[Figures],
+    version2: &Version2,
+) -> Result<String> {
     let groups = [
         ("A scrape", scrapes(figures)),
         ("Memory, resident", memory(figures)),
@@ -28,8 +34,38 @@ pub(crate) async fn markdown(options: &Options, figures: &[Figures]) -> Result<S
         let table = table::markdown(&names, &rows);
         write!(report, "\n## {title}\n\n{table}")?;
     }
+    report.push_str(&scrapes_in_version2(figures, version2));
     report.push_str(&every_scrape(figures));
     Ok(report)
+}
+
+/// Beside the Java proxy with Java clients, which is the only kind it has. The texts differ in length.
+fn scrapes_in_version2(figures: &[Figures], version2: &Version2) -> String {
+    let java = figures.get(1);
+    let pair = |ours: Duration, of: fn(&Figures) -> &Run| {
+        let java = java.map(|java| of(java).warm().cpu).unwrap_or_default();
+        [ours.as_secs_f64(), java.as_secs_f64()]
+    };
+    let texts = [
+        version2.text as f64 / 1e8,
+        java.map_or(0.0, |java| java.plain.text as f64 / 1e8),
+    ];
+    let per_text = |pair: [f64; 2]| pair.into_iter().zip(texts).map(|(cpu, text)| cpu / text);
+    let gzip = pair(version2.gzip, |java| &java.gzip);
+    let plain = pair(version2.plain, |java| &java.plain);
+    let rows = [
+        Row::new("CPU, gzipped", Unit::Seconds, gzip.into_iter()),
+        Row::new("CPU, plain", Unit::Seconds, plain.into_iter()),
+        Row::new("CPU per 100 MB, gzipped", Unit::Seconds, per_text(gzip)).goal(VERSION2_GOAL),
+        Row::new("CPU per 100 MB, plain", Unit::Seconds, per_text(plain)),
+    ];
+    let names = ["ours, version 2".to_owned(), "Java".to_owned()];
+    let table = table::markdown(&names, &rows);
+    format!(
+        "\n## A scrape of applications that use envelope version 2\n\n{:.1} MB of text each time, the mean of all \
+         scrapes; beside Java's warm ones above, of Java clients.\n\n{table}",
+        version2.text as f64 / 1e6
+    )
 }
 
 fn introduction(options: &Options) -> String {

@@ -118,7 +118,7 @@ impl AgentArgs {
         }
     }
 
-    fn client(&self, agent: Arc<Agent>) -> Result<Builder, String> {
+    fn client(&self, agent: &Arc<Agent>) -> Result<Builder, String> {
         let mut builder = agent
             .client()
             .backoff(self.first_backoff, self.max_backoff)
@@ -137,7 +137,7 @@ pub(super) fn run(args: &AgentArgs) -> ExitCode {
         Err(error) => return bad_usage(&error.to_string()),
     };
     let targets = agent.targets();
-    let builder = match args.client(Arc::new(agent)) {
+    let builder = match args.client(&Arc::new(agent)) {
         Ok(builder) => builder,
         Err(line) => return bad_usage(&line),
     };

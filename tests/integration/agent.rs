@@ -6,19 +6,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_ENCODING, LOCATION};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use prometheus_rsocket_wire::session::Limits;
+use prometheus_rsocket_wire::transport::tcp::Tcp;
+use prometheus_rsocket_wire::{Connection, Event, Payload, Session};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::peers::{Program, Scratch, need, reserved_port};
 use crate::prometheus::Prometheus;
-use crate::sandbox::{Sandbox, eventually, samples};
+use crate::sandbox::{Sandbox, TcpConnection, eventually, samples};
 
 /// What a target answers.
 #[derive(Clone)]
@@ -387,18 +392,41 @@ async fn without_a_proxy_sigterm_ends_the_agent_all_the_same() {
     let port = reserved_port();
     let address = format!("--proxy=tcp://127.0.0.1:{port}");
     let mut agent = Program::start(&mut program(&[&address, "--target=http://127.0.0.1:1"]));
-    agent.line_with("cannot connect to the proxy").await;
+    agent.line_with("not connected to the proxy").await;
     agent.terminate();
     assert_eq!(agent.ended().await.code(), Some(0));
 }
 
+/// A proxy that asks once and then takes nothing of the answer.
+async fn deaf_proxy(listener: TcpListener) -> TcpConnection {
+    let (stream, _) = listener.accept().await.expect("the agent");
+    let session = Session::accepting(Limits::default(), Instant::now().into_std());
+    let mut proxy = Connection::new(session, Tcp::new(stream, 1 << 24));
+    assert!(matches!(proxy.next().await, Event::Setup(_)));
+    let key = Payload::of_data("plaintext");
+    let session = proxy.session();
+    session.fire_and_forget(key.clone()).expect("room");
+    session.request_response(key).expect("room");
+    // Sends what waits; the answer takes longer than that.
+    assert!(proxy.next().now_or_never().is_none());
+    proxy
+        .transport()
+        .get_ref()
+        .readable()
+        .await
+        .expect("an answer");
+    proxy
+}
+
 #[tokio::test]
 async fn a_second_signal_ends_an_agent_that_cannot_close_at_once() {
-    // It takes connections, and nothing from them: the end of the connection waits for the reader.
-    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("--proxy=ws://{}", deaf.local_addr().unwrap());
-    let mut agent = Program::start(&mut program(&[&address, "--target=http://127.0.0.1:1"]));
-    let _connection = deaf.accept().await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("--proxy=tcp://{}", listener.local_addr().unwrap());
+    // More than the sockets between the two hold.
+    let text: String = (0..400_000).map(|n| format!("sample_{n} {n}\n")).collect();
+    let target = HttpTarget::start(Page::Text(text)).await;
+    let mut agent = Program::start(&mut program(&[&address, &target.flag("")]));
+    let _proxy = deaf_proxy(listener).await;
     agent.terminate();
     agent.line_with("msg=\"signal received\"").await;
     agent.terminate();

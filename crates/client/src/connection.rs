@@ -354,7 +354,9 @@ impl From<Unsealed> for PushError {
         match error {
             Unsealed::Render(error) => Self::Render(error),
             Unsealed::Seal(SealError::TooLong) => Self::TooLong,
-            Unsealed::Seal(SealError::Key) | Unsealed::Broken => Self::Sealing,
+            Unsealed::Seal(SealError::Key | SealError::Exhausted) | Unsealed::Broken => {
+                Self::Sealing
+            }
         }
     }
 }
