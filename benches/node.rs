@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use prometheus_rsocket_proxy::bench::process::Process;
-use prometheus_rsocket_wire::envelope::{Sealed, version1};
+use prometheus_rsocket_wire::envelope::{Hold, Sealed, version1};
 use prometheus_rsocket_wire::key::{KeyPair, PublicKey};
 use prometheus_rsocket_wire::session::{Limits, SetupOptions};
 use prometheus_rsocket_wire::transport::tcp::Tcp;
@@ -89,14 +89,20 @@ fn parts(texts: &[String]) -> Result<()> {
 
     let started = Instant::now();
     for sealed in empty {
-        version1::open(&sealed.metadata, sealed.data, [&pair], 0)?;
+        version1::open(&sealed.metadata, sealed.data, [&pair], 0, Hold::Scrape)?;
     }
     let one = started.elapsed().as_secs_f64() / 1000.0;
     println!("private RSA operation    {:7.0} µs", one * 1e6);
 
     let started = Instant::now();
     for sealed in sealed {
-        version1::open(&sealed.metadata, sealed.data, [&pair], usize::MAX)?;
+        version1::open(
+            &sealed.metadata,
+            sealed.data,
+            [&pair],
+            usize::MAX,
+            Hold::Scrape,
+        )?;
     }
     report("open envelopes", bytes, started.elapsed());
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::time::ClockId;
-use prometheus_rsocket_wire::envelope::version1;
+use prometheus_rsocket_wire::envelope::{Hold, version1};
 use prometheus_rsocket_wire::key::{KeyPair, PublicKey};
 
 use crate::Result;
@@ -17,7 +17,13 @@ pub(crate) fn private_rsa_operation() -> Result<Duration> {
     let empty = version1::seal(b"", &public)?;
     let before = cpu_of_this_thread()?;
     for _ in 0..ROUNDS {
-        version1::open(&empty.metadata, empty.data.clone(), [&pair], 0)?;
+        version1::open(
+            &empty.metadata,
+            empty.data.clone(),
+            [&pair],
+            0,
+            Hold::Scrape,
+        )?;
     }
     Ok((cpu_of_this_thread()? - before) / ROUNDS)
 }

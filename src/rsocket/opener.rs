@@ -149,7 +149,7 @@ impl Opener {
             let text = unsealer.open(&metadata, data, pairs, sealed.purpose, max_text)?;
             Ok((text, "2"))
         } else if self.envelopes.version1 {
-            let text = version1::open(&metadata, data, pairs, max_text)?;
+            let text = version1::open(&metadata, data, pairs, max_text, sealed.purpose.into())?;
             Ok((text, "1"))
         } else {
             Err(OpenError::Downgrade)

@@ -17,6 +17,8 @@ pub mod transport;
 mod identifiers;
 #[cfg(feature = "open")]
 mod native;
+#[cfg(feature = "open")]
+mod pages;
 mod payload;
 
 pub use announcement::{Announcement, ConnectionToken, Envelopes};

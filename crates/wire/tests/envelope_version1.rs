@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use prometheus_rsocket_wire::envelope::plaintext::{self, PLAINTEXT};
-use prometheus_rsocket_wire::envelope::{OpenError, Sealed, version1};
+use prometheus_rsocket_wire::envelope::{Hold, OpenError, Sealed, version1};
 use prometheus_rsocket_wire::key::{KeyPair, PublicKey};
 use proptest::prelude::*;
 
@@ -30,6 +30,15 @@ static KEY: LazyLock<KeyPair> = LazyLock::new(|| key_pair("1-small"));
 static PUBLIC: LazyLock<PublicKey> =
     LazyLock::new(|| PublicKey::from_spki_der(&KEY.spki_der()).unwrap());
 
+fn open<'k>(
+    metadata: &[u8],
+    data: Bytes,
+    keys: impl IntoIterator<Item = &'k KeyPair>,
+    max_text: usize,
+) -> Result<Bytes, OpenError> {
+    version1::open(metadata, data, keys, max_text, Hold::Scrape)
+}
+
 #[test]
 fn opens_what_the_java_client_sealed() {
     for case in [
@@ -42,7 +51,7 @@ fn opens_what_the_java_client_sealed() {
         "7-pushAndCloseBlockingly",
         "9-registry-scrape",
     ] {
-        let text = version1::open(
+        let text = open(
             &read(case, "metadata.bin"),
             read(case, "data.bin").into(),
             [&key_pair(case)],
@@ -84,7 +93,7 @@ fn a_made_key_pair_opens_what_is_sealed_to_its_public_half() {
     let public = PublicKey::from_spki_der(&pair.spki_der()).unwrap();
     let sealed = version1::seal(b"a 1\n", &public).unwrap();
     assert_eq!(
-        version1::open(&sealed.metadata, sealed.data, [&pair], MAX_TEXT).as_deref(),
+        open(&sealed.metadata, sealed.data, [&pair], MAX_TEXT).as_deref(),
         Ok(&b"a 1\n"[..])
     );
 }
@@ -93,25 +102,25 @@ fn a_made_key_pair_opens_what_is_sealed_to_its_public_half() {
 fn an_earlier_key_of_the_ring_still_opens() {
     let sealed = version1::seal(b"a 1\n", &PUBLIC).unwrap();
     let keys = [KeyPair::generate().unwrap(), key_pair("1-small")];
-    let text = version1::open(&sealed.metadata, sealed.data, &keys, MAX_TEXT);
+    let text = open(&sealed.metadata, sealed.data, &keys, MAX_TEXT);
     assert_eq!(text.as_deref(), Ok(&b"a 1\n"[..]));
 }
 
 #[test]
 fn an_envelope_for_another_key_does_not_open() {
-    let open = version1::open(
+    let opened = open(
         &read("2-100kb", "metadata.bin"),
         read("2-100kb", "data.bin").into(),
         [&*KEY],
         MAX_TEXT,
     );
-    assert_eq!(open, Err(OpenError::WrongKey));
+    assert_eq!(opened, Err(OpenError::WrongKey));
 }
 
 #[test]
 fn plain_text_is_not_taken_where_encryption_was_asked_for() {
     assert_eq!(
-        version1::open(PLAINTEXT, Bytes::from_static(b"a 1\n"), [&*KEY], MAX_TEXT),
+        open(PLAINTEXT, Bytes::from_static(b"a 1\n"), [&*KEY], MAX_TEXT),
         Err(OpenError::WrongKind)
     );
     let sealed = version1::seal(b"a 1\n", &PUBLIC).unwrap();
@@ -125,7 +134,7 @@ fn plain_text_is_not_taken_where_encryption_was_asked_for() {
 fn a_text_past_the_limit_is_refused_by_its_declared_length() {
     let sealed = version1::seal(&vec![b'a'; 10_001], &PUBLIC).unwrap();
     assert_eq!(
-        version1::open(&sealed.metadata, sealed.data, [&*KEY], 10_000),
+        open(&sealed.metadata, sealed.data, [&*KEY], 10_000),
         Err(OpenError::TooLong)
     );
 }
@@ -135,7 +144,7 @@ fn a_block_that_declares_more_than_snappy_can_expand_is_refused_before_memory_is
     // Declares 2^32 - 1 bytes and holds none: with no limit in the way, only the expansion check stands before 4 GiB.
     let sealed = seal_block(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
     assert_eq!(
-        version1::open(&sealed.metadata, sealed.data, [&*KEY], usize::MAX),
+        open(&sealed.metadata, sealed.data, [&*KEY], usize::MAX),
         Err(OpenError::Decompress)
     );
 }
@@ -166,7 +175,7 @@ proptest! {
     #[test]
     fn what_is_sealed_opens_to_the_same_text(text in proptest::collection::vec(any::<u8>(), 0..4096)) {
         let sealed = version1::seal(&text, &PUBLIC).unwrap();
-        let opened = version1::open(&sealed.metadata, sealed.data, [&*KEY], MAX_TEXT);
+        let opened = open(&sealed.metadata, sealed.data, [&*KEY], MAX_TEXT);
         prop_assert_eq!(opened.as_deref(), Ok(&text[..]));
     }
 
@@ -181,17 +190,17 @@ proptest! {
         let mut data = sealed.data.to_vec();
         data[at.index(sealed.data.len())] ^= 1 << bit;
         data.truncate(cut.index(data.len() + 1));
-        let _ = version1::open(&sealed.metadata, data.into(), [&*KEY], MAX_TEXT);
+        let _ = open(&sealed.metadata, data.into(), [&*KEY], MAX_TEXT);
         let mut metadata = sealed.metadata.to_vec();
         metadata[at.index(sealed.metadata.len())] ^= 1 << bit;
-        let opened = version1::open(&metadata, sealed.data, [&*KEY], MAX_TEXT);
+        let opened = open(&metadata, sealed.data, [&*KEY], MAX_TEXT);
         prop_assert_eq!(opened, Err(OpenError::WrongKey));
     }
 
     #[test]
     fn any_bytes_as_a_block_are_an_error_or_within_the_limit(block in proptest::collection::vec(any::<u8>(), 0..256)) {
         let sealed = seal_block(&block);
-        if let Ok(text) = version1::open(&sealed.metadata, sealed.data, [&*KEY], 1024) {
+        if let Ok(text) = open(&sealed.metadata, sealed.data, [&*KEY], 1024) {
             prop_assert!(text.len() <= 1024);
         }
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use prometheus_rsocket_wire::envelope::version2::{
     MAX_AGE, MAX_USES, Purpose, Sealer, Unsealer, is_version2,
 };
-use prometheus_rsocket_wire::envelope::{OpenError, Sealed, version1};
+use prometheus_rsocket_wire::envelope::{Hold, OpenError, Sealed, version1};
 use prometheus_rsocket_wire::key::{KeyPair, PublicKey};
 use prometheus_rsocket_wire::{Announcement, ConnectionToken, Envelopes};
 use proptest::prelude::*;
@@ -172,7 +172,7 @@ fn the_versions_are_told_apart() {
     let second = seal(&Sealer::new(TOKEN), b"up 1\n", Purpose::Push);
     assert!(is_version2(&second.metadata));
     assert_eq!(
-        version1::open(&second.metadata, second.data, [&*KEY], MAX_TEXT),
+        version1::open(&second.metadata, second.data, [&*KEY], MAX_TEXT, Hold::Long),
         Err(OpenError::WrongKey)
     );
 }

@@ -16,7 +16,7 @@ use libfuzzer_sys::fuzz_target;
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::Aes256Gcm;
 use prometheus_rsocket_wire::envelope::version2::{Purpose, Unsealer};
-use prometheus_rsocket_wire::envelope::{plaintext, version1};
+use prometheus_rsocket_wire::envelope::{Hold, plaintext, version1};
 use prometheus_rsocket_wire::key::KeyPair;
 use prometheus_rsocket_wire::{Announcement, ConnectionToken};
 use rsa::pkcs8::DecodePublicKey;
@@ -86,13 +86,13 @@ fuzz_target!(|input: &[u8]| {
         0 => {
             let encryptor = ecb::Encryptor::<Aes128>::new(&SECRET.into());
             let data = encryptor.encrypt_padded_vec::<Pkcs7>(rest);
-            version1::open(&WRAPPED, data.into(), [&*KEY], MAX_TEXT)
+            version1::open(&WRAPPED, data.into(), [&*KEY], MAX_TEXT, Hold::Scrape)
         }
         1 => open2(&METADATA2, seal2(rest)),
         2 => {
             let data = Bytes::copy_from_slice(data);
             let _ = plaintext::open(metadata, data.clone(), MAX_TEXT);
-            version1::open(metadata, data, [&*KEY], MAX_TEXT)
+            version1::open(metadata, data, [&*KEY], MAX_TEXT, Hold::Scrape)
         }
         3 => {
             let opened = open2(&[&METADATA2[..4], metadata].concat(), data.to_vec());

@@ -49,6 +49,16 @@ pub enum SealError {
     Exhausted,
 }
 
+/// How long the text of an envelope will be held, which decides where it is put.
+#[cfg(feature = "open")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Until the end of a scrape, with many others that go at the same time: in memory that they share.
+    Scrape,
+    /// For long, by itself.
+    Long,
+}
+
 /// Why an envelope does not open.
 #[cfg(feature = "open")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -44,8 +44,8 @@ mod opening {
     use ecb::cipher::BlockModeDecrypt;
 
     use super::{Aes128, KEY_BYTES, KeyInit, Mgf, Pkcs7, text};
-    use crate::envelope::OpenError;
     use crate::envelope::plaintext::PLAINTEXT;
+    use crate::envelope::{Hold, OpenError};
     use crate::key::KeyPair;
 
     /// Opens an envelope that was sealed to one of `keys`, which are tried in turn.
@@ -56,6 +56,7 @@ mod opening {
         data: Bytes,
         keys: impl IntoIterator<Item = &'k KeyPair>,
         max_text: usize,
+        hold: Hold,
     ) -> Result<Bytes, OpenError> {
         if metadata.is_empty() {
             return Err(OpenError::NoKey);
@@ -77,6 +78,6 @@ mod opening {
         let block = ecb::Decryptor::<Aes128>::new(secret.into())
             .decrypt_padded::<Pkcs7>(&mut data)
             .map_err(|_| OpenError::Decrypt)?;
-        text::decompress(block, max_text)
+        text::decompress(block, max_text, hold)
     }
 }

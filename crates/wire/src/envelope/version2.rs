@@ -212,7 +212,7 @@ mod unsealing {
         text,
     };
     use crate::ConnectionToken;
-    use crate::envelope::OpenError;
+    use crate::envelope::{Hold, OpenError};
     use crate::key::{KEY_ID_BYTES, KeyPair};
 
     /// The proxy's end: opens what comes on one connection.
@@ -267,6 +267,15 @@ mod unsealing {
             let new = bit != 0 && self.recent & bit == 0;
             self.recent |= bit;
             new
+        }
+    }
+
+    impl From<Purpose> for Hold {
+        fn from(purpose: Purpose) -> Self {
+            match purpose {
+                Purpose::Answer { .. } => Self::Scrape,
+                Purpose::Push => Self::Long,
+            }
         }
     }
 
@@ -329,7 +338,7 @@ mod unsealing {
             if !self.state().seen.insert(counter) {
                 return Err(OpenError::Replayed);
             }
-            text::decompress(block, max_text)
+            text::decompress(block, max_text, purpose.into())
         }
 
         /// The AES key, unwrapped unless it is the one that was used last.

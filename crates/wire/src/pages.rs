@@ -1,0 +1,152 @@
+//! Memory for the texts of one scrape.
+//!
+//! A hundred megabytes are needed for half a second, every few seconds. In the heap they leave holes that add up, most of
+//! it kept between scrapes. In pages of their own they go back to the system at once, but page by page that costs as much
+//! as the decompression. So texts that come one after the other share a block, which asks for huge pages and is freed
+//! with the last text in it.
+//!
+//! A text that stays would keep its whole block: what is held for longer does not belong here.
+
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::slice;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use memmap2::{Advice, MmapMut, MmapRaw};
+
+/// Two huge pages of x86-64 and of 4-kB-page ARM.
+const BLOCK_BYTES: usize = 4 << 20;
+/// Shorter ones are as well off in the heap.
+const MIN_BYTES: usize = 32 << 10;
+/// Longer ones would leave too much of a block unused.
+const MAX_SHARED_BYTES: usize = BLOCK_BYTES / 4;
+
+thread_local! {
+    /// Where this thread's next text goes, if there is room and another text still keeps the block.
+    static CURRENT: RefCell<Weak<Block>> = RefCell::default();
+}
+
+#[derive(Debug)]
+struct Block {
+    pages: MmapRaw,
+    used: AtomicUsize,
+}
+
+impl Block {
+    fn new(length: usize) -> Option<Arc<Self>> {
+        let pages = MmapMut::map_anon(length).ok()?;
+        // Only advice: without huge pages it costs more, and works.
+        let _ = pages.advise(Advice::HugePage);
+        Some(Arc::new(Self {
+            pages: pages.into(),
+            used: AtomicUsize::new(0),
+        }))
+    }
+
+    fn take(self: Arc<Self>, length: usize) -> Option<Room> {
+        let after = |used: usize| {
+            used.checked_add(length)
+                .filter(|end| *end <= self.pages.len())
+        };
+        let start = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, after)
+            .ok()?;
+        Some(Room {
+            block: self,
+            start,
+            length,
+        })
+    }
+}
+
+/// A piece of a block, zeroed, and nobody else's.
+#[derive(Debug)]
+pub(crate) struct Room {
+    block: Arc<Block>,
+    start: usize,
+    length: usize,
+}
+
+/// Memory for a text of this many bytes; `None` where it belongs into the heap, or the system gives no pages.
+pub(crate) fn take(length: usize) -> Option<Room> {
+    if length < MIN_BYTES {
+        return None;
+    }
+    if length > MAX_SHARED_BYTES {
+        return Block::new(length)?.take(length);
+    }
+    CURRENT.with_borrow_mut(|current| {
+        let shared = current.upgrade().and_then(|block| block.take(length));
+        shared.or_else(|| {
+            let block = Block::new(BLOCK_BYTES)?;
+            *current = Arc::downgrade(&block);
+            block.take(length)
+        })
+    })
+}
+
+impl AsMut<[u8]> for Room {
+    fn as_mut(&mut self) -> &mut [u8] {
+        // SAFETY: `start` and `length` lie within the block's pages, which live as long as `self`. `used` only grows, so
+        // that no other room overlaps this one; a room is not cloned, and `self` is borrowed mutably.
+        unsafe {
+            slice::from_raw_parts_mut(self.block.pages.as_mut_ptr().add(self.start), self.length)
+        }
+    }
+}
+
+impl AsRef<[u8]> for Room {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: as above; nobody writes while `self` is borrowed.
+        unsafe { slice::from_raw_parts(self.block.pages.as_ptr().add(self.start), self.length) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rooms_do_not_overlap_and_outlive_each_other() {
+        let mut rooms: Vec<_> = (0..200_u8)
+            .map(|number| {
+                let mut room = take(MIN_BYTES + usize::from(number)).unwrap();
+                assert!(room.as_ref().iter().all(|byte| *byte == 0));
+                room.as_mut().fill(number);
+                room
+            })
+            .collect();
+        // Every other one goes, and with some their block.
+        let mut number = 0_u8;
+        rooms.retain(|_| {
+            number += 1;
+            number.is_multiple_of(2)
+        });
+        for (room, number) in rooms.iter().zip((1..200).step_by(2)) {
+            assert!(room.as_ref().iter().all(|byte| *byte == number));
+        }
+    }
+
+    #[test]
+    fn a_block_goes_with_its_last_room() {
+        let first = take(MIN_BYTES).unwrap();
+        let second = take(MIN_BYTES).unwrap();
+        let block = Arc::downgrade(&first.block);
+        assert!(Arc::ptr_eq(&first.block, &second.block));
+        drop(first);
+        assert!(block.upgrade().is_some());
+        drop(second);
+        assert!(block.upgrade().is_none());
+        assert!(take(MIN_BYTES).is_some());
+    }
+
+    #[test]
+    fn a_long_text_has_a_block_of_its_own_and_a_short_one_none() {
+        let mut long = take(BLOCK_BYTES * 3 + 1).unwrap();
+        assert_eq!(long.as_mut().len(), BLOCK_BYTES * 3 + 1);
+        assert!(take(MIN_BYTES - 1).is_none());
+    }
+}
