@@ -7,8 +7,8 @@ use pollster::block_on;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
-use crate::connection::{Link, Outcome};
 use crate::errors::{ConnectError, PushError};
+use crate::link::{Link, Outcome};
 use crate::metrics::{Counters, Metrics};
 use crate::push::Until;
 use crate::render::{IntoText, Render, Request};

@@ -2,15 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus_rsocket_wire::envelope::SealError;
 use prometheus_rsocket_wire::sealing::{NoSeal, Seal, Sealing};
-use prometheus_rsocket_wire::session::{
-    CloseReason, InvalidSetup, Limits, SetupOptions, StreamError,
-};
+use prometheus_rsocket_wire::session::{InvalidSetup, Limits, SetupOptions, StreamError};
 use prometheus_rsocket_wire::transport::Transport;
 use prometheus_rsocket_wire::{
     Announcement, Connection, ErrorCode, Event, Payload, Session, StreamId,
@@ -21,61 +18,16 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use crate::errors::PushError;
+use crate::failure::Failure;
+use crate::link::{Link, Order, Outcome};
 use crate::metrics::Reason;
-use crate::reconnect::Failure;
 use crate::render::{RenderError, Request};
 use crate::state::State;
 
 /// The proxy sends keys and empty answers: nothing longer is taken from it.
 pub(crate) const MAX_FRAME: usize = 64 << 10;
-/// Orders that wait for the connection's task.
-const ORDERS: usize = 4;
 /// For the pulls and pushes under way on a connection that another one has replaced.
 const RETIRE_WITHIN: Duration = Duration::from_secs(10);
-
-/// How one push over one connection went; where the connection ends first, there is no answer.
-pub(crate) type Outcome = Result<(), PushError>;
-
-/// What a connection is asked to do.
-#[derive(Debug)]
-pub(crate) enum Order {
-    /// Push the text and tell how it went.
-    Push(Bytes, oneshot::Sender<Outcome>),
-    /// Push the text without waiting for the proxy: the outcome is that it has been queued.
-    Tell(Bytes, oneshot::Sender<Outcome>),
-    /// Finish what is under way, then end.
-    Retire,
-    /// End.
-    End,
-}
-
-/// The way to a connection's task.
-#[derive(Debug, Clone)]
-pub(crate) struct Link {
-    id: u64,
-    orders: mpsc::Sender<Order>,
-}
-
-impl Link {
-    /// Tells connections apart.
-    pub(crate) fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// Fails when the connection is over.
-    pub(crate) async fn order(&self, order: Order) -> Result<(), ConnectionOver> {
-        self.orders.send(order).await.map_err(|_| ConnectionOver)
-    }
-
-    /// Waits until the connection is over: all that was to be sent has left.
-    pub(crate) async fn ended(&self) {
-        self.orders.closed().await;
-    }
-}
-
-/// The connection's task has ended.
-#[derive(Debug)]
-pub(crate) struct ConnectionOver;
 
 /// A connection in its own task.
 #[derive(Debug)]
@@ -92,14 +44,13 @@ pub(crate) fn start<T: Transport + 'static>(
     state: Arc<State>,
     transport: T,
 ) -> Result<Running, InvalidSetup> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
     let limits = Limits {
         max_frame: MAX_FRAME,
         max_payload: MAX_FRAME,
         ..Limits::default()
     };
     let session = Session::connecting(SetupOptions::default(), limits, Instant::now().into_std())?;
-    let (sender, orders) = mpsc::channel(ORDERS);
+    let (link, orders) = Link::new();
     let (key, keyed) = oneshot::channel();
     let application = Application {
         sealing: Sealing::new(state.envelope),
@@ -112,10 +63,7 @@ pub(crate) fn start<T: Transport + 'static>(
         retire_until: None,
     };
     Ok(Running {
-        link: Link {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            orders: sender,
-        },
+        link,
         keyed,
         task: tokio::spawn(application.serve(Connection::new(session, transport))),
     })
@@ -376,21 +324,5 @@ fn acknowledged(result: Result<Payload, StreamError>) -> Outcome {
             Err(PushError::Refused { code, message })
         }
         Err(StreamError::TooLarge | StreamError::Fragments) => Err(PushError::Answer),
-    }
-}
-
-impl Failure {
-    fn of_close(reason: &CloseReason) -> Self {
-        let kind = match reason {
-            CloseReason::PeerEnded => Reason::Closed,
-            CloseReason::PeerError { .. } => Reason::Error,
-            CloseReason::KeepaliveTimeout => Reason::Silent,
-            CloseReason::Violation(_) => Reason::Protocol,
-            CloseReason::Closed(_)
-            | CloseReason::Ended
-            | CloseReason::SetupTimeout
-            | CloseReason::Transport(_) => Reason::Network,
-        };
-        Self::new(kind, reason)
     }
 }

@@ -68,6 +68,8 @@ mod client;
 mod connection;
 mod env;
 mod errors;
+mod failure;
+mod link;
 mod metrics;
 mod push;
 mod reconnect;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::connection::{Link, Order, Outcome};
 use crate::errors::PushError;
+use crate::link::{Link, Order, Outcome};
 use crate::render::Request;
 use crate::state::State;
 

@@ -1,7 +1,6 @@
 //! Keeps a client connected: goes through the proxies, and when all fail or the connection ends, begins again after a
 //! delay.
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use crate::Address;
-use crate::connection::{Order, Running};
+use crate::connection::Running;
+use crate::failure::Failure;
+use crate::link::Order;
 use crate::metrics::Reason;
 use crate::schedule::{Schedule, WELL_AFTER, spread};
 use crate::socket::{self, Sockets};
@@ -21,23 +22,6 @@ const KEY_WITHIN: Duration = Duration::from_secs(10);
 
 /// For one of several proxies to take the connection and send its key, while a push waits: its deadline is near.
 const PUSH_WAITS: Duration = Duration::from_secs(2);
-
-/// Why an attempt failed or a connection ended.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{text}")]
-pub(crate) struct Failure {
-    pub(crate) reason: Reason,
-    text: String,
-}
-
-impl Failure {
-    pub(crate) fn new(reason: Reason, text: impl Display) -> Self {
-        Self {
-            reason,
-            text: text.to_string(),
-        }
-    }
-}
 
 /// What keeps a client connected.
 pub(crate) struct Reconnect {

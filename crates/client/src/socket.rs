@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use crate::Address;
 use crate::address::Framing;
 use crate::connection::{self, MAX_FRAME, Running};
+use crate::failure::Failure;
 use crate::metrics::Reason;
-use crate::reconnect::Failure;
 use crate::state::State;
 #[cfg(feature = "tls")]
 use crate::tls::Tls;

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
-use crate::connection::Link;
+use crate::link::Link;
 use crate::metrics::Counters;
 use crate::render::{RenderError, Renderer, Request};
 

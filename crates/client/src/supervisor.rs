@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::connection::{Order, Outcome};
 use crate::errors::PushError;
+use crate::link::{Order, Outcome};
 use crate::push::{self, Until};
 use crate::reconnect::Reconnect;
 #[cfg(feature = "signal")]

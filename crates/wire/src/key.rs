@@ -11,6 +11,8 @@ use rsa::{Oaep, RsaPublicKey};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+use crate::oaep::Mgf;
+
 /// The moduli a client seals to: shorter ones are no protection, longer ones are a way to burn its CPU.
 const MODULUS_BITS: std::ops::RangeInclusive<u32> = 2048..=8192;
 
@@ -43,15 +45,6 @@ impl KeyId {
     pub fn as_bytes(&self) -> &[u8; KEY_ID_BYTES] {
         &self.0
     }
-}
-
-/// The hash inside OAEP's MGF1; that of its label is SHA-256.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Mgf {
-    /// Java's default, envelope version 1.
-    Sha1,
-    /// Envelope version 2.
-    Sha256,
 }
 
 /// The key that a client seals its answers to.
@@ -110,8 +103,9 @@ mod pair {
     use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey};
     use zeroize::Zeroizing;
 
-    use super::{KeyError, KeyId, Mgf};
+    use super::{KeyError, KeyId};
     use crate::native;
+    use crate::oaep::Mgf;
 
     /// Bits of the modulus; what the Java proxy uses.
     const BITS: usize = 2048;

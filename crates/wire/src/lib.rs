@@ -17,6 +17,7 @@ pub mod transport;
 mod identifiers;
 #[cfg(feature = "open")]
 mod native;
+mod oaep;
 #[cfg(feature = "open")]
 mod pages;
 mod payload;

@@ -15,7 +15,7 @@ use aws_lc_sys::{
 };
 use zeroize::Zeroizing;
 
-use crate::key::Mgf;
+use crate::oaep::Mgf;
 
 /// An RSA private key inside AWS-LC.
 pub(crate) struct PrivateKey {

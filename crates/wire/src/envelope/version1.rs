@@ -12,7 +12,8 @@ use ecb::cipher::{BlockModeEncrypt, KeyInit};
 use zeroize::Zeroizing;
 
 use super::{SealError, Sealed, text};
-use crate::key::{Mgf, PublicKey};
+use crate::key::PublicKey;
+use crate::oaep::Mgf;
 
 /// Bytes of an AES-128 key.
 const KEY_BYTES: usize = 16;

@@ -24,7 +24,8 @@ use zeroize::Zeroizing;
 
 use super::{SealError, Sealed, text};
 use crate::ConnectionToken;
-use crate::key::{KEY_ID_BYTES, KeyId, Mgf, PublicKey};
+use crate::key::{KEY_ID_BYTES, KeyId, PublicKey};
+use crate::oaep::Mgf;
 
 /// What the associated data begins with.
 pub const LABEL: &[u8] = b"prometheus-rsocket-proxy envelope 2";
