@@ -16,10 +16,10 @@ use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
 use crate::rsocket::{KeyRing, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable};
-use crate::store::{ClaimId, Counts, Limits, Store};
+use crate::store::{ClaimId, Content, Counts, Effects, Limits, NodeId, Replication, Store};
 
-/// How often pushes are looked through for those past their time to live.
-const EXPIRY_TICK: Duration = Duration::from_secs(1);
+/// How often the store does what is due: claims renewed, pushes past their time to live dropped.
+const TICK: Duration = Duration::from_secs(1);
 
 /// The pushes of this node, and the way in and out.
 pub struct Pushes {
@@ -34,8 +34,9 @@ pub struct Pushes {
 impl Pushes {
     /// Nothing held yet.
     pub fn new(limits: Limits, opener: Opener, keys: Arc<KeyRing>, metrics: Arc<Metrics>) -> Self {
+        let alone = NodeId::new("local", 0);
         Self {
-            store: Mutex::new(Store::new(limits)),
+            store: Mutex::new(Store::new(alone, limits, Replication::default())),
             opener,
             keys,
             metrics,
@@ -47,29 +48,36 @@ impl Pushes {
     /// Takes what the next scrape is to serve.
     pub fn claim(self: &Arc<Self>) -> Claim {
         let mut store = self.store();
-        self.expire(&mut store, Instant::now());
-        let claimed = store.claim();
-        self.metrics.pushes_deferred.inc_by(claimed.deferred as u64);
+        let now = Instant::now();
+        let effects = store.tick(now);
+        self.note(&effects);
+        let (id, _) = store.begin(now);
+        let (texts, deferred) = store.choose(&id, now).map_or_else(
+            || (Vec::new(), 0),
+            |(claimed, _)| (claimed.texts, claimed.deferred),
+        );
+        self.metrics.pushes_deferred.inc_by(deferred as u64);
         self.publish(&store);
         Claim {
-            id: Some(claimed.id),
-            texts: claimed.texts,
+            id: Some(id),
+            texts,
             pushes: Arc::clone(self),
         }
     }
 
     /// How many pushes are held, by state.
     pub fn counts(&self) -> Counts {
-        self.store().counts()
+        self.store().counts(Instant::now())
     }
 
     /// Drops what outlives its time, for ever.
     pub async fn run(&self) {
-        let mut tick = tokio::time::interval(EXPIRY_TICK);
+        let mut tick = tokio::time::interval(TICK);
         loop {
             tick.tick().await;
             let mut store = self.store();
-            self.expire(&mut store, Instant::now());
+            let effects = store.tick(Instant::now());
+            self.note(&effects);
             self.publish(&store);
         }
     }
@@ -105,12 +113,16 @@ impl Pushes {
                 peer,
             ));
         }
-        let series = self.series_of(&opened.exposition);
+        let content = Content {
+            text: Arc::clone(&opened.exposition),
+            series: self.series_of(&opened.exposition),
+        };
         let accepted = {
             let mut store = self.store();
             let now = Instant::now();
-            self.expire(&mut store, now);
-            let accepted = store.accept(Arc::clone(&opened.exposition), series, now);
+            let effects = store.tick(now);
+            self.note(&effects);
+            let accepted = store.accept(content, now);
             self.publish(&store);
             accepted
         };
@@ -160,8 +172,8 @@ impl Pushes {
         Rejection { code, reason }
     }
 
-    fn expire(&self, store: &mut Store, now: Instant) {
-        let expired = store.expire(now);
+    fn note(&self, effects: &Effects) {
+        let expired = effects.tally.expired;
         if expired > 0 {
             self.metrics.pushes_expired.inc_by(expired as u64);
             warn!(
@@ -172,7 +184,7 @@ impl Pushes {
     }
 
     fn publish(&self, store: &Store) {
-        let counts = store.counts();
+        let counts = store.counts(Instant::now());
         let set = |state: &str, value: usize| {
             self.metrics
                 .pushes
@@ -216,7 +228,7 @@ impl Claim {
     pub fn commit(mut self) {
         if let Some(id) = self.id.take() {
             let mut store = self.pushes.store();
-            let served = store.commit(id, Instant::now());
+            let (served, _) = store.commit(&id, Instant::now());
             self.pushes.metrics.pushes_served.inc_by(served as u64);
             self.pushes.publish(&store);
         }
@@ -227,7 +239,7 @@ impl Drop for Claim {
     fn drop(&mut self) {
         if let Some(id) = self.id.take() {
             let mut store = self.pushes.store();
-            store.release(id);
+            store.release(&id, Instant::now());
             self.pushes.publish(&store);
         }
     }

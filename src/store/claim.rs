@@ -1,0 +1,276 @@
+//! The claimant's side of a claim: gathering what every node lends, choosing what goes out, and saying what came of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use prometheus_rsocket_exposition::Exposition;
+
+use super::selection::{Candidate, select};
+use super::{ClaimId, Content, Effects, Handed, NodeId, Over, PushId, Request, Store};
+
+/// A claim is renewed after this part of its lease, so that two renewals may be lost.
+const RENEWALS_PER_LEASE: u32 = 3;
+
+/// What one scrape is to serve.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The pushes, in the order of `texts`.
+    pub pushes: Vec<PushId>,
+    /// The texts, oldest first; no two have a series in common.
+    pub texts: Vec<Arc<Exposition>>,
+    /// Times that a push waits for the next scrape because a series of its own is in `texts` already.
+    pub deferred: usize,
+}
+
+#[derive(Debug)]
+struct Taken {
+    content: Arc<Content>,
+    expires: Instant,
+    retained: bool,
+    /// Who lent it, and who else holds it.
+    tell: BTreeSet<NodeId>,
+}
+
+/// A claim of this node's, from its beginning to its end.
+#[derive(Debug)]
+pub(super) struct Scrape {
+    unanswered: BTreeSet<NodeId>,
+    lenders: BTreeSet<NodeId>,
+    taken: BTreeMap<PushId, Taken>,
+    replaced: Vec<PushId>,
+    deferred: usize,
+    /// What goes out is settled; whatever comes now is given back.
+    chosen: bool,
+    renew_at: Instant,
+}
+
+impl Scrape {
+    fn kept(&self) -> BTreeSet<PushId> {
+        self.taken.keys().cloned().collect()
+    }
+
+    /// What is over when the response has been served, of that which `concerns` somebody.
+    fn over_for(&self, concerns: impl Fn(&Taken) -> bool) -> Over {
+        let served = self.taken.iter();
+        let served = served.filter(|(_, taken)| !taken.retained && concerns(taken));
+        Over {
+            served: served.map(|(push, _)| push.clone()).collect(),
+            replaced: self.replaced.clone(),
+        }
+    }
+}
+
+impl Store {
+    /// Begins a claim: takes what this node owns and asks every peer for what that one owns.
+    ///
+    /// The claim is to be ended by [`Store::commit`] or [`Store::release`]; how many there are at a time is up to the
+    /// caller. Once the replies have come, or it takes too long, [`Store::choose`] says what goes out.
+    pub fn begin(&mut self, now: Instant) -> (ClaimId, Effects) {
+        let claim = ClaimId {
+            scraper: self.me.clone(),
+            sequence: self.next_claim,
+        };
+        self.next_claim += 1;
+        let peers: BTreeSet<_> = self.members.peers().cloned().collect();
+        for peer in &peers {
+            let claim = claim.clone();
+            self.call(peer, Request::Claim { claim });
+        }
+        let me = self.me.clone();
+        let scrape = Scrape {
+            unanswered: peers,
+            lenders: BTreeSet::new(),
+            taken: BTreeMap::new(),
+            replaced: Vec::new(),
+            deferred: 0,
+            chosen: false,
+            renew_at: self.next_renewal(now),
+        };
+        self.scrapes.insert(claim.clone(), scrape);
+        let (handed, deferred) = self.lend(&me, &claim, now);
+        self.take(&me, &claim, handed, deferred, now);
+        (claim, self.effects(now))
+    }
+
+    /// Whether a live peer has not answered the claim yet.
+    pub fn is_waiting(&self, claim: &ClaimId) -> bool {
+        let scrape = self.scrapes.get(claim);
+        scrape.is_some_and(|scrape| {
+            let mut unanswered = scrape.unanswered.iter();
+            unanswered.any(|node| self.members.knows(node))
+        })
+    }
+
+    /// Takes what a node has lent.
+    pub(super) fn take(
+        &mut self,
+        from: &NodeId,
+        claim: &ClaimId,
+        handed: Vec<Handed>,
+        deferred: usize,
+        now: Instant,
+    ) {
+        let Some(scrape) = self.scrapes.get_mut(claim) else {
+            // The claim's end, which went to every peer that had not answered, is on its way or there already.
+            return;
+        };
+        if scrape.unanswered.remove(from) || *from == self.me {
+            scrape.deferred += deferred;
+        }
+        if handed.is_empty() {
+            return;
+        }
+        scrape.lenders.insert(from.clone());
+        if scrape.chosen {
+            let kept = scrape.kept();
+            self.renew_at(from, claim, kept, now);
+            return;
+        }
+        for handed in handed {
+            let own = self.ledger.get(&handed.push);
+            let own = own.map(|held| Arc::clone(&held.content));
+            let content = own.or(handed.content);
+            let over = self.ledger.is_over(&handed.push);
+            let Some(content) = content.filter(|_| !over) else {
+                continue;
+            };
+            let taken = scrape.taken.entry(handed.push).or_insert_with(|| Taken {
+                content,
+                expires: now + handed.left,
+                retained: handed.retained,
+                tell: BTreeSet::new(),
+            });
+            taken.retained &= handed.retained;
+            taken.tell.insert(from.clone());
+            taken.tell.extend(handed.holders);
+        }
+    }
+
+    /// Says what goes out, and gives the rest back. `None` if there is no such claim.
+    pub fn choose(&mut self, claim: &ClaimId, now: Instant) -> Option<(Claimed, Effects)> {
+        let scrape = self.scrapes.get_mut(claim)?;
+        let candidates = scrape.taken.iter().map(|(push, taken)| Candidate {
+            push,
+            expires: taken.expires,
+            series: &taken.content.series,
+            retained: taken.retained,
+        });
+        let selection = select(candidates.collect());
+        for push in selection.deferred.iter().chain(&selection.replaced) {
+            scrape.taken.remove(push);
+        }
+        scrape.chosen = true;
+        scrape.deferred += selection.deferred.len();
+        scrape.replaced = selection.replaced;
+        let chosen = selection.chosen.iter();
+        let texts = chosen.filter_map(|push| scrape.taken.get(push));
+        let claimed = Claimed {
+            texts: texts.map(|taken| Arc::clone(&taken.content.text)).collect(),
+            pushes: selection.chosen,
+            deferred: scrape.deferred,
+        };
+        self.renew_scrape(claim, now);
+        Some((claimed, self.effects(now)))
+    }
+
+    /// The response has been handed over whole: its pushes are served. Gives the number of those that were served for the
+    /// first time.
+    pub fn commit(&mut self, claim: &ClaimId, now: Instant) -> (usize, Effects) {
+        if !self.scrapes.get(claim).is_some_and(|scrape| scrape.chosen) {
+            return (0, self.release(claim, now));
+        }
+        let mut served = 0;
+        if let Some(scrape) = self.scrapes.remove(claim) {
+            let taken = scrape.taken.values();
+            let told: BTreeSet<_> = taken.flat_map(|taken| &taken.tell).cloned().collect();
+            for node in &told | &(&scrape.lenders | &scrape.unanswered) {
+                let over = scrape.over_for(|taken| taken.tell.contains(&node));
+                self.close(node, claim, over, now);
+            }
+            // Whatever this node has served it will not serve again, even if another one should lend it by mistake.
+            let all = scrape.over_for(|_| true);
+            served = all.served.len();
+            self.close_loan(claim, &all, now);
+        }
+        (served, self.effects(now))
+    }
+
+    /// The response broke off: the next scrape gets its pushes.
+    pub fn release(&mut self, claim: &ClaimId, now: Instant) -> Effects {
+        if let Some(scrape) = self.scrapes.remove(claim) {
+            for node in &scrape.lenders | &scrape.unanswered {
+                self.close(node, claim, Over::default(), now);
+            }
+            self.close_loan(claim, &Over::default(), now);
+        }
+        self.effects(now)
+    }
+
+    fn close(&mut self, node: NodeId, claim: &ClaimId, over: Over, now: Instant) {
+        if node != self.me {
+            self.post(node, Some(claim.clone()), over, now);
+        }
+    }
+
+    /// Sends a letter, and again until it is answered.
+    pub(super) fn post(&mut self, to: NodeId, claim: Option<ClaimId>, over: Over, now: Instant) {
+        let next = now + self.replication.resend;
+        let (request, given_up) = self.outbox.post(to.clone(), claim, over, next);
+        self.out.tally.untold += given_up;
+        self.call(&to, request);
+    }
+
+    /// Makes the calls again that have waited long enough for a reply.
+    pub(super) fn resend(&mut self, now: Instant) {
+        let (due, given_up) = self.outbox.due(self.replication.resend, now);
+        self.out.tally.untold += given_up;
+        self.out.calls.extend(due);
+        if self.next_resend.is_none_or(|next| next <= now) {
+            self.next_resend = Some(now + self.replication.resend);
+            for (push, unaware) in std::mem::take(&mut self.handing) {
+                self.tell_all(&unaware, &push);
+                self.handing.insert(push, unaware);
+            }
+        }
+    }
+
+    /// Renews the claims that are under way.
+    pub(super) fn renew_scrapes(&mut self, now: Instant) {
+        let scrapes = self.scrapes.iter();
+        let due: Vec<_> = scrapes
+            .filter(|(_, scrape)| scrape.renew_at <= now)
+            .map(|(claim, _)| claim.clone())
+            .collect();
+        for claim in due {
+            self.renew_scrape(&claim, now);
+        }
+    }
+
+    fn renew_scrape(&mut self, claim: &ClaimId, now: Instant) {
+        let next = self.next_renewal(now);
+        if let Some(scrape) = self.scrapes.get_mut(claim) {
+            scrape.renew_at = next;
+            let kept = scrape.kept();
+            for node in scrape.lenders.clone() {
+                self.renew_at(&node, claim, kept.clone(), now);
+            }
+        }
+    }
+
+    fn renew_at(&mut self, node: &NodeId, claim: &ClaimId, kept: BTreeSet<PushId>, now: Instant) {
+        if *node == self.me {
+            self.renew_loan(claim, &kept, now);
+            return;
+        }
+        let renew = Request::Renew {
+            claim: claim.clone(),
+            kept: kept.into_iter().collect(),
+        };
+        self.call(node, renew);
+    }
+
+    fn next_renewal(&self, now: Instant) -> Instant {
+        now + self.replication.lease / RENEWALS_PER_LEASE
+    }
+}

@@ -1,0 +1,226 @@
+//! The owner's side of a claim: each push to one claim at a time, on a lease.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::ledger::{Held, Holding, State};
+use super::selection::{Candidate, Selection, select};
+use super::{ClaimId, Handed, Kept, NodeId, Over, PushId, Store};
+
+/// A claim is remembered for so many leases after its last message.
+const REMEMBERED_LEASES: u32 = 3;
+
+impl Store {
+    /// Hands `claimant` what is due, and says how many pushes wait for the next scrape. Repeated, it hands out the same.
+    pub(super) fn lend(
+        &mut self,
+        claimant: &NodeId,
+        claim: &ClaimId,
+        now: Instant,
+    ) -> (Vec<Handed>, usize) {
+        let known = self.loans.get(claim).is_some();
+        let deferred = if known {
+            0
+        } else {
+            self.lend_anew(claimant, claim, now)
+        };
+        let until = self.remembered(now);
+        let loan = self.loans.open(claim, until);
+        let pushes = loan.pushes.iter();
+        let mut handed: Vec<_> = pushes
+            .filter_map(|push| {
+                let held = self.ledger.get_mut(push)?;
+                renew(held, claim, now + self.replication.lease)
+                    .then(|| hand(push, held, &self.me, claimant, now))
+            })
+            .collect();
+        handed.sort_by(|a, b| (a.left, &a.push).cmp(&(b.left, &b.push)));
+        (handed, deferred)
+    }
+
+    fn lend_anew(&mut self, claimant: &NodeId, claim: &ClaimId, now: Instant) -> usize {
+        let Selection {
+            chosen,
+            deferred,
+            replaced,
+        } = self.select_due(now);
+        for push in &replaced {
+            self.end_replaced(push, now);
+        }
+        let affordable = self.affordable(chosen, claimant);
+        for push in &affordable {
+            self.mark_claimed(push, claim, now);
+        }
+        let until = self.remembered(now);
+        self.loans.open(claim, until).pushes.extend(affordable);
+        deferred.len()
+    }
+
+    fn select_due(&self, now: Instant) -> Selection {
+        let due = self
+            .ledger
+            .iter()
+            .filter(|(_, held)| held.ownership.owner == self.me && !held.is_claimed(now));
+        select(
+            due.map(|(push, held)| Candidate {
+                push,
+                expires: held.expires,
+                series: &held.content.series,
+                retained: held.is_retained(),
+            })
+            .collect(),
+        )
+    }
+
+    /// Keeps as many as one answer may carry the text of.
+    fn affordable(&self, chosen: Vec<PushId>, claimant: &NodeId) -> Vec<PushId> {
+        let mut bytes = 0;
+        chosen
+            .into_iter()
+            .take_while(|push| {
+                let held = self.ledger.get(push);
+                let sent = held.filter(|held| !has_text(held, &self.me, claimant));
+                let before = bytes;
+                bytes += sent.map_or(0, |held| held.content.bytes());
+                before == 0 || bytes <= self.replication.max_claim_bytes
+            })
+            .collect()
+    }
+
+    fn mark_claimed(&mut self, push: &PushId, claim: &ClaimId, now: Instant) {
+        let Some(held) = self.ledger.get_mut(push) else {
+            return;
+        };
+        match held.state {
+            State::Retained { .. } => return,
+            State::Pending => held.asked_since.clear(),
+            // Its lease has run out; that claim may yet turn out to have been served.
+            State::Claimed { .. } => self.out.tally.possible_duplicates += 1,
+        }
+        held.state = State::Claimed {
+            claim: claim.clone(),
+            until: now + self.replication.lease,
+        };
+    }
+
+    /// The claim goes on for `kept` and gives the others back.
+    pub(super) fn renew_loan(&mut self, claim: &ClaimId, kept: &BTreeSet<PushId>, now: Instant) {
+        if self.loans.get(claim).is_none_or(|loan| loan.over) {
+            return;
+        }
+        let until = self.remembered(now);
+        let loan = self.loans.open(claim, until);
+        let ledger = &mut self.ledger;
+        let lease = self.replication.lease;
+        loan.pushes.retain(|push| {
+            let wanted = kept.contains(push);
+            if let Some(held) = ledger.get_mut(push) {
+                if wanted {
+                    renew(held, claim, now + lease);
+                } else {
+                    give_back(held, claim);
+                }
+            }
+            wanted
+        });
+    }
+
+    /// The claim is over: what was served is ended, the others are given back.
+    pub(super) fn close_loan(&mut self, claim: &ClaimId, over: &Over, now: Instant) {
+        self.end_served(over, now);
+        let until = self.remembered(now);
+        let loan = self.loans.open(claim, until);
+        loan.over = true;
+        for push in std::mem::take(&mut loan.pushes) {
+            if let Some(held) = self.ledger.get_mut(&push) {
+                give_back(held, claim);
+            }
+        }
+    }
+
+    /// Ends what a scrape has served or replaced, also what is not here yet.
+    pub(super) fn end_served(&mut self, over: &Over, now: Instant) {
+        for push in &over.served {
+            self.end_one_served(push, now);
+        }
+        for push in &over.replaced {
+            self.end(push, now);
+        }
+    }
+
+    fn end_one_served(&mut self, push: &PushId, now: Instant) {
+        let retains = !self.limits.retention.is_zero();
+        let Some(held) = self.ledger.get_mut(push) else {
+            // A replica on its way is not to be held; one that will be retained is, and its owner will say so.
+            if !retains {
+                self.end(push, now);
+            }
+            return;
+        };
+        if held.is_retained() {
+            return;
+        }
+        let unaware = std::mem::take(&mut held.asked_since);
+        if retains {
+            let until = now + self.limits.retention;
+            held.state = State::Retained { until };
+            self.acknowledge(push, Kept::Replicated);
+        } else {
+            self.end(push, now);
+        }
+        let served = Over {
+            served: vec![push.clone()],
+            replaced: Vec::new(),
+        };
+        self.relay(unaware, &served);
+    }
+
+    fn end_replaced(&mut self, push: &PushId, now: Instant) {
+        if let Some(held) = self.ledger.get(push) {
+            let others: Vec<_> = held.holders.keys().cloned().collect();
+            let replaced = Over {
+                served: Vec::new(),
+                replaced: vec![push.clone()],
+            };
+            self.relay(others, &replaced);
+        }
+        self.end(push, now);
+    }
+
+    fn remembered(&self, now: Instant) -> Instant {
+        now + self.replication.lease * REMEMBERED_LEASES
+    }
+}
+
+/// Lengthens a lease; says whether the push goes with this claim.
+fn renew(held: &mut Held, of: &ClaimId, to: Instant) -> bool {
+    match &mut held.state {
+        State::Claimed { claim, until } if claim == of => {
+            *until = (*until).max(to);
+            true
+        }
+        State::Retained { .. } => true,
+        State::Claimed { .. } | State::Pending => false,
+    }
+}
+
+fn give_back(held: &mut Held, of: &ClaimId) {
+    if matches!(&held.state, State::Claimed { claim, .. } if claim == of) {
+        held.state = State::Pending;
+    }
+}
+
+fn has_text(held: &Held, me: &NodeId, claimant: &NodeId) -> bool {
+    claimant == me || held.holders.get(claimant) == Some(&Holding::Confirmed)
+}
+
+fn hand(push: &PushId, held: &Held, me: &NodeId, claimant: &NodeId, now: Instant) -> Handed {
+    Handed {
+        push: push.clone(),
+        content: (!has_text(held, me, claimant)).then(|| Arc::clone(&held.content)),
+        left: held.expires.saturating_duration_since(now),
+        holders: held.all_holders(me),
+        retained: held.is_retained(),
+    }
+}

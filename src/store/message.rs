@@ -1,0 +1,210 @@
+//! What nodes say to each other. Every request may be lost, late, repeated or overtaken, and is safe to repeat.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_rsocket_exposition::Exposition;
+
+use super::{ClaimId, NodeId, PushId};
+
+/// What an application pushed.
+#[derive(Debug)]
+pub struct Content {
+    /// The text, validated.
+    pub text: Arc<Exposition>,
+    /// Hashes of its series, each once, as [`Exposition::series`] gives them.
+    ///
+    /// They are compared within one node only, so each node computes them from the text with a hasher of its own: an
+    /// application that knew the hasher could make series of others wait for its own.
+    pub series: Vec<u64>,
+}
+
+impl Content {
+    /// Bytes that it occupies.
+    pub fn bytes(&self) -> usize {
+        self.text.text_len() + size_of_val(&self.series[..])
+    }
+}
+
+/// Who owns a push. Of two ownerships of one push, the greater holds; see [`super`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ownership {
+    /// How many times the push has changed hands.
+    pub term: u64,
+    /// Who hands the push to scrapes.
+    pub owner: NodeId,
+}
+
+/// A push as it travels to a node that is to hold it.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    /// Which push.
+    pub push: PushId,
+    /// What it says.
+    pub content: Arc<Content>,
+    /// Time that is left until it is dropped unserved. Clocks of nodes are never compared.
+    pub left: Duration,
+    /// Where it stands.
+    pub entry: Entry,
+}
+
+/// What a holder knows about a push, without its text.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Who owns it.
+    pub ownership: Ownership,
+    /// Every node that holds it or has been asked to, with the sender.
+    pub holders: Vec<NodeId>,
+    /// For a push that has been served and is retained: how much longer.
+    pub retained: Option<Duration>,
+}
+
+/// What a node has of a push.
+#[derive(Debug, Clone)]
+pub enum Standing {
+    /// It holds the push.
+    Held {
+        /// Who owns it, as the node knows now.
+        ownership: Ownership,
+        /// As in [`Entry`].
+        retained: Option<Duration>,
+    },
+    /// The push's life is over: served, replaced or expired.
+    Gone,
+    /// The node does not have it.
+    Unknown,
+    /// The node has no room for it.
+    Full,
+}
+
+/// A push handed to a scrape.
+#[derive(Debug, Clone)]
+pub struct Handed {
+    /// Which push.
+    pub push: PushId,
+    /// What it says; `None` where the claimant holds the push itself.
+    pub content: Option<Arc<Content>>,
+    /// Time that is left until it is dropped unserved; the less, the older it is.
+    pub left: Duration,
+    /// Who is to be told once it has been served.
+    pub holders: Vec<NodeId>,
+    /// It has been served before and goes to every scrape.
+    pub retained: bool,
+}
+
+/// A call from one node to another.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Hold this. Answered by [`Reply::Replicate`].
+    Replicate(Replica),
+    /// This is what I hold of what you hold. Answered by [`Reply::Sync`].
+    Sync(Vec<(PushId, Entry)>),
+    /// Hand me what is to be scraped. Repeated, it gives the same pushes. Answered by [`Reply::Claim`].
+    Claim {
+        /// The claim that the pushes are to belong to.
+        claim: ClaimId,
+    },
+    /// The claim goes on for `kept` and gives the others back. Answered by [`Reply::Renew`].
+    Renew {
+        /// Which claim.
+        claim: ClaimId,
+        /// What is still wanted.
+        kept: Vec<PushId>,
+    },
+    /// The claim is over; what was not served is given back. Answered by [`Reply::Told`].
+    Close {
+        /// To be repeated in the reply.
+        ticket: u64,
+        /// Which claim.
+        claim: ClaimId,
+        /// What came of its pushes.
+        over: Over,
+    },
+    /// Pushes have been served. Answered by [`Reply::Told`].
+    Served {
+        /// To be repeated in the reply.
+        ticket: u64,
+        /// Which.
+        over: Over,
+    },
+    /// How many of your pushes are still on their way to further holders? Answered by [`Reply::Owed`].
+    ///
+    /// A node that joins asks this of its peers before it says it is ready.
+    Owed,
+}
+
+/// Pushes whose wait is over.
+#[derive(Debug, Clone, Default)]
+pub struct Over {
+    /// Served: dropped, or retained if the node retains.
+    pub served: Vec<PushId>,
+    /// Retained and replaced by a newer one, or over for another reason: dropped.
+    pub replaced: Vec<PushId>,
+}
+
+/// The answer to a [`Request`].
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// What became of a replica.
+    Replicate(PushId, Standing),
+    /// What this node has of what was listed, in the same order.
+    Sync(Vec<(PushId, Standing)>),
+    /// What the scrape gets.
+    Claim {
+        /// Which claim.
+        claim: ClaimId,
+        /// Oldest first; no two have a series in common.
+        handed: Vec<Handed>,
+        /// Pushes that wait because a series of theirs is in `handed` already.
+        deferred: usize,
+    },
+    /// Done.
+    Renew,
+    /// Done.
+    Told {
+        /// As in the request.
+        ticket: u64,
+    },
+    /// How many; `None` from a node that does not know the one that asks yet.
+    Owed(Option<usize>),
+}
+
+/// How a push is held when it is acknowledged: the value of a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kept {
+    /// By the owner and at least one other node, or served already.
+    Replicated,
+    /// By the owner, which knows no other node.
+    Alone,
+    /// By the owner, because no peer had room for it or confirmed it in time. The owner keeps trying.
+    Short,
+}
+
+/// What is to be done after an input to the store.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Calls to make. A reply goes to `Store::answered`; a call that fails needs no word, it is made again if need be.
+    pub calls: Vec<(NodeId, Request)>,
+    /// Pushes that may be acknowledged now.
+    pub acknowledged: Vec<(PushId, Kept)>,
+    /// What has happened, to be added to counters.
+    pub tally: Tally,
+}
+
+/// Numbers of what has happened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Pushes dropped by their owner because no scrape came in time.
+    pub expired: usize,
+    /// Pushes that this node owns now because their owner is gone.
+    pub taken_over: usize,
+    /// Pushes given to another owner because this node leaves.
+    pub handed_over: usize,
+    /// Pushes that may be served twice: claimed anew after a lease had run out, or taken over from an owner that may have
+    /// handed them out. No push is served twice without having been counted here.
+    pub possible_duplicates: usize,
+    /// Replicas refused for want of room.
+    pub refused: usize,
+    /// Ends of claims that a node was not told of in spite of repetition.
+    pub untold: usize,
+}

@@ -1,0 +1,357 @@
+//! The pushes that a cluster of nodes holds: pending, then claimed by one scrape, then served, then gone.
+//!
+//! Plain data: no lock, no clock, no socket. Whoever owns a [`Store`] passes in the time and what came from other nodes,
+//! and carries out the [`Effects`]. A node without peers is a cluster of one: the same machine, nobody to call.
+//!
+//! # One life
+//!
+//! - **Accept.** The node that took a push owns it. It asks the first peers in the push's rendezvous order to hold a
+//!   replica. The push may be acknowledged as soon as one has confirmed, or if there is no peer; where no peer has room or
+//!   none answers in time, it is acknowledged as [`Kept::Short`] and the owner keeps trying.
+//! - **Claim.** A node that is scraped begins a claim: it asks every peer, itself included, for what that peer owns. An
+//!   owner hands a push to one claim, on a lease, with the text unless the claimant holds it. Pushes with a series in
+//!   common never go out in one response: Prometheus would keep the first sample and drop the others. Owner and claimant
+//!   both see to it, and what is deferred is given back at once.
+//! - **Renew.** While the response is under way the claimant renews, naming what it still wants. A lease that has run out,
+//!   because the claimant died or cannot be heard, makes the push available to others; until one takes it, it stays with
+//!   its claim, so that a late commit finds it.
+//! - **Close.** A response that was handed over whole is committed, one that broke off is released: both close the claim
+//!   at each node that lent to it or may have, and tell every holder what was served. That is repeated until answered, at
+//!   most for two minutes. A holder drops what was served, and keeps a tombstone for as long as the push could have lived,
+//!   so that no late replica brings it back.
+//! - **Retention.** With one, a served push goes out in every scrape until that long after the first. A newer push with
+//!   one of its series replaces it: at once if one node owns both, else when a claim that saw both has been committed. A
+//!   scrape that cannot reach the newer push's owner may serve the older one again.
+//! - **Expiry.** What nobody claims is dropped after its time to live. Time travels as what is left of it.
+//!
+//! # One owner
+//!
+//! [`Ownership`] is a term and a node. Whoever makes itself or another node the owner adds one to the term; of two that
+//! are known for a push the greater holds, everywhere. So views that differ and partitions end in one owner without a
+//! vote. Only the owner hands a push out. There are three ways to become owner: accept; be handed the push by an owner that
+//! leaves, which from then on considers itself none; take the push over when its owner is gone. That falls to the first
+//! live holder in rendezvous order. A node that is in no view yet counts as alive for some seconds: views lag.
+//!
+//! A partition may make two owners, and an owner that died may have lent what its heir lends again: duplicates over loss.
+//! [`Tally::possible_duplicates`] counts each push for which that may happen.
+//!
+//! # Agreement
+//!
+//! Every few seconds, and when the view changes, an owner tells each holder what it holds, and each holder asks the owner
+//! about its replicas ([`Request::Sync`]). The answer is how it stands there: held, with the ownership; gone, which ends
+//! it here too; or unknown, which makes an owner replicate again and a holder look for another owner. That heals what
+//! was lost on the way: a partition's two owners, an end that a holder was not told of, a replica that is no longer there.
+//!
+//! An owner replicates further when its push has fewer replicas on active nodes than it should. A node that joins becomes a
+//! holder in that way and needs no more to serve, because claims bring the text; [`Request::Owed`] tells it when its
+//! peers are done. A node that leaves hands over each push that another active node holds and that no scrape has, and
+//! may go when every holder knows the new owner ([`Store::may_leave`]).
+//!
+//! # Bounds
+//!
+//! | what | at the bound |
+//! |---|---|
+//! | bytes of pushes, replicas included | a push is refused with [`Full`]; a replica is refused, and its owner asks another node |
+//! | text in one answer to a claim | the rest waits for the next scrape |
+//! | claims remembered by a lender | the oldest is forgotten: its pushes come back when the lease runs out |
+//! | closings not yet answered | the oldest is given up and counted; agreement repairs it |
+//! | repairs in a tick, pushes in one round of agreement | the rest follows with the next |
+//! | tombstones | those that are needed least long are forgotten |
+
+mod accept;
+mod agreement;
+mod claim;
+mod id;
+mod ledger;
+mod lend;
+mod loans;
+mod members;
+mod message;
+mod outbox;
+mod ownership;
+mod selection;
+mod tombstones;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+pub use claim::Claimed;
+pub use id::{ClaimId, NodeId, PushId};
+pub use members::{Condition, View};
+pub use message::{
+    Content, Effects, Entry, Handed, Kept, Over, Ownership, Replica, Reply, Request, Standing,
+    Tally,
+};
+
+use claim::Scrape;
+use ledger::Ledger;
+use loans::Loans;
+use members::Members;
+use outbox::Outbox;
+
+/// Bounds of a store.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// A push that no scrape served is dropped after this.
+    pub ttl: Duration,
+    /// How long a push is served again after the first scrape that served it; zero: once.
+    pub retention: Duration,
+    /// Bytes of all pushes held, replicas included.
+    pub max_bytes: usize,
+}
+
+/// How nodes hold pushes for each other. All nodes of a cluster should have the same.
+#[derive(Debug, Clone)]
+pub struct Replication {
+    /// Nodes that hold a push besides its owner.
+    pub replicas: usize,
+    /// An acknowledgement waits no longer than this for a replica to be confirmed.
+    pub acknowledge_within: Duration,
+    /// A call without a reply is made again after this; closings after twice as long each time.
+    pub resend: Duration,
+    /// How often holders compare what they hold.
+    pub agree_every: Duration,
+    /// How long a claim keeps a push without being renewed. Claims are renewed after a third of it.
+    pub lease: Duration,
+    /// Pushes looked at for repair in one [`Store::tick`].
+    pub max_repairs: usize,
+    /// Bytes of text in one answer to a claim; one push goes out whatever its size.
+    pub max_claim_bytes: usize,
+}
+
+impl Default for Replication {
+    fn default() -> Self {
+        Self {
+            replicas: 2,
+            acknowledge_within: Duration::from_secs(2),
+            resend: Duration::from_secs(1),
+            agree_every: Duration::from_secs(2),
+            lease: Duration::from_secs(10),
+            max_repairs: 100,
+            max_claim_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Why a push was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the proxy holds as many bytes of pushes as it may")]
+pub struct Full;
+
+/// How many pushes are in which state, and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Owned, and waiting for a scrape.
+    pub pending: usize,
+    /// Owned, and handed to a scrape whose response is not over.
+    pub claimed: usize,
+    /// Owned, served, and kept for the retention.
+    pub retained: usize,
+    /// Held for another node.
+    pub replicas: usize,
+    /// Bytes of all of them.
+    pub bytes: usize,
+}
+
+/// The pushes of one node, and its part in those of the others.
+#[derive(Debug)]
+pub struct Store {
+    me: NodeId,
+    limits: Limits,
+    replication: Replication,
+    members: Members,
+    ledger: Ledger,
+    next_push: u64,
+    /// Accepted and not acknowledged; until when the acknowledgement waits.
+    unacknowledged: BTreeMap<PushId, Instant>,
+    /// Owned pushes that have too few replicas or are to be handed over.
+    unsettled: BTreeSet<PushId>,
+    settled_to: Option<PushId>,
+    /// Peers without room; until when they are not asked.
+    full: BTreeMap<NodeId, Instant>,
+    loans: Loans,
+    next_claim: u64,
+    scrapes: BTreeMap<ClaimId, Scrape>,
+    outbox: Outbox,
+    /// Handed over; the holders that do not know yet.
+    handing: BTreeMap<PushId, BTreeSet<NodeId>>,
+    /// What to tell whom with the next effects.
+    words: BTreeMap<NodeId, BTreeSet<PushId>>,
+    served_words: BTreeMap<NodeId, Over>,
+    agreed_to: Option<PushId>,
+    next_agreement: Option<Instant>,
+    next_resend: Option<Instant>,
+    out: Effects,
+}
+
+impl Store {
+    /// An empty store of the node `me`, which knows no other node yet.
+    pub fn new(me: NodeId, limits: Limits, replication: Replication) -> Self {
+        Self {
+            members: Members::new(me.clone()),
+            me,
+            ledger: Ledger::new(limits.max_bytes),
+            limits,
+            replication,
+            next_push: 0,
+            unacknowledged: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+            settled_to: None,
+            full: BTreeMap::new(),
+            loans: Loans::default(),
+            next_claim: 0,
+            scrapes: BTreeMap::new(),
+            outbox: Outbox::default(),
+            handing: BTreeMap::new(),
+            words: BTreeMap::new(),
+            served_words: BTreeMap::new(),
+            agreed_to: None,
+            next_agreement: None,
+            next_resend: None,
+            out: Effects::default(),
+        }
+    }
+
+    /// Answers a call of another node.
+    pub fn serve(&mut self, from: &NodeId, request: Request, now: Instant) -> (Reply, Effects) {
+        self.members.heard_of(from, now);
+        let reply = match request {
+            Request::Replicate(replica) => {
+                let push = replica.push.clone();
+                Reply::Replicate(push, self.hold(from, replica, now))
+            }
+            Request::Sync(entries) => Reply::Sync(self.compare(from, entries, now)),
+            Request::Claim { claim } => {
+                let (handed, deferred) = self.lend(from, &claim, now);
+                Reply::Claim {
+                    claim,
+                    handed,
+                    deferred,
+                }
+            }
+            Request::Renew { claim, kept } => {
+                self.renew_loan(&claim, &kept.into_iter().collect(), now);
+                Reply::Renew
+            }
+            Request::Close {
+                ticket,
+                claim,
+                over,
+            } => {
+                self.close_loan(&claim, &over, now);
+                Reply::Told { ticket }
+            }
+            Request::Served { ticket, over } => {
+                self.end_served(&over, now);
+                Reply::Told { ticket }
+            }
+            Request::Owed => Reply::Owed(self.owed(from)),
+        };
+        (reply, self.effects(now))
+    }
+
+    /// Takes the reply to one of the calls of earlier [`Effects`].
+    pub fn answered(&mut self, from: &NodeId, reply: Reply, now: Instant) -> Effects {
+        self.members.heard_of(from, now);
+        match reply {
+            Reply::Replicate(push, standing) => self.heed(from, &push, &standing, now),
+            Reply::Sync(standings) => {
+                for (push, standing) in standings {
+                    self.heed(from, &push, &standing, now);
+                }
+            }
+            Reply::Claim {
+                claim,
+                handed,
+                deferred,
+            } => self.take(from, &claim, handed, deferred, now),
+            Reply::Told { ticket } => self.outbox.told(ticket),
+            Reply::Renew | Reply::Owed(_) => {}
+        }
+        self.effects(now)
+    }
+
+    /// Takes a new view of who lives, this node included with its own condition.
+    pub fn members(&mut self, view: View, now: Instant) -> Effects {
+        if self.members.update(view, now) {
+            self.review_all(now);
+            self.next_agreement = None;
+        }
+        self.effects(now)
+    }
+
+    /// Does what is due. To be called every some hundred milliseconds.
+    pub fn tick(&mut self, now: Instant) -> Effects {
+        self.renew_scrapes(now);
+        self.expire(now);
+        self.members.forget(now);
+        self.ledger.forget(now);
+        self.loans.forget(now);
+        self.full.retain(|_, until| *until > now);
+        self.resend(now);
+        self.acknowledge_late(now);
+        self.repair(now);
+        self.agree(now);
+        self.effects(now)
+    }
+
+    /// How many pushes are in which state.
+    pub fn counts(&self, now: Instant) -> Counts {
+        self.ledger.counts(&self.me, now)
+    }
+
+    /// Whether nothing is lost, and nothing served twice, by this node's end.
+    pub fn may_leave(&self) -> bool {
+        self.scrapes.is_empty()
+            && self.unacknowledged.is_empty()
+            && self.handing.is_empty()
+            && self.outbox.is_done(&self.members)
+            && self
+                .ledger
+                .iter()
+                .all(|(_, held)| held.ownership.owner != self.me)
+    }
+
+    /// Drops what has outlived its time. A claimed push is left to its scrape, which may be about to deliver it.
+    fn expire(&mut self, now: Instant) {
+        let over: Vec<_> = self
+            .ledger
+            .iter()
+            .filter(|(_, held)| !held.is_claimed(now) && held.dropped_at(&self.me) <= now)
+            .map(|(push, held)| {
+                let unserved = held.ownership.owner == self.me && !held.is_retained();
+                (push.clone(), unserved)
+            })
+            .collect();
+        for (push, unserved) in over {
+            self.out.tally.expired += usize::from(unserved);
+            self.end(&push, now);
+        }
+    }
+
+    /// Ends a push's life here.
+    fn end(&mut self, push: &PushId, now: Instant) {
+        self.ledger.end(push, now, self.limits.ttl);
+        self.unsettled.remove(push);
+        self.handing.remove(push);
+        self.acknowledge(push, Kept::Replicated);
+    }
+
+    fn acknowledge(&mut self, push: &PushId, kept: Kept) {
+        if self.unacknowledged.remove(push).is_some() {
+            self.out.acknowledged.push((push.clone(), kept));
+        }
+    }
+
+    fn call(&mut self, node: &NodeId, request: Request) {
+        self.out.calls.push((node.clone(), request));
+    }
+
+    fn effects(&mut self, now: Instant) -> Effects {
+        self.say_words(now);
+        std::mem::take(&mut self.out)
+    }
+}
+
+#[cfg(test)]
+mod tests;

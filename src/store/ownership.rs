@@ -1,0 +1,131 @@
+//! Who hands a push to scrapes: taking it over from a node that is gone, and giving it to another one when leaving.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::ledger::Holding;
+use super::{Kept, NodeId, Ownership, PushId, Store};
+
+impl Store {
+    pub(super) fn owns(&self, push: &PushId) -> bool {
+        let held = self.ledger.get(push);
+        held.is_some_and(|held| held.ownership.owner == self.me)
+    }
+
+    /// Looks at every push after a change of view.
+    pub(super) fn review_all(&mut self, now: Instant) {
+        let all: Vec<_> = self.ledger.iter().map(|(push, _)| push.clone()).collect();
+        for push in all {
+            if self.owns(&push) {
+                self.unsettled.insert(push);
+            } else {
+                self.review(&push, now);
+            }
+        }
+        let members = &self.members;
+        self.handing.retain(|_, unaware| {
+            unaware.retain(|node| members.is_alive(node));
+            !unaware.is_empty()
+        });
+    }
+
+    /// Takes a push over if its owner is gone and it falls to this node.
+    pub(super) fn review(&mut self, push: &PushId, now: Instant) {
+        if self.owns(push) || self.presumed_owner(push) != Some(&self.me) {
+            return;
+        }
+        let Some(held) = self.ledger.get(push) else {
+            return;
+        };
+        self.out.tally.taken_over += 1;
+        self.out.tally.possible_duplicates += usize::from(!held.is_retained());
+        let ownership = Ownership {
+            term: held.ownership.term + 1,
+            owner: self.me.clone(),
+        };
+        self.change_owner(push, ownership, now);
+    }
+
+    /// Who owns a push of another node's or is to take it over.
+    pub(super) fn presumed_owner(&self, push: &PushId) -> Option<&NodeId> {
+        let held = self.ledger.get(push)?;
+        let owner = &held.ownership.owner;
+        if self.members.is_alive(owner) && held.holders.contains_key(owner) {
+            return Some(owner);
+        }
+        let holders = held.holders.keys().chain([&self.me]);
+        self.members.heir(push, holders)
+    }
+
+    /// Accepts an ownership. The new owner tells all other holders.
+    pub(super) fn change_owner(&mut self, push: &PushId, ownership: Ownership, now: Instant) {
+        let Some(held) = self.ledger.get_mut(push) else {
+            return;
+        };
+        self.members.heard_of(&ownership.owner, now);
+        held.ownership = ownership;
+        if held.ownership.owner != self.me {
+            self.unsettled.remove(push);
+            self.acknowledge(push, Kept::Replicated);
+            return;
+        }
+        for holding in held.holders.values_mut() {
+            if *holding != Holding::Confirmed {
+                // Whether they hold it they say in the answer; until then they are not sent the text.
+                *holding = Holding::Asked(now);
+            }
+        }
+        let others: Vec<_> = held.holders.keys().cloned().collect();
+        self.unsettled.insert(push.clone());
+        self.handing.remove(push);
+        self.tell_all(&others, push);
+    }
+
+    /// Gives an owned push to an active node that holds it, unless a scrape has it. From now on this node does not own
+    /// it, so that there are never two owners; that the others hear of it is repeated until they have answered.
+    pub(super) fn hand_over(&mut self, push: &PushId, now: Instant) {
+        let Some(held) = self
+            .ledger
+            .get_mut(push)
+            .filter(|held| !held.is_claimed(now))
+        else {
+            return;
+        };
+        let fresh = now.checked_sub(self.replication.resend);
+        let mut holdings = held.holders.values();
+        if holdings.any(|holding| matches!(holding, Holding::Asked(at) if Some(*at) > fresh)) {
+            // A replica with the old owner's name on it may be under way.
+            return;
+        }
+        let confirmed = held.holders.iter().filter_map(|(node, holding)| {
+            let may = *holding == Holding::Confirmed && self.members.is_active(node);
+            may.then_some(node)
+        });
+        let Some(heir) = self.members.heir(push, confirmed).cloned() else {
+            return;
+        };
+        held.ownership.term += 1;
+        held.ownership.owner = heir;
+        let others: BTreeSet<_> = held.holders.keys().cloned().collect();
+        self.out.tally.handed_over += 1;
+        self.unsettled.remove(push);
+        self.tell_all(&others, push);
+        self.handing.insert(push.clone(), others);
+    }
+
+    /// `node` has answered: if it knows the owner that this node has named, or needs not know, it is not told again.
+    pub(super) fn note_aware(&mut self, node: &NodeId, push: &PushId, known: Option<&Ownership>) {
+        let Some(held) = self.ledger.get(push) else {
+            return;
+        };
+        if known.is_some_and(|known| *known < held.ownership) {
+            return;
+        }
+        if let Some(unaware) = self.handing.get_mut(push) {
+            unaware.remove(node);
+            if unaware.is_empty() {
+                self.handing.remove(push);
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Which pushes go out in one response: no two that have a series in common, because Prometheus would keep the first
+//! sample and drop the others.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use super::PushId;
+
+/// A push that could go out.
+pub(super) struct Candidate<'a> {
+    pub(super) push: &'a PushId,
+    /// The end of its time to live: the earlier, the older it is.
+    pub(super) expires: Instant,
+    pub(super) series: &'a [u64],
+    pub(super) retained: bool,
+}
+
+/// What comes of the candidates.
+#[derive(Debug, Default)]
+pub(super) struct Selection {
+    /// Go out, oldest first.
+    pub(super) chosen: Vec<PushId>,
+    /// Wait for another response.
+    pub(super) deferred: Vec<PushId>,
+    /// Retained, and replaced by newer ones.
+    pub(super) replaced: Vec<PushId>,
+}
+
+/// Chooses among `candidates`.
+pub(super) fn select(mut candidates: Vec<Candidate<'_>>) -> Selection {
+    candidates.sort_by_key(|candidate| (candidate.expires, candidate.push));
+    let mut selection = Selection::default();
+    let mut taken = HashSet::new();
+    let mut chosen = HashSet::new();
+    select_pending(&candidates, &mut selection, &mut taken, &mut chosen);
+    select_retained(&candidates, &mut selection, &mut taken, &mut chosen);
+    let order = candidates.iter().map(|candidate| candidate.push);
+    selection.chosen = order
+        .filter(|push| chosen.contains(push))
+        .cloned()
+        .collect();
+    selection
+}
+
+/// Oldest first, so that a deferred push is the first of its series the next time.
+fn select_pending<'a>(
+    candidates: &[Candidate<'a>],
+    selection: &mut Selection,
+    taken: &mut HashSet<u64>,
+    chosen: &mut HashSet<&'a PushId>,
+) {
+    let mut waiting = HashSet::<u64>::new();
+    for candidate in candidates.iter().filter(|candidate| !candidate.retained) {
+        // A push behind a deferred one of the same series must not overtake it.
+        let mut series = candidate.series.iter();
+        if series.any(|series| taken.contains(series) || waiting.contains(series)) {
+            waiting.extend(candidate.series);
+            selection.deferred.push(candidate.push.clone());
+        } else {
+            taken.extend(candidate.series);
+            chosen.insert(candidate.push);
+        }
+    }
+}
+
+/// Newest first: what a newer push brought again is over.
+fn select_retained<'a>(
+    candidates: &[Candidate<'a>],
+    selection: &mut Selection,
+    taken: &mut HashSet<u64>,
+    chosen: &mut HashSet<&'a PushId>,
+) {
+    let newest_first = candidates.iter().rev();
+    for candidate in newest_first.filter(|candidate| candidate.retained) {
+        if candidate.series.iter().any(|series| taken.contains(series)) {
+            selection.replaced.push(candidate.push.clone());
+        } else {
+            taken.extend(candidate.series);
+            chosen.insert(candidate.push);
+        }
+    }
+}
