@@ -100,6 +100,7 @@ pub(super) async fn status(State(site): State<Site>) -> Json<Status> {
         claimed,
         retained,
         bytes,
+        ..
     } = site.pushes.counts();
     Json(Status {
         node: Node {

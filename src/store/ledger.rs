@@ -150,13 +150,17 @@ impl Ledger {
 
     /// Ends a push's life, also of one that is not here, whose replica may be under way.
     pub(super) fn end(&mut self, push: &PushId, now: Instant, ttl: Duration) -> Option<Held> {
-        let held = self.pushes.remove(push);
-        if let Some(held) = &held {
-            self.bytes -= held.bytes();
-        }
+        let held = self.remove(push);
         let expires = held.as_ref().map_or(now + ttl, |held| held.expires);
         self.tombstones.put(push.clone(), expires.max(now) + LATE);
         held
+    }
+
+    /// Lets a push go of which another node has the say.
+    pub(super) fn remove(&mut self, push: &PushId) -> Option<Held> {
+        let held = self.pushes.remove(push)?;
+        self.bytes -= held.bytes();
+        Some(held)
     }
 
     /// Whether the push's life is known to be over.

@@ -318,14 +318,17 @@ impl Store {
             .ledger
             .iter()
             .filter(|(_, held)| !held.is_claimed(now) && held.dropped_at(&self.me) <= now)
-            .map(|(push, held)| {
-                let unserved = held.ownership.owner == self.me && !held.is_retained();
-                (push.clone(), unserved)
-            })
+            .map(|(push, held)| (push.clone(), held.is_retained()))
             .collect();
-        for (push, unserved) in over {
-            self.out.tally.expired += usize::from(unserved);
-            self.end(&push, now);
+        for (push, served) in over {
+            if self.owns(&push) {
+                self.out.tally.expired += usize::from(!served);
+                self.end(&push, now);
+            } else {
+                // Its owner may have a reason to keep it, such as a scrape that has it.
+                self.ledger.remove(&push);
+                self.handing.remove(&push);
+            }
         }
     }
 

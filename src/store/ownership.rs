@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::ledger::Holding;
+use super::ledger::{Holding, State};
 use super::{Kept, NodeId, Ownership, PushId, Store};
 
 impl Store {
@@ -104,6 +104,11 @@ impl Store {
         let Some(heir) = self.members.heir(push, confirmed).cloned() else {
             return;
         };
+        if matches!(held.state, State::Claimed { .. }) {
+            // Its lease has run out; that claim may yet turn out to have been served.
+            held.state = State::Pending;
+            self.out.tally.possible_duplicates += 1;
+        }
         held.ownership.term += 1;
         held.ownership.owner = heir;
         let others: BTreeSet<_> = held.holders.keys().cloned().collect();

@@ -1,8 +1,12 @@
 //! A node alone; nodes that talk; any interleaving; a simulated cluster.
 
 mod alone;
+mod cluster;
+mod interleavings;
+mod nodes;
+mod simulation;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -24,12 +28,21 @@ fn node(number: u64) -> NodeId {
     NodeId::new(&format!("node-{number}"), 1)
 }
 
+fn view(numbers: &[u64]) -> View {
+    let nodes = numbers.iter();
+    nodes
+        .map(|number| (node(*number), Condition::Active))
+        .collect()
+}
+
 /// A push of which only the series matter.
 fn content(series: &[u64]) -> Content {
-    let first = series.first().copied().unwrap_or_default();
-    let text = Bytes::from(format!("series_{first} 1\n"));
+    static TEXT: LazyLock<Arc<Exposition>> = LazyLock::new(|| {
+        let text = Bytes::from_static(b"series 1\n");
+        Arc::new(Exposition::parse(text).expect("a valid text"))
+    });
     Content {
-        text: Arc::new(Exposition::parse(text).expect("a valid text")),
+        text: Arc::clone(&TEXT),
         series: series.to_vec(),
     }
 }

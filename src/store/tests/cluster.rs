@@ -1,0 +1,421 @@
+//! What a user can rely on where several nodes hold pushes for each other.
+
+use super::nodes::{Mail, Nodes, Word};
+use super::*;
+
+fn nodes(number: u64) -> Nodes {
+    Nodes::new(number, &limits(), &Replication::default())
+}
+
+fn condition(nodes: &mut Nodes, who: u64, what: Condition) {
+    let mut view: View = nodes
+        .stores
+        .keys()
+        .map(|id| (id.clone(), Condition::Active))
+        .collect();
+    view.insert(node(who), what);
+    nodes.see(&view);
+}
+
+fn kill(nodes: &mut Nodes, who: u64) {
+    nodes.stores.remove(&node(who));
+    let view = nodes
+        .stores
+        .keys()
+        .map(|id| (id.clone(), Condition::Active))
+        .collect();
+    nodes.see(&view);
+    nodes.talk();
+}
+
+#[test]
+fn a_push_is_acknowledged_once_a_peer_holds_it() {
+    let mut nodes = nodes(5);
+    let push = nodes.push(&node(0), &[1]).unwrap();
+    assert!(nodes.acknowledged.is_empty());
+    nodes.talk();
+    assert_eq!(nodes.acknowledged[&push], Kept::Replicated);
+    assert_eq!(nodes.holders(&push).len(), 3);
+}
+
+#[test]
+fn a_push_that_no_peer_confirms_is_acknowledged_in_time_and_replicated_later() {
+    let mut nodes = nodes(3);
+    let push = nodes.push(&node(0), &[1]).unwrap();
+    nodes.mail.clear();
+    for _ in 0..4 {
+        nodes.now += Duration::from_millis(500);
+        nodes.tick();
+        nodes.mail.clear();
+    }
+    assert_eq!(nodes.acknowledged[&push], Kept::Short);
+    nodes.wait(Duration::from_secs(2));
+    assert_eq!(nodes.holders(&push).len(), 3);
+}
+
+#[test]
+fn one_scraped_node_serves_what_all_took() {
+    let mut nodes = nodes(5);
+    for number in 0..30 {
+        nodes.push(&node(number % 5), &[number]).unwrap();
+    }
+    nodes.talk();
+    assert_eq!(nodes.scrape(&node(2)).len(), 30);
+    assert_eq!(nodes.held(), 0);
+    assert_eq!(nodes.tally, Tally::default());
+}
+
+#[test]
+fn scrapes_of_all_nodes_at_the_same_moment_serve_each_push_once() {
+    let mut nodes = nodes(3);
+    for number in 0..30 {
+        nodes.push(&node(number % 3), &[number]).unwrap();
+    }
+    nodes.talk();
+    let claims: Vec<_> = (0..3).map(|number| nodes.begin(&node(number))).collect();
+    nodes.talk();
+    let mut served = Vec::new();
+    for claim in &claims {
+        served.extend(nodes.choose(claim).unwrap().pushes);
+        nodes.commit(claim);
+    }
+    nodes.talk();
+    served.sort();
+    served.dedup();
+    assert_eq!(served.len(), 30);
+    assert_eq!(nodes.held(), 0);
+}
+
+#[test]
+fn pushes_with_a_series_in_common_go_out_one_scrape_after_the_other_wherever_they_are_held() {
+    let mut nodes = nodes(3);
+    let first = nodes.push(&node(0), &[1]).unwrap();
+    nodes.now += Duration::from_millis(10);
+    let second = nodes.push(&node(1), &[1]).unwrap();
+    nodes.talk();
+    assert_eq!(nodes.scrape(&node(2)), [first]);
+    assert_eq!(nodes.scrape(&node(2)), [second]);
+    assert_eq!(nodes.tally.possible_duplicates, 0);
+}
+
+#[test]
+fn an_acknowledged_push_outlives_its_owner() {
+    let mut nodes = nodes(3);
+    let push = nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    kill(&mut nodes, 0);
+    assert_eq!(nodes.owner(&push).len(), 1);
+    assert_eq!(nodes.tally.possible_duplicates, 1);
+    assert_eq!(nodes.scrape(&node(1)), [push]);
+    assert_eq!(nodes.held(), 0);
+}
+
+#[test]
+fn what_a_dead_holder_held_is_held_by_another_node_soon() {
+    let mut nodes = nodes(5);
+    let push = nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    let replica = nodes.holders(&push).into_iter().find(|id| *id != node(0));
+    nodes.stores.remove(&replica.unwrap());
+    let view = nodes
+        .stores
+        .keys()
+        .map(|id| (id.clone(), Condition::Active))
+        .collect();
+    nodes.see(&view);
+    nodes.wait(Duration::from_secs(1));
+    assert_eq!(nodes.holders(&push).len(), 3);
+}
+
+#[test]
+fn a_late_replica_does_not_bring_back_what_has_been_served() {
+    let mut nodes = nodes(3);
+    nodes.push(&node(0), &[1]).unwrap();
+    let late: Vec<Mail> = nodes.mail.drain(..).collect();
+    assert_eq!(nodes.scrape(&node(0)).len(), 1);
+    nodes.mail.extend(late);
+    nodes.talk();
+    assert_eq!(nodes.held(), 0);
+}
+
+#[test]
+fn a_claim_whose_node_died_gives_its_pushes_back() {
+    let mut nodes = nodes(3);
+    let push = nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    nodes.begin(&node(1));
+    nodes.talk();
+    kill(&mut nodes, 1);
+    assert!(nodes.scrape(&node(2)).is_empty());
+    nodes.wait(Duration::from_secs(11));
+    assert_eq!(nodes.scrape(&node(2)), [push]);
+    assert_eq!(nodes.tally.possible_duplicates, 1);
+}
+
+#[test]
+fn a_slow_reader_keeps_its_claim() {
+    let mut nodes = nodes(3);
+    let push = nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    let slow = nodes.begin(&node(1));
+    nodes.talk();
+    nodes.choose(&slow).unwrap();
+    nodes.wait(Duration::from_secs(40));
+    assert!(nodes.scrape(&node(2)).is_empty());
+    nodes.release(&slow);
+    nodes.talk();
+    assert_eq!(nodes.scrape(&node(2)), [push]);
+    assert_eq!(nodes.tally.possible_duplicates, 0);
+}
+
+#[test]
+fn a_commit_whose_message_is_lost_is_told_again() {
+    let mut nodes = nodes(3);
+    nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    let claim = nodes.begin(&node(1));
+    nodes.talk();
+    nodes.choose(&claim).unwrap();
+    nodes.commit(&claim);
+    nodes.mail.clear();
+    assert!(nodes.held() > 0);
+    nodes.wait(Duration::from_secs(2));
+    assert_eq!(nodes.held(), 0);
+    assert_eq!(nodes.tally.possible_duplicates, 0);
+}
+
+#[test]
+fn a_replica_that_a_full_peer_refuses_goes_to_another() {
+    let mut nodes = nodes(4);
+    let push = nodes.push(&node(0), &[1]).unwrap();
+    let [full, other] = [1, 2].map(|at| nodes.mail.get(at - 1).unwrap().to.clone());
+    nodes.stores.insert(
+        full.clone(),
+        Store::new(
+            full.clone(),
+            Limits {
+                max_bytes: 0,
+                ..limits()
+            },
+            Replication::default(),
+        ),
+    );
+    nodes.talk();
+    assert_eq!(nodes.tally.refused, 1);
+    assert_eq!(nodes.holders(&push).len(), 3);
+    assert!(nodes.holders(&push).contains(&other));
+    assert!(!nodes.holders(&push).contains(&full));
+}
+
+#[test]
+fn where_every_peer_is_full_a_push_is_acknowledged_as_held_by_fewer() {
+    let none = Limits {
+        max_bytes: 0,
+        ..limits()
+    };
+    let mut nodes = Nodes::new(3, &none, &Replication::default());
+    let all = view(&[0, 1, 2]);
+    let mut roomy = Store::new(node(0), limits(), Replication::default());
+    roomy.members(all, nodes.now);
+    nodes.stores.insert(node(0), roomy);
+    let push = nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    assert_eq!(nodes.acknowledged[&push], Kept::Short);
+}
+
+#[test]
+fn a_node_that_leaves_hands_its_pushes_over_and_nothing_is_served_twice() {
+    let mut nodes = nodes(4);
+    let before = nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    condition(&mut nodes, 0, Condition::Draining);
+    nodes.talk();
+    let during = nodes.push(&node(0), &[2]).unwrap();
+    nodes.wait(Duration::from_secs(2));
+    assert_eq!(nodes.tally.handed_over, 2);
+    assert!(nodes.stores[&node(0)].may_leave());
+    kill(&mut nodes, 0);
+    let mut served = nodes.scrape(&node(1));
+    served.sort();
+    assert_eq!(served, [before, during]);
+    assert_eq!(nodes.held(), 0);
+    assert_eq!(nodes.tally.possible_duplicates, 0);
+}
+
+#[test]
+fn a_node_does_not_leave_under_a_scrape_that_has_its_pushes() {
+    let mut nodes = nodes(3);
+    nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    let claim = nodes.begin(&node(1));
+    nodes.talk();
+    nodes.choose(&claim).unwrap();
+    condition(&mut nodes, 0, Condition::Draining);
+    nodes.wait(Duration::from_secs(2));
+    assert!(!nodes.stores[&node(0)].may_leave());
+    nodes.commit(&claim);
+    nodes.talk();
+    assert!(nodes.stores[&node(0)].may_leave());
+    assert_eq!(nodes.held(), 0);
+}
+
+#[test]
+fn a_node_that_joins_is_given_what_is_held_by_too_few_and_told_when_that_is_done() {
+    let mut nodes = nodes(1);
+    for number in 0..250 {
+        nodes.push(&node(0), &[number]).unwrap();
+    }
+    assert!(nodes.acknowledged.values().all(|kept| *kept == Kept::Alone));
+    let mut joiner = Store::new(node(1), limits(), Replication::default());
+    let call = |nodes: &mut Nodes| {
+        let now = nodes.now;
+        let (reply, _) =
+            nodes
+                .stores
+                .get_mut(&node(0))
+                .unwrap()
+                .serve(&node(1), Request::Owed, now);
+        match reply {
+            Reply::Owed(owed) => owed,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(call(&mut nodes), None, "not seen yet");
+    let both = view(&[0, 1]);
+    joiner.members(both.clone(), nodes.now);
+    nodes.stores.insert(node(1), joiner);
+    nodes.see(&both);
+    assert_eq!(call(&mut nodes), Some(250));
+    nodes.wait(Duration::from_secs(2));
+    assert_eq!(call(&mut nodes), Some(0));
+    assert_eq!(nodes.stores[&node(1)].counts(nodes.now).replicas, 250);
+}
+
+#[test]
+fn a_node_that_no_view_names_yet_keeps_its_pushes() {
+    let mut nodes = nodes(2);
+    let mut joiner = Store::new(node(2), limits(), Replication::default());
+    joiner.members(view(&[0, 1, 2]), nodes.now);
+    nodes.stores.insert(node(2), joiner);
+    let push = nodes.push(&node(2), &[1]).unwrap();
+    nodes.wait(Duration::from_secs(6));
+    assert_eq!(nodes.owner(&push), [node(2)]);
+    nodes.see(&view(&[0, 1, 2]));
+    nodes.wait(Duration::from_secs(60));
+    assert_eq!(nodes.tally.taken_over, 0);
+}
+
+#[test]
+fn two_owners_that_a_partition_made_agree_when_it_heals() {
+    let mut nodes = nodes(3);
+    let push = nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    let now = nodes.now;
+    nodes.with(&node(0), |store| store.members(view(&[0]), now));
+    for number in [1, 2] {
+        nodes.with(&node(number), |store| store.members(view(&[1, 2]), now));
+    }
+    nodes.mail.clear();
+    nodes.tick();
+    nodes
+        .mail
+        .retain(|mail| mail.from != node(0) && mail.to != node(0));
+    nodes.talk();
+    assert_eq!(nodes.owner(&push).len(), 2);
+    nodes.see(&view(&[0, 1, 2]));
+    nodes.wait(Duration::from_secs(3));
+    assert_eq!(nodes.owner(&push).len(), 1);
+    assert_eq!(nodes.scrape(&node(0)), [push]);
+    assert_eq!(nodes.held(), 0);
+}
+
+#[test]
+fn what_one_side_of_a_partition_served_is_dropped_on_the_other_when_it_heals() {
+    let mut nodes = nodes(3);
+    nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    let now = nodes.now;
+    for number in [1, 2] {
+        nodes.with(&node(number), |store| store.members(view(&[1, 2]), now));
+    }
+    let claim = nodes.begin(&node(1));
+    let cut = |nodes: &mut Nodes| {
+        nodes
+            .mail
+            .retain(|mail| mail.from != node(0) && mail.to != node(0));
+        nodes.talk();
+    };
+    cut(&mut nodes);
+    assert_eq!(nodes.choose(&claim).unwrap().pushes.len(), 1);
+    nodes.commit(&claim);
+    cut(&mut nodes);
+    nodes.see(&view(&[0, 1, 2]));
+    nodes.wait(Duration::from_secs(3));
+    assert_eq!(nodes.held(), 0);
+}
+
+#[test]
+fn a_newer_push_replaces_a_retained_one_of_another_owner() {
+    let retaining = Limits {
+        retention: TTL,
+        ..limits()
+    };
+    let mut nodes = Nodes::new(3, &retaining, &Replication::default());
+    let older = nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    assert_eq!(nodes.scrape(&node(1)), [older.clone()]);
+    assert_eq!(nodes.scrape(&node(2)), [older]);
+    nodes.now += Duration::from_secs(1);
+    let newer = nodes.push(&node(1), &[1]).unwrap();
+    nodes.talk();
+    for number in 0..3 {
+        assert_eq!(nodes.scrape(&node(number)), [newer.clone()]);
+    }
+    assert_eq!(nodes.held(), 3);
+    nodes.wait(TTL + TTL);
+    assert_eq!(nodes.held(), 0);
+    assert_eq!(nodes.tally.expired, 0);
+}
+
+#[test]
+fn what_nobody_scrapes_is_dropped_everywhere_and_counted_once() {
+    let mut nodes = nodes(3);
+    nodes.push(&node(0), &[1]).unwrap();
+    nodes.wait(TTL * 2);
+    assert_eq!(nodes.held(), 0);
+    assert_eq!(nodes.tally.expired, 1);
+}
+
+#[test]
+fn one_answer_to_a_claim_carries_no_more_text_than_it_may() {
+    let small = Replication {
+        replicas: 0,
+        max_claim_bytes: 100,
+        ..Replication::default()
+    };
+    let mut nodes = Nodes::new(2, &limits(), &small);
+    for number in 0..20 {
+        nodes.push(&node(0), &[number]).unwrap();
+    }
+    let claim = nodes.begin(&node(1));
+    let call = nodes.mail.pop_front().unwrap();
+    nodes.deliver(call);
+    let Word::Answer(Reply::Claim { handed, .. }) = &nodes.mail[0].word else {
+        panic!("no answer to the claim");
+    };
+    let bytes: usize = handed
+        .iter()
+        .flat_map(|handed| &handed.content)
+        .map(|content| content.bytes())
+        .sum();
+    assert!((1..=100).contains(&bytes), "{bytes}");
+    nodes.talk();
+    nodes.choose(&claim).unwrap();
+    nodes.commit(&claim);
+    let mut scrapes = 1;
+    while nodes.held() > 0 {
+        nodes.scrape(&node(1));
+        scrapes += 1;
+    }
+    assert_eq!(scrapes, 4);
+}

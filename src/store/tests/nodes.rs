@@ -1,0 +1,207 @@
+//! Several stores and what is under way between them.
+
+use std::collections::VecDeque;
+
+use super::*;
+
+/// A request or a reply under way.
+#[derive(Debug, Clone)]
+pub(super) enum Word {
+    Call(Request),
+    Answer(Reply),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Mail {
+    pub(super) from: NodeId,
+    pub(super) to: NodeId,
+    pub(super) word: Word,
+}
+
+/// Several nodes that see each other, and the time.
+pub(super) struct Nodes {
+    pub(super) stores: BTreeMap<NodeId, Store>,
+    pub(super) mail: VecDeque<Mail>,
+    pub(super) now: Instant,
+    pub(super) acknowledged: BTreeMap<PushId, Kept>,
+    pub(super) tally: Tally,
+}
+
+impl Nodes {
+    pub(super) fn new(number: u64, limits: &Limits, replication: &Replication) -> Self {
+        let all = view(&(0..number).collect::<Vec<_>>());
+        let stores = all
+            .keys()
+            .map(|id| {
+                let store = Store::new(id.clone(), limits.clone(), replication.clone());
+                (id.clone(), store)
+            })
+            .collect();
+        let mut nodes = Self {
+            stores,
+            mail: VecDeque::new(),
+            now: Instant::now(),
+            acknowledged: BTreeMap::new(),
+            tally: Tally::default(),
+        };
+        nodes.see(&all);
+        nodes
+    }
+
+    /// Lets every node in `view` see it.
+    pub(super) fn see(&mut self, view: &View) {
+        let now = self.now;
+        for id in view.keys() {
+            self.with(id, |store| store.members(view.clone(), now));
+        }
+    }
+
+    pub(super) fn with(&mut self, id: &NodeId, act: impl FnOnce(&mut Store) -> Effects) {
+        if let Some(store) = self.stores.get_mut(id) {
+            let effects = act(store);
+            self.carry_out(id, effects);
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, from: &NodeId, effects: Effects) {
+        self.tally.add(&effects.tally);
+        self.acknowledged.extend(effects.acknowledged);
+        for (to, request) in effects.calls {
+            self.mail.push_back(Mail {
+                from: from.clone(),
+                to,
+                word: Word::Call(request),
+            });
+        }
+    }
+
+    /// Brings one message to where it goes, unless nobody is there.
+    pub(super) fn deliver(&mut self, mail: Mail) {
+        let now = self.now;
+        let Some(store) = self.stores.get_mut(&mail.to) else {
+            return;
+        };
+        let effects = match mail.word {
+            Word::Call(request) => {
+                let (reply, effects) = store.serve(&mail.from, request, now);
+                self.mail.push_back(Mail {
+                    from: mail.to.clone(),
+                    to: mail.from,
+                    word: Word::Answer(reply),
+                });
+                effects
+            }
+            Word::Answer(reply) => store.answered(&mail.from, reply, now),
+        };
+        self.carry_out(&mail.to, effects);
+    }
+
+    /// Delivers everything, with what comes of it.
+    pub(super) fn talk(&mut self) {
+        while let Some(mail) = self.mail.pop_front() {
+            self.deliver(mail);
+        }
+    }
+
+    /// Lets time pass, with everything delivered at once.
+    pub(super) fn wait(&mut self, time: Duration) {
+        let step = Duration::from_millis(500);
+        let until = self.now + time;
+        while self.now < until {
+            self.now += step.min(until - self.now);
+            self.tick();
+            self.talk();
+        }
+    }
+
+    pub(super) fn tick(&mut self) {
+        let now = self.now;
+        for id in self.stores.keys().cloned().collect::<Vec<_>>() {
+            self.with(&id, |store| store.tick(now));
+        }
+    }
+
+    pub(super) fn push(&mut self, at: &NodeId, series: &[u64]) -> Result<PushId, Full> {
+        let store = self.stores.get_mut(at).expect("a live node");
+        let (push, effects) = store.accept(content(series), self.now)?;
+        self.carry_out(at, effects);
+        Ok(push)
+    }
+
+    pub(super) fn begin(&mut self, at: &NodeId) -> ClaimId {
+        let store = self.stores.get_mut(at).expect("a live node");
+        let (claim, effects) = store.begin(self.now);
+        self.carry_out(at, effects);
+        claim
+    }
+
+    pub(super) fn choose(&mut self, claim: &ClaimId) -> Option<Claimed> {
+        let store = self.stores.get_mut(&claim.scraper)?;
+        let (claimed, effects) = store.choose(claim, self.now)?;
+        self.carry_out(&claim.scraper, effects);
+        Some(claimed)
+    }
+
+    pub(super) fn commit(&mut self, claim: &ClaimId) {
+        let now = self.now;
+        self.with(&claim.scraper, |store| store.commit(claim, now).1);
+    }
+
+    pub(super) fn release(&mut self, claim: &ClaimId) {
+        let now = self.now;
+        self.with(&claim.scraper, |store| store.release(claim, now));
+    }
+
+    /// A whole scrape, with everything delivered at once.
+    pub(super) fn scrape(&mut self, at: &NodeId) -> Vec<PushId> {
+        let claim = self.begin(at);
+        self.talk();
+        let claimed = self.choose(&claim).expect("an open claim");
+        self.commit(&claim);
+        self.talk();
+        claimed.pushes
+    }
+
+    /// Pushes held anywhere.
+    pub(super) fn held(&self) -> usize {
+        self.stores
+            .values()
+            .map(|store| store.ledger.iter().count())
+            .sum()
+    }
+
+    pub(super) fn holders(&self, push: &PushId) -> Vec<NodeId> {
+        let stores = self.stores.iter();
+        stores
+            .filter(|(_, store)| store.ledger.get(push).is_some())
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    pub(super) fn owner(&self, push: &PushId) -> Vec<NodeId> {
+        let stores = self.stores.iter();
+        stores
+            .filter(|(_, store)| store.owns(push))
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, other: &Self) {
+        let Self {
+            expired,
+            taken_over,
+            handed_over,
+            possible_duplicates,
+            refused,
+            untold,
+        } = other;
+        self.expired += expired;
+        self.taken_over += taken_over;
+        self.handed_over += handed_over;
+        self.possible_duplicates += possible_duplicates;
+        self.refused += refused;
+        self.untold += untold;
+    }
+}

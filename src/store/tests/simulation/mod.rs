@@ -1,0 +1,45 @@
+//! A cluster in which everything goes wrong that can, a thousand times over, the same way for the same seed.
+//!
+//! Three to seven nodes; applications push to any of them; Prometheis scrape one, all, or any; some read slowly, some
+//! break off. The network loses, delays, repeats and reorders messages and falls apart in two. Nodes crash, come back as
+//! others, join, and leave. Each node learns who lives late, and not when the others do. Then everything heals, scrapes go
+//! on, and the account is made up.
+//!
+//! `PROXY_SIMULATION_SEED=17` runs one seed, `PROXY_SIMULATION_SEEDS=100000` that many.
+
+mod account;
+mod faults;
+mod plan;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use plan::Plan;
+use world::World;
+
+const SEEDS: u64 = 400;
+
+fn run(seed: u64) {
+    let mut world = World::new(Plan::new(seed));
+    world.run();
+    world.settle_up();
+}
+
+fn variable(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().expect("a number"))
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_and_what_is_served_twice_is_counted() {
+    let seeds = match variable("PROXY_SIMULATION_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..variable("PROXY_SIMULATION_SEEDS").unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        if let Err(failure) = catch_unwind(AssertUnwindSafe(|| run(seed))) {
+            eprintln!("run it again with PROXY_SIMULATION_SEED={seed}");
+            resume_unwind(failure);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What one seed is about.
+
+use fastrand::Rng;
+
+use super::super::*;
+
+/// What goes wrong with nodes in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// Nothing.
+    None,
+    /// Nodes join, and leave when they may.
+    Moves,
+    /// The same, and one crash or partition at a time, the next when pushes are held by two nodes again.
+    Single,
+    /// Crashes, partitions, leaves and joins as they come.
+    Chaos,
+}
+
+/// Times are milliseconds.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) rng: Rng,
+    pub(super) nodes: usize,
+    pub(super) trouble: Trouble,
+    pub(super) limits: Limits,
+    /// Pushes come and things go wrong for so long.
+    pub(super) duration: u64,
+    pub(super) push_every: u64,
+    pub(super) scrape_every: u64,
+    pub(super) scraped: Scraped,
+    pub(super) series: u64,
+    /// Of a thousand messages.
+    pub(super) lost: u64,
+    pub(super) repeated: u64,
+    /// Of a thousand messages, those that take seconds.
+    pub(super) late: u64,
+    /// A change of who lives reaches each node within this.
+    pub(super) view_lag: u64,
+}
+
+/// Which nodes Prometheus knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scraped {
+    One,
+    All,
+    Any,
+}
+
+impl Plan {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let trouble = match rng.u8(0..10) {
+            0 => Trouble::None,
+            1..3 => Trouble::Moves,
+            3..8 => Trouble::Single,
+            _ => Trouble::Chaos,
+        };
+        let scraped = match rng.u8(0..3) {
+            0 => Scraped::One,
+            1 => Scraped::All,
+            _ => Scraped::Any,
+        };
+        let retention = if rng.u8(0..8) == 0 { 5 } else { 0 };
+        let ttl = if rng.u8(0..8) == 0 { 15 } else { 3600 };
+        Self {
+            nodes: rng.usize(3..=7),
+            trouble,
+            limits: Limits {
+                ttl: Duration::from_secs(ttl),
+                retention: Duration::from_secs(retention),
+                max_bytes: if rng.u8(0..8) == 0 { 4_000 } else { usize::MAX },
+            },
+            duration: rng.u64(30_000..120_000),
+            push_every: rng.u64(100..3_000),
+            scrape_every: rng.u64(1_000..15_000),
+            scraped,
+            series: rng.u64(1..200),
+            lost: rng.u64(0..80),
+            repeated: rng.u64(0..80),
+            late: rng.u64(0..40),
+            view_lag: rng.u64(1..4_000),
+            rng,
+        }
+    }
+}
