@@ -31,6 +31,7 @@ impl Store {
             holders: BTreeMap::new(),
             state: State::Pending,
             asked_since: BTreeSet::new(),
+            orphaned: None,
         };
         self.ledger.insert(push.clone(), held)?;
         self.next_push += 1;
@@ -60,6 +61,7 @@ impl Store {
                     .collect(),
                 state: State::Pending,
                 asked_since: BTreeSet::new(),
+                orphaned: None,
             };
             if self.ledger.insert(push.clone(), held).is_err() {
                 self.out.tally.refused += 1;

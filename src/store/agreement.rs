@@ -32,7 +32,12 @@ impl Store {
             return Vec::new();
         };
         if held.ownership.owner != self.me {
-            return self.presumed_owner(push).into_iter().cloned().collect();
+            let owner = self.presumed_owner(push);
+            return owner
+                .filter(|node| **node != self.me)
+                .into_iter()
+                .cloned()
+                .collect();
         }
         let confirmed = held.holders.iter().filter(|(node, holding)| {
             **holding == Holding::Confirmed && self.members.is_alive(node)
@@ -173,7 +178,8 @@ impl Store {
                 }
                 self.settle(push, now);
             }
-            Standing::Gone => self.note_gone(from, push, now),
+            Standing::Gone if self.owns(push) => self.end_everywhere(push, now),
+            Standing::Gone => self.end(push, now),
             Standing::Unknown => {
                 self.note_aware(from, push, None);
                 self.note_unknown(from, push, now);
@@ -186,21 +192,6 @@ impl Store {
         if let Some(held) = self.ledger.get_mut(push) {
             held.holders.insert(node.clone(), Holding::Confirmed);
         }
-    }
-
-    /// The push's life is over: the other holders need not find out by themselves.
-    fn note_gone(&mut self, from: &NodeId, push: &PushId, now: Instant) {
-        if let Some(held) = self.ledger.get(push)
-            && held.ownership.owner == self.me
-        {
-            let others: Vec<_> = held.holders.keys().cloned().collect();
-            let gone = Over {
-                served: Vec::new(),
-                replaced: vec![push.clone()],
-            };
-            self.relay(others.into_iter().filter(|node| node != from), &gone);
-        }
-        self.end(push, now);
     }
 
     /// `node` does not hold it: an owner replicates it again, another holder looks for another owner.

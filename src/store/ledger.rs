@@ -44,6 +44,8 @@ pub(super) struct Held {
     pub(super) state: State,
     /// Holders asked since the push was handed to a scrape, which therefore does not know them.
     pub(super) asked_since: BTreeSet<NodeId>,
+    /// Since when its owner is known to be gone and the push falls to this node.
+    pub(super) orphaned: Option<Instant>,
 }
 
 impl Held {

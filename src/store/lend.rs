@@ -46,7 +46,7 @@ impl Store {
             replaced,
         } = self.select_due(now);
         for push in &replaced {
-            self.end_replaced(push, now);
+            self.end_everywhere(push, now);
         }
         let affordable = self.affordable(chosen, claimant);
         for push in &affordable {
@@ -161,7 +161,12 @@ impl Store {
         if held.is_retained() {
             return;
         }
-        let unaware = std::mem::take(&mut held.asked_since);
+        // Who claimed it tells those that held it then. But this node must not leave before all know.
+        let unaware = if self.members.am_draining() {
+            held.holders.keys().cloned().collect()
+        } else {
+            std::mem::take(&mut held.asked_since)
+        };
         if retains {
             let until = now + self.limits.retention;
             held.state = State::Retained { until };
@@ -174,18 +179,6 @@ impl Store {
             replaced: Vec::new(),
         };
         self.relay(unaware, &served);
-    }
-
-    fn end_replaced(&mut self, push: &PushId, now: Instant) {
-        if let Some(held) = self.ledger.get(push) {
-            let others: Vec<_> = held.holders.keys().cloned().collect();
-            let replaced = Over {
-                served: Vec::new(),
-                replaced: vec![push.clone()],
-            };
-            self.relay(others, &replaced);
-        }
-        self.end(push, now);
     }
 
     fn remembered(&self, now: Instant) -> Instant {

@@ -35,6 +35,7 @@ pub(super) struct Members {
     view: View,
     strangers: BTreeMap<NodeId, Instant>,
     gone: BTreeMap<NodeId, Instant>,
+    draining_since: Option<Instant>,
 }
 
 impl Members {
@@ -45,6 +46,7 @@ impl Members {
             me,
             strangers: BTreeMap::new(),
             gone: BTreeMap::new(),
+            draining_since: None,
         }
     }
 
@@ -57,6 +59,9 @@ impl Members {
             self.gone.insert(node.clone(), now + GONE);
         }
         self.view = view;
+        if self.am_draining() {
+            self.draining_since.get_or_insert(now);
+        }
         self.gone.retain(|node, _| !self.view.contains_key(node));
         self.strangers
             .retain(|node, _| !self.view.contains_key(node));
@@ -103,6 +108,11 @@ impl Members {
     /// Whether this node is about to leave.
     pub(super) fn am_draining(&self) -> bool {
         self.view.get(&self.me) == Some(&Condition::Draining)
+    }
+
+    /// Since when this node is about to leave.
+    pub(super) fn draining_since(&self) -> Option<Instant> {
+        self.draining_since
     }
 
     /// Whether `node` is in service.

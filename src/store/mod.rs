@@ -301,8 +301,12 @@ impl Store {
     }
 
     /// Whether nothing is lost, and nothing served twice, by this node's end.
-    pub fn may_leave(&self) -> bool {
-        self.scrapes.is_empty()
+    pub fn may_leave(&self, now: Instant) -> bool {
+        let since = self.members.draining_since();
+        // Time for the holders of what was served before to ask about it.
+        let asked = since.is_some_and(|since| now >= since + 2 * self.replication.agree_every);
+        (asked || self.members.peers().next().is_none())
+            && self.scrapes.is_empty()
             && self.unacknowledged.is_empty()
             && self.handing.is_empty()
             && self.outbox.is_done(&self.members)
@@ -323,13 +327,26 @@ impl Store {
         for (push, served) in over {
             if self.owns(&push) {
                 self.out.tally.expired += usize::from(!served);
-                self.end(&push, now);
+                self.end_everywhere(&push, now);
             } else {
                 // Its owner may have a reason to keep it, such as a scrape that has it.
                 self.ledger.remove(&push);
                 self.handing.remove(&push);
             }
         }
+    }
+
+    /// Ends an owned push's life, here and at the other holders.
+    fn end_everywhere(&mut self, push: &PushId, now: Instant) {
+        if let Some(held) = self.ledger.get(push) {
+            let others: Vec<_> = held.holders.keys().cloned().collect();
+            let gone = Over {
+                served: Vec::new(),
+                replaced: vec![push.clone()],
+            };
+            self.relay(others, &gone);
+        }
+        self.end(push, now);
     }
 
     /// Ends a push's life here.

@@ -29,14 +29,25 @@ impl Store {
         });
     }
 
-    /// Takes a push over if its owner is gone and it falls to this node.
+    /// Takes a push over if its owner is gone and it falls to this node, and the other holders, who are asked first, know
+    /// neither of another owner nor of its end.
     pub(super) fn review(&mut self, push: &PushId, now: Instant) {
         if self.owns(push) || self.presumed_owner(push) != Some(&self.me) {
             return;
         }
-        let Some(held) = self.ledger.get(push) else {
+        let Some(held) = self.ledger.get_mut(push) else {
             return;
         };
+        let holders = held.holders.keys();
+        let others: Vec<_> = holders
+            .filter(|node| self.members.is_alive(node))
+            .cloned()
+            .collect();
+        let since = *held.orphaned.get_or_insert(now);
+        if !others.is_empty() && now < since + self.replication.resend {
+            self.tell_all(&others, push);
+            return;
+        }
         self.out.tally.taken_over += 1;
         self.out.tally.possible_duplicates += usize::from(!held.is_retained());
         let ownership = Ownership {
@@ -64,7 +75,10 @@ impl Store {
         };
         self.members.heard_of(&ownership.owner, now);
         held.ownership = ownership;
+        held.orphaned = None;
         if held.ownership.owner != self.me {
+            let owner = held.ownership.owner.clone();
+            held.holders.entry(owner).or_insert(Holding::Asked(now));
             self.unsettled.remove(push);
             self.acknowledge(push, Kept::Replicated);
             return;

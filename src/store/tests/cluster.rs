@@ -25,7 +25,7 @@ fn kill(nodes: &mut Nodes, who: u64) {
         .map(|id| (id.clone(), Condition::Active))
         .collect();
     nodes.see(&view);
-    nodes.talk();
+    nodes.wait(Duration::from_secs(3));
 }
 
 #[test]
@@ -231,9 +231,9 @@ fn a_node_that_leaves_hands_its_pushes_over_and_nothing_is_served_twice() {
     condition(&mut nodes, 0, Condition::Draining);
     nodes.talk();
     let during = nodes.push(&node(0), &[2]).unwrap();
-    nodes.wait(Duration::from_secs(2));
+    nodes.wait(Duration::from_secs(4));
     assert_eq!(nodes.tally.handed_over, 2);
-    assert!(nodes.stores[&node(0)].may_leave());
+    assert!(nodes.stores[&node(0)].may_leave(nodes.now));
     kill(&mut nodes, 0);
     let mut served = nodes.scrape(&node(1));
     served.sort();
@@ -251,11 +251,11 @@ fn a_node_does_not_leave_under_a_scrape_that_has_its_pushes() {
     nodes.talk();
     nodes.choose(&claim).unwrap();
     condition(&mut nodes, 0, Condition::Draining);
-    nodes.wait(Duration::from_secs(2));
-    assert!(!nodes.stores[&node(0)].may_leave());
+    nodes.wait(Duration::from_secs(4));
+    assert!(!nodes.stores[&node(0)].may_leave(nodes.now));
     nodes.commit(&claim);
     nodes.talk();
-    assert!(nodes.stores[&node(0)].may_leave());
+    assert!(nodes.stores[&node(0)].may_leave(nodes.now));
     assert_eq!(nodes.held(), 0);
 }
 
@@ -321,7 +321,10 @@ fn two_owners_that_a_partition_made_agree_when_it_heals() {
         .mail
         .retain(|mail| mail.from != node(0) && mail.to != node(0));
     nodes.talk();
+    nodes.now += Duration::from_secs(2);
+    nodes.tick();
     assert_eq!(nodes.owner(&push).len(), 2);
+    nodes.mail.clear();
     nodes.see(&view(&[0, 1, 2]));
     nodes.wait(Duration::from_secs(3));
     assert_eq!(nodes.owner(&push).len(), 1);
@@ -338,13 +341,18 @@ fn what_one_side_of_a_partition_served_is_dropped_on_the_other_when_it_heals() {
     for number in [1, 2] {
         nodes.with(&node(number), |store| store.members(view(&[1, 2]), now));
     }
-    let claim = nodes.begin(&node(1));
     let cut = |nodes: &mut Nodes| {
         nodes
             .mail
             .retain(|mail| mail.from != node(0) && mail.to != node(0));
         nodes.talk();
     };
+    for _ in 0..2 {
+        nodes.now += Duration::from_secs(2);
+        nodes.tick();
+        cut(&mut nodes);
+    }
+    let claim = nodes.begin(&node(1));
     cut(&mut nodes);
     assert_eq!(nodes.choose(&claim).unwrap().pushes.len(), 1);
     nodes.commit(&claim);

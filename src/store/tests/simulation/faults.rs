@@ -169,7 +169,7 @@ impl World {
             return;
         };
         let settled = node.view.get(id) == Some(&Condition::Draining);
-        if settled && node.store.may_leave() {
+        if settled && node.store.may_leave(self.now()) {
             self.remove(id);
             self.after(5_000, Event::Start);
         } else if by <= self.clock {
