@@ -72,7 +72,7 @@ impl Store {
             }
         }
         for (node, over) in std::mem::take(&mut self.served_words) {
-            self.post(node, None, over, now);
+            self.post(&node, None, over, now);
         }
     }
 

@@ -186,7 +186,7 @@ impl Store {
             let told: BTreeSet<_> = taken.flat_map(|taken| &taken.tell).cloned().collect();
             for node in &told | &(&scrape.lenders | &scrape.unanswered) {
                 let over = scrape.over_for(|taken| taken.tell.contains(&node));
-                self.close(node, claim, over, now);
+                self.close(&node, claim, over, now);
             }
             // Whatever this node has served it will not serve again, even if another one should lend it by mistake.
             let all = scrape.over_for(|_| true);
@@ -200,38 +200,16 @@ impl Store {
     pub fn release(&mut self, claim: &ClaimId, now: Instant) -> Effects {
         if let Some(scrape) = self.scrapes.remove(claim) {
             for node in &scrape.lenders | &scrape.unanswered {
-                self.close(node, claim, Over::default(), now);
+                self.close(&node, claim, Over::default(), now);
             }
             self.close_loan(claim, &Over::default(), now);
         }
         self.effects(now)
     }
 
-    fn close(&mut self, node: NodeId, claim: &ClaimId, over: Over, now: Instant) {
-        if node != self.me {
+    fn close(&mut self, node: &NodeId, claim: &ClaimId, over: Over, now: Instant) {
+        if *node != self.me {
             self.post(node, Some(claim.clone()), over, now);
-        }
-    }
-
-    /// Sends a letter, and again until it is answered.
-    pub(super) fn post(&mut self, to: NodeId, claim: Option<ClaimId>, over: Over, now: Instant) {
-        let next = now + self.replication.resend;
-        let (request, given_up) = self.outbox.post(to.clone(), claim, over, next);
-        self.out.tally.untold += given_up;
-        self.call(&to, request);
-    }
-
-    /// Makes the calls again that have waited long enough for a reply.
-    pub(super) fn resend(&mut self, now: Instant) {
-        let (due, given_up) = self.outbox.due(self.replication.resend, now);
-        self.out.tally.untold += given_up;
-        self.out.calls.extend(due);
-        if self.next_resend.is_none_or(|next| next <= now) {
-            self.next_resend = Some(now + self.replication.resend);
-            for (push, unaware) in std::mem::take(&mut self.handing) {
-                self.tell_all(&unaware, &push);
-                self.handing.insert(push, unaware);
-            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::members::Members;
-use super::{ClaimId, NodeId, Over, Request};
+use super::{ClaimId, NodeId, Over, Request, Store};
 
 /// Letters not yet answered; past it the oldest is given up.
 const MAX: usize = 10_000;
@@ -91,5 +91,29 @@ impl Outbox {
     pub(super) fn is_done(&self, members: &Members) -> bool {
         let mut letters = self.letters.values();
         !letters.any(|letter| members.is_alive(&letter.to))
+    }
+}
+
+impl Store {
+    /// Tells `to` what came of pushes, of a claim's if one is given, and again until it has answered.
+    pub(super) fn post(&mut self, to: &NodeId, claim: Option<ClaimId>, over: Over, now: Instant) {
+        let next = now + self.replication.resend;
+        let (request, given_up) = self.outbox.post(to.clone(), claim, over, next);
+        self.out.tally.untold += given_up;
+        self.call(to, request);
+    }
+
+    /// Makes the calls again that have waited long enough for a reply.
+    pub(super) fn resend(&mut self, now: Instant) {
+        let (due, given_up) = self.outbox.due(self.replication.resend, now);
+        self.out.tally.untold += given_up;
+        self.out.calls.extend(due);
+        if self.next_resend.is_none_or(|next| next <= now) {
+            self.next_resend = Some(now + self.replication.resend);
+            for (push, unaware) in std::mem::take(&mut self.handing) {
+                self.tell_all(&unaware, &push);
+                self.handing.insert(push, unaware);
+            }
+        }
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Plan {
     pub(super) repeated: u64,
     /// Of a thousand messages, those that take seconds.
     pub(super) late: u64,
+    /// No message is lost or late.
+    pub(super) clean: bool,
     /// A change of who lives reaches each node within this.
     pub(super) view_lag: u64,
 }
@@ -63,6 +65,8 @@ impl Plan {
         };
         let retention = if rng.u8(0..8) == 0 { 5 } else { 0 };
         let ttl = if rng.u8(0..8) == 0 { 15 } else { 3600 };
+        let clean = rng.u8(0..3) == 0;
+        let share = if clean { 1 } else { 80 };
         Self {
             nodes: rng.usize(3..=7),
             trouble,
@@ -75,10 +79,11 @@ impl Plan {
             push_every: rng.u64(100..3_000),
             scrape_every: rng.u64(1_000..15_000),
             scraped,
-            series: rng.u64(1..200),
-            lost: rng.u64(0..80),
+            series: rng.u64(20..200),
+            lost: rng.u64(0..share),
             repeated: rng.u64(0..80),
-            late: rng.u64(0..40),
+            late: rng.u64(0..share) / 2,
+            clean,
             view_lag: rng.u64(1..4_000),
             rng,
         }

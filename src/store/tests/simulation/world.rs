@@ -142,7 +142,7 @@ impl World {
         let (result, effects) = act(&mut self.nodes.get_mut(id)?.store, now);
         self.account.note(&effects);
         for (to, request) in effects.calls {
-            self.send(Mail {
+            self.send(&Mail {
                 from: id.clone(),
                 to,
                 word: Word::Call(request),
@@ -151,7 +151,7 @@ impl World {
         Some(result)
     }
 
-    fn send(&mut self, mail: Mail) {
+    fn send(&mut self, mail: &Mail) {
         let healed = self.is_quiet();
         let draw = |rng: &mut fastrand::Rng, of: u64| !healed && rng.u64(0..1000) < of;
         let copies = 1 + u64::from(draw(&mut self.plan.rng, self.plan.repeated));
@@ -182,7 +182,7 @@ impl World {
             Word::Call(request) => {
                 let reply = self.with(&to, |store, now| store.serve(&from, request, now));
                 if let Some(reply) = reply {
-                    self.send(Mail {
+                    self.send(&Mail {
                         from: to,
                         to: from,
                         word: Word::Answer(reply),
@@ -197,6 +197,8 @@ impl World {
 
     fn tick(&mut self, id: &NodeId) {
         if self.with(id, |store, now| ((), store.tick(now))).is_some() {
+            let bytes = self.nodes[id].store.counts(self.now()).bytes;
+            assert!(bytes <= self.plan.limits.max_bytes);
             self.after(TICK, Event::Tick(id.clone()));
             self.leave_if_due(id);
         }
