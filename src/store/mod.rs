@@ -30,7 +30,8 @@
 //! are known for a push the greater holds, everywhere. So views that differ and partitions end in one owner without a
 //! vote. Only the owner hands a push out. There are three ways to become owner: accept; be handed the push by an owner that
 //! leaves, which from then on considers itself none; take the push over when its owner is gone. That falls to the first
-//! live holder in rendezvous order. A node that is in no view yet counts as alive for some seconds: views lag.
+//! live holder in rendezvous order, which asks the others first, lest one knows a newer owner or the push's end. A node
+//! that is in no view yet counts as alive for some seconds: views lag.
 //!
 //! A partition may make two owners, and an owner that died may have lent what its heir lends again: duplicates over loss.
 //! [`Tally::possible_duplicates`] counts each push for which that may happen.
@@ -44,8 +45,8 @@
 //!
 //! An owner replicates further when its push has fewer replicas on active nodes than it should. A node that joins becomes a
 //! holder in that way and needs no more to serve, because claims bring the text; [`Request::Owed`] tells it when its
-//! peers are done. A node that leaves hands over each push that another active node holds and that no scrape has, and
-//! may go when every holder knows the new owner ([`Store::may_leave`]).
+//! peers are done. A node that leaves hands over each push that another active node holds and that no scrape has. It may
+//! go when every holder knows the new owner and what this node knows to be over ([`Store::may_leave`]).
 //!
 //! # Bounds
 //!

@@ -172,16 +172,56 @@ fn a_slow_reader_keeps_its_claim() {
 fn a_commit_whose_message_is_lost_is_told_again() {
     let mut nodes = nodes(3);
     nodes.push(&node(0), &[1]).unwrap();
-    nodes.talk();
+    // The nodes agree now, and not again within the time of this test.
+    nodes.wait(Duration::from_millis(100));
     let claim = nodes.begin(&node(1));
     nodes.talk();
     nodes.choose(&claim).unwrap();
     nodes.commit(&claim);
     nodes.mail.clear();
     assert!(nodes.held() > 0);
-    nodes.wait(Duration::from_secs(2));
+    nodes.wait(Duration::from_millis(1_500));
     assert_eq!(nodes.held(), 0);
     assert_eq!(nodes.tally.possible_duplicates, 0);
+}
+
+#[test]
+fn what_died_with_its_owner_but_was_served_is_not_served_again_if_one_holder_knows() {
+    let mut nodes = nodes(3);
+    nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    let claim = nodes.begin(&node(0));
+    nodes.talk();
+    nodes.choose(&claim).unwrap();
+    nodes.commit(&claim);
+    let told = nodes.mail.pop_front().unwrap();
+    nodes.mail.clear();
+    nodes.deliver(told);
+    assert_eq!(
+        nodes
+            .holders(&PushId {
+                acceptor: node(0),
+                sequence: 0
+            })
+            .len(),
+        1
+    );
+    kill(&mut nodes, 0);
+    assert_eq!(nodes.held(), 0);
+    assert_eq!(nodes.tally.possible_duplicates, 0);
+}
+
+#[test]
+fn a_claim_that_comes_after_its_own_end_is_lent_nothing() {
+    let mut nodes = nodes(2);
+    nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    let claim = nodes.begin(&node(1));
+    let late = nodes.mail.pop_front().unwrap();
+    nodes.release(&claim);
+    nodes.talk();
+    nodes.deliver(late);
+    assert_eq!(nodes.stores[&node(0)].counts(nodes.now).pending, 1);
 }
 
 #[test]
