@@ -10,34 +10,14 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::cluster::Cluster;
+pub use crate::cluster::State;
 use crate::metrics::Metrics;
 use crate::push::Pushes;
 use crate::rsocket::Applications;
 
 /// Kept back from the grace period for closing connections once pushes had their chance to be scraped.
 const CLOSING: Duration = Duration::from_secs(2);
-
-/// What a node is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Not serving everything yet.
-    Starting,
-    /// Serving.
-    Active,
-    /// Leaving.
-    Draining,
-}
-
-impl State {
-    /// The word in status, metrics and log.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Active => "active",
-            Self::Draining => "draining",
-        }
-    }
-}
 
 /// Where a node stands; a drain is never taken back.
 #[derive(Debug)]
@@ -47,6 +27,11 @@ impl Lifecycle {
     /// Starting.
     pub fn new() -> Self {
         Self(watch::Sender::new(State::Starting))
+    }
+
+    /// The state of the moment, and each change.
+    pub fn subscribe(&self) -> watch::Receiver<State> {
+        self.0.subscribe()
     }
 
     /// The state of the moment.
@@ -114,6 +99,8 @@ pub struct Leaving<F> {
     pub apps: Arc<Applications>,
     /// The pushes held.
     pub pushes: Arc<Pushes>,
+    /// The node's part in the cluster.
+    pub cluster: Cluster,
     /// Takes no more requests and ends when those under way have been answered.
     pub finish_requests: F,
 }
@@ -168,6 +155,10 @@ pub async fn run<F: Future<Output = ()>>(node: Leaving<F>, grace_period: Duratio
             connections,
             "connections were still open at the end of the grace period"
         );
+    }
+    info!(stage = "leaving the cluster", "draining");
+    if timeout_at(deadline, node.cluster.leave()).await.is_err() {
+        warn!("gossip went on at the end of the grace period");
     }
     info!("drained");
 }

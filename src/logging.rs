@@ -46,10 +46,13 @@ impl FromStr for Level {
     }
 }
 
+/// Logs each packet that it cannot read, which the node counts; other directives can say otherwise.
+const QUIET: &str = "chitchat=error";
+
 /// Sets the process's log up. Once; later calls change nothing.
 pub fn init(level: &Level, format: Format) {
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&level.0))
+        .with_env_filter(EnvFilter::new(format!("{QUIET},{}", level.0)))
         .with_writer(io::stderr);
     // An error says that a log is set up already, as in tests that run several nodes.
     let _ = match format {

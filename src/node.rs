@@ -9,13 +9,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
 
+use crate::cluster::{Cluster, Load, MemberId, Vitals};
 use crate::drain::{self, Leaving, Lifecycle};
 use crate::http::{self, Identity, Site};
 use crate::metrics::Metrics;
 use crate::push::{Pushes, Sink};
 use crate::rsocket::{Applications, KeyRing, Listener, Opener, Registry, Transport};
 use crate::scrape::Scraper;
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +50,11 @@ pub struct Node {
     pub tcp_address: SocketAddr,
     /// Where RSocket over WebSocket is served.
     pub websocket_address: SocketAddr,
+    /// Where it gossips with other nodes; `None` for a cluster of one.
+    pub gossip_address: Option<SocketAddr>,
     apps: Arc<Applications>,
     pushes: Arc<Pushes>,
+    cluster: Cluster,
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
     web: http::Server,
@@ -115,7 +119,15 @@ impl Node {
             Arc::clone(&metrics),
             settings.scrape.max_concurrent,
         ));
+        let vitals = Vitals {
+            id: member_id(web_address, started_at),
+            http_address: web_address,
+            state: lifecycle.subscribe(),
+            load: load(&registry, &pushes),
+        };
+        let cluster = join_cluster(settings.cluster.as_ref(), vitals, Arc::clone(&metrics)).await?;
         let site = Site {
+            members: cluster.members(),
             identity: Arc::new(Identity {
                 id: node_id(web_address),
                 started_at,
@@ -144,8 +156,10 @@ impl Node {
             web_address,
             tcp_address,
             websocket_address,
+            gossip_address: cluster.gossip_address,
             apps,
             pushes,
+            cluster,
             metrics,
             lifecycle,
             web: web.serve(http::router(site), ended.clone()),
@@ -163,6 +177,7 @@ impl Node {
             stop_accepting: self.stop_accepting,
             apps: self.apps,
             pushes: self.pushes,
+            cluster: self.cluster,
             finish_requests: self.web.finish(),
         };
         drain::run(leaving, grace_period).await;
@@ -180,6 +195,44 @@ async fn activate_with_key(keys: Arc<KeyRing>, lifecycle: Arc<Lifecycle>) {
     if made {
         lifecycle.activate();
         info!("ready");
+    }
+}
+
+/// What the peers are told of the work that this node has.
+fn load(registry: &Arc<Registry>, pushes: &Arc<Pushes>) -> Arc<dyn Fn() -> Load + Send + Sync> {
+    let (registry, pushes) = (Arc::clone(registry), Arc::clone(pushes));
+    Arc::new(move || {
+        let held = pushes.counts();
+        Load {
+            connections: registry.len(),
+            pushes: held.pending + held.claimed,
+        }
+    })
+}
+
+async fn join_cluster(
+    settings: Option<&settings::Cluster>,
+    vitals: Vitals,
+    metrics: Arc<Metrics>,
+) -> Result<Cluster, StartError> {
+    let Some(settings) = settings else {
+        return Ok(Cluster::alone(vitals, metrics));
+    };
+    Cluster::join(settings, vitals, metrics)
+        .await
+        .map_err(listen_error(
+            "--cluster.listen-address",
+            settings.listen_address,
+        ))
+}
+
+fn member_id(web_address: SocketAddr, started_at: SystemTime) -> MemberId {
+    let since_1970 = started_at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    MemberId {
+        name: node_id(web_address).into(),
+        generation: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
     }
 }
 

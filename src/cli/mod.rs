@@ -2,6 +2,7 @@
 
 mod agent;
 mod bench;
+mod cluster;
 mod healthcheck;
 mod proxies;
 mod push;

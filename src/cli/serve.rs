@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use tracing::error;
 
+use super::cluster::ClusterArgs;
 use super::{LogArgs, bad_usage};
 use crate::node::Node;
 use crate::settings::{Envelope, RSocket, Scrape, Settings, Web};
@@ -120,6 +121,8 @@ pub(super) struct ServeArgs {
     /// All pushes held; past it a push is refused
     #[arg(long = "push.max-bytes", env = "PROXY_PUSH_MAX_BYTES", value_name = "BYTES", default_value = "256MiB", value_parser = bytes)]
     push_max_bytes: usize,
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// The longest a drain takes
     #[arg(long = "shutdown.grace-period", env = "PROXY_SHUTDOWN_GRACE_PERIOD", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     shutdown_grace_period: Duration,
@@ -181,6 +184,7 @@ impl ServeArgs {
                 retention: self.push_retention,
                 max_bytes: self.push_max_bytes,
             },
+            cluster: self.cluster.settings()?,
             grace_period: self.shutdown_grace_period,
         })
     }

@@ -23,7 +23,9 @@ use axum::Router;
 use axum::routing::get;
 pub use server::{Listener, Server};
 pub use status::Identity;
+use tokio::sync::watch;
 
+use crate::cluster::Members;
 use crate::drain::Lifecycle;
 use crate::metrics::Metrics;
 use crate::push::Pushes;
@@ -46,6 +48,8 @@ pub struct Site {
     pub registry: Arc<Registry>,
     /// The pushes held.
     pub pushes: Arc<Pushes>,
+    /// The nodes of the cluster.
+    pub members: watch::Receiver<Members>,
     /// Whether the node is ready.
     pub lifecycle: Arc<Lifecycle>,
 }

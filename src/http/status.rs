@@ -8,6 +8,7 @@ use axum::extract::State;
 use serde::Serialize;
 
 use super::Site;
+use crate::cluster::{self, Load, Me};
 use crate::rsocket::{Handle, Left};
 use crate::store::Counts;
 
@@ -44,7 +45,11 @@ struct Node {
 struct Member {
     id: String,
     state: &'static str,
-    version: &'static str,
+    version: String,
+    generation: u64,
+    http_address: SocketAddr,
+    gossip_address: Option<SocketAddr>,
+    grpc_address: Option<SocketAddr>,
     connections: usize,
     pushes: usize,
 }
@@ -102,6 +107,12 @@ pub(super) async fn status(State(site): State<Site>) -> Json<Status> {
         bytes,
         ..
     } = site.pushes.counts();
+    let members = site.members.borrow().clone();
+    let load = Load {
+        connections: connections.len(),
+        pushes: pending + claimed,
+    };
+    let me = this_member(&members.me, state, load);
     Json(Status {
         node: Node {
             id: identity.id.clone(),
@@ -110,13 +121,9 @@ pub(super) async fn status(State(site): State<Site>) -> Json<Status> {
             started_at: time(identity.started_at),
             web_address: identity.web_address,
         },
-        members: vec![Member {
-            id: identity.id.clone(),
-            state,
-            version,
-            connections: connections.len(),
-            pushes: pending + claimed,
-        }],
+        members: std::iter::once(me)
+            .chain(members.others.iter().map(member))
+            .collect(),
         connections,
         left: site.registry.left().into_iter().map(gone).collect(),
         pushes: Pushes {
@@ -126,6 +133,35 @@ pub(super) async fn status(State(site): State<Site>) -> Json<Status> {
             bytes,
         },
     })
+}
+
+fn this_member(me: &Me, state: &'static str, load: Load) -> Member {
+    Member {
+        id: me.id.to_string(),
+        state,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        generation: me.id.generation,
+        http_address: me.http_address,
+        gossip_address: me.peering.map(|peering| peering.gossip_address),
+        grpc_address: me.peering.map(|peering| peering.grpc_address),
+        connections: load.connections,
+        pushes: load.pushes,
+    }
+}
+
+fn member(member: &cluster::Member) -> Member {
+    let profile = &member.profile;
+    Member {
+        id: member.id.to_string(),
+        state: member.state_name(),
+        version: profile.version.clone(),
+        generation: member.id.generation,
+        http_address: profile.http_address,
+        gossip_address: Some(member.gossip_address),
+        grpc_address: Some(profile.grpc_address),
+        connections: profile.load.connections,
+        pushes: profile.load.pushes,
+    }
 }
 
 fn connection(handle: &Handle) -> Connection {

@@ -52,6 +52,16 @@ pub struct Metrics {
     pub pushes_deferred: IntCounter,
     /// Series that stood twice in one push, of which Prometheus keeps the first.
     pub push_duplicate_series: IntCounter,
+    /// Members of the cluster, this node among them: label `state`.
+    pub cluster_members: IntGaugeVec,
+    /// Gossip packets: label `direction`.
+    gossip_packets: IntCounterVec,
+    /// Bytes of the gossip packets: label `direction`.
+    gossip_bytes: IntCounterVec,
+    /// Gossip packets that were not taken: label `reason`.
+    pub gossip_packets_dropped: IntCounterVec,
+    /// Times that the gossip failed and was started again.
+    pub gossip_restarts: IntCounter,
     /// 1 from the first moment of a drain.
     pub draining: IntGauge,
 }
@@ -155,6 +165,30 @@ impl Metrics {
                 "prometheus_proxy_push_duplicate_series_total",
                 "Series that stood twice in one push, of which Prometheus keeps the first.",
             )?,
+            cluster_members: own.gauges(
+                "prometheus_proxy_cluster_members",
+                "Members of the cluster as this node sees them, itself among them, by state.",
+                &["state"],
+            )?,
+            gossip_packets: own.counters(
+                "prometheus_proxy_gossip_packets_total",
+                "Gossip packets between nodes, sent and received.",
+                &["direction"],
+            )?,
+            gossip_bytes: own.counters(
+                "prometheus_proxy_gossip_bytes_total",
+                "Bytes of the gossip packets between nodes, sent and received.",
+                &["direction"],
+            )?,
+            gossip_packets_dropped: own.counters(
+                "prometheus_proxy_gossip_packets_dropped_total",
+                "Gossip packets that were not taken.",
+                &["reason"],
+            )?,
+            gossip_restarts: own.counter(
+                "prometheus_proxy_gossip_restarts_total",
+                "Times that the gossip between nodes failed and was started again.",
+            )?,
             draining: own.gauge("prometheus_proxy_draining", "1 from the first moment of a drain.")?,
             registry: own.0,
         };
@@ -185,6 +219,25 @@ impl Metrics {
         )?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         self.registry.register(Box::new(info))
+    }
+
+    /// Takes note of a gossip packet that was `sent` or `received`.
+    pub fn count_gossip(&self, direction: &'static str, bytes: usize) {
+        self.gossip_packets.with_label_values(&[direction]).inc();
+        self.gossip_bytes
+            .with_label_values(&[direction])
+            .inc_by(bytes as u64);
+    }
+
+    /// Sets how many members there are of each state.
+    pub fn count_members(&self, states: impl IntoIterator<Item = &'static str>) {
+        let states: Vec<_> = states.into_iter().collect();
+        for state in ["starting", "active", "draining", "dead"] {
+            let members = states.iter().filter(|member| **member == state).count();
+            self.cluster_members
+                .with_label_values(&[state])
+                .set(i64::try_from(members).unwrap_or(i64::MAX));
+        }
     }
 
     /// Text format 0.0.4.

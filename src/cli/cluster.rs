@@ -1,0 +1,86 @@
+//! The flags by which a node finds and trusts its peers.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cluster::{Advertised, Peer, Secrets};
+use crate::settings::Cluster;
+
+#[derive(Debug, Args)]
+pub(super) struct ClusterArgs {
+    /// Where nodes gossip (UDP)
+    #[arg(
+        long = "cluster.listen-address",
+        env = "PROXY_CLUSTER_LISTEN_ADDRESS",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:7946"
+    )]
+    cluster_listen_address: SocketAddr,
+    /// Where nodes replicate pushes (TCP)
+    #[arg(
+        long = "cluster.grpc.listen-address",
+        env = "PROXY_CLUSTER_GRPC_LISTEN_ADDRESS",
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:7947"
+    )]
+    cluster_grpc_listen_address: SocketAddr,
+    /// Where peers reach this node, if it has several addresses; with :PORT, its gossip there
+    #[arg(
+        long = "cluster.advertise-address",
+        env = "PROXY_CLUSTER_ADVERTISE_ADDRESS",
+        value_name = "IP"
+    )]
+    cluster_advertise_address: Option<Advertised>,
+    /// A peer's gossip address, or a DNS name that stands for several (repeatable; without any, the node stays alone)
+    #[arg(
+        long = "cluster.peer",
+        env = "PROXY_CLUSTER_PEER",
+        value_name = "HOST",
+        value_delimiter = ','
+    )]
+    cluster_peer: Vec<Peer>,
+    /// Nodes of another name are ignored
+    #[arg(
+        long = "cluster.name",
+        env = "PROXY_CLUSTER_NAME",
+        value_name = "NAME",
+        default_value = "prometheus-rsocket-proxy",
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
+    )]
+    cluster_name: String,
+    /// A secret in each line: the first seals what nodes send each other, all of them open it (repeatable)
+    #[arg(
+        long = "cluster.secret-file",
+        env = "PROXY_CLUSTER_SECRET_FILE",
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
+    cluster_secret_file: Vec<PathBuf>,
+}
+
+impl ClusterArgs {
+    /// `None` for a cluster of one. The error is one line that names the flag.
+    pub(super) fn settings(&self) -> Result<Option<Cluster>, String> {
+        let secrets = Secrets::read(&self.cluster_secret_file)
+            .map_err(|why| format!("--cluster.secret-file: {why}"))?;
+        if self.cluster_peer.is_empty() {
+            return Ok(None);
+        }
+        let advertised = match self.cluster_advertise_address {
+            Some(advertised) => advertised,
+            None => Advertised::find(self.cluster_listen_address.ip()).map_err(|why| {
+                format!("set --cluster.advertise-address to where peers reach this node: {why}")
+            })?,
+        };
+        Ok(Some(Cluster {
+            listen_address: self.cluster_listen_address,
+            grpc_listen_address: self.cluster_grpc_listen_address,
+            advertised,
+            peers: self.cluster_peer.clone(),
+            name: self.cluster_name.clone(),
+            secrets,
+        }))
+    }
+}

@@ -1,0 +1,53 @@
+//! Packets that are dropped: all are counted, a few are logged.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus::IntCounterVec;
+use tracing::warn;
+
+use super::packet::Refusal;
+
+/// A reason is logged at most once in this time: whoever can send packets must not be able to fill the disk.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+pub(super) struct Drops {
+    counters: IntCounterVec,
+    logged_at: Mutex<HashMap<&'static str, Instant>>,
+}
+
+impl Drops {
+    pub(super) fn new(counters: IntCounterVec) -> Self {
+        for refusal in Refusal::ALL {
+            counters.with_label_values(&[refusal.name()]).reset();
+        }
+        Self {
+            counters,
+            logged_at: Mutex::default(),
+        }
+    }
+
+    pub(super) fn note(&self, refusal: Refusal, peer: SocketAddr) {
+        let reason = refusal.name();
+        self.counters.with_label_values(&[reason]).inc();
+        if self.is_due(reason, Instant::now()) {
+            warn!(reason, %peer, "gossip packets dropped");
+        }
+    }
+
+    fn is_due(&self, reason: &'static str, now: Instant) -> bool {
+        let mut logged_at = self
+            .logged_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let due = logged_at
+            .get(reason)
+            .is_none_or(|at| now.duration_since(*at) >= LOG_EVERY);
+        if due {
+            logged_at.insert(reason, now);
+        }
+        due
+    }
+}

@@ -1,0 +1,161 @@
+//! Who is in the cluster, as plain data: what the rest of the node is told.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What a node is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Not serving everything yet.
+    Starting,
+    /// Serving.
+    Active,
+    /// Leaving.
+    Draining,
+}
+
+impl State {
+    /// Every state, in the order of a node's life.
+    pub const ALL: [Self; 3] = [Self::Starting, Self::Active, Self::Draining];
+
+    /// The word in status, metrics, log and gossip.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Active => "active",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// Names one life of one node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberId {
+    /// The node's name, the same after a restart.
+    pub name: Arc<str>,
+    /// When this life began, in milliseconds since 1970: greater after each restart. A gossip that had to be started
+    /// again within the process does not change it.
+    pub generation: u64,
+}
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// What a node has to do: counts, never payloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Applications' connections.
+    pub connections: usize,
+    /// Pushes that no scrape has served yet.
+    pub pushes: usize,
+}
+
+/// What a node tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// [`MemberId::generation`].
+    pub generation: u64,
+    /// Where it serves HTTP.
+    pub http_address: SocketAddr,
+    /// Where it takes replication calls.
+    pub grpc_address: SocketAddr,
+    /// The version of its software.
+    pub version: String,
+    /// What it is doing.
+    pub state: State,
+    /// What it has to do.
+    pub load: Load,
+}
+
+/// Whether a member is heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Heard again and again since then.
+    Alive {
+        /// When it was first heard.
+        since: Instant,
+    },
+    /// Not heard for [`DEAD_AFTER`](super::roster::DEAD_AFTER).
+    Dead {
+        /// When that was noticed.
+        since: Instant,
+    },
+}
+
+/// Another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Which one.
+    pub id: MemberId,
+    /// Where it gossips.
+    pub gossip_address: SocketAddr,
+    /// What it told last.
+    pub profile: Profile,
+    /// Whether it is heard.
+    pub presence: Presence,
+}
+
+impl Member {
+    /// Whether it is heard.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.presence, Presence::Alive { .. })
+    }
+
+    /// The word in status and metrics: its own, or `dead`.
+    pub fn state_name(&self) -> &'static str {
+        match self.presence {
+            Presence::Alive { .. } => self.profile.state.name(),
+            Presence::Dead { .. } => "dead",
+        }
+    }
+}
+
+/// This node, as its peers know it. What changes about it, ask its own parts for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Me {
+    /// Which one.
+    pub id: MemberId,
+    /// Where its HTTP is reached.
+    pub http_address: SocketAddr,
+    /// Where its peers reach it; `None` for a cluster of one, which opens no port for peers.
+    pub peering: Option<Peering>,
+}
+
+/// The addresses that peers use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peering {
+    /// Gossip, UDP.
+    pub gossip_address: SocketAddr,
+    /// Replication, TCP.
+    pub grpc_address: SocketAddr,
+}
+
+/// The cluster of the moment, as one node sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Members {
+    /// The one that sees it.
+    pub me: Me,
+    /// The others, by name. Those that died are listed until they are forgotten; those that left are not, nor those
+    /// whose name is alive in a later generation.
+    pub others: Vec<Member>,
+}
+
+impl Members {
+    /// A cluster of one.
+    pub fn alone(me: Me) -> Self {
+        Self {
+            me,
+            others: Vec::new(),
+        }
+    }
+
+    /// The others that are heard.
+    pub fn alive(&self) -> impl Iterator<Item = &Member> {
+        self.others.iter().filter(|member| member.is_alive())
+    }
+}

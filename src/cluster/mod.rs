@@ -1,0 +1,209 @@
+//! Nodes that know each other: who is there, who is alive, who has how much to do.
+//!
+//! [`Cluster`] is a node's part in it. Without peers it is a cluster of one and opens no port. With peers:
+//!
+//! ```text
+//! gossip (chitchat, supervised) ─► roster (who is alive) ─► members, a watch for the rest of the node
+//!    │   ▲
+//!    ▼   │ messages
+//! transport: codec (bytes) · packet (seal, open) · replay (once) · drops (what is not for us)
+//!    │   ▲
+//!    ▼   │ UDP                                        seeds: where to look for peers
+//! ```
+//!
+//! [`members`], `roster`, `values`, `packet` and `replay` are plain data: no socket, no clock.
+
+mod codec;
+mod drops;
+mod gossip;
+pub mod members;
+mod packet;
+pub mod peer;
+mod replay;
+pub mod roster;
+pub mod secret;
+mod seeds;
+mod transport;
+mod values;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+pub use members::{Load, Me, Member, MemberId, Members, Peering, Presence, Profile, State};
+pub use peer::{Advertised, Peer};
+pub use secret::Secrets;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::gossip::Gossip;
+use self::roster::Roster;
+use self::transport::Port;
+use crate::metrics::Metrics;
+use crate::settings;
+
+/// Where the cluster learns of this node.
+#[derive(Clone)]
+pub struct Vitals {
+    /// Which one it is.
+    pub id: MemberId,
+    /// Where its HTTP is reached.
+    pub http_address: SocketAddr,
+    /// What it is doing; told at once.
+    pub state: watch::Receiver<State>,
+    /// What it has to do; asked for and told from time to time.
+    pub load: Arc<dyn Fn() -> Load + Send + Sync>,
+}
+
+impl Vitals {
+    /// The node of the moment.
+    pub fn profile(&self, grpc_address: SocketAddr) -> Profile {
+        Profile {
+            generation: self.id.generation,
+            http_address: self.http_address,
+            grpc_address,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            state: *self.state.borrow(),
+            load: (self.load)(),
+        }
+    }
+}
+
+/// A node's part in a cluster. Dropped, it falls silent, as if it had died; [`Cluster::leave`] is the friendly way.
+pub struct Cluster {
+    /// Where it gossips; `None` for a cluster of one.
+    pub gossip_address: Option<SocketAddr>,
+    members: watch::Receiver<Members>,
+    leaving: CancellationToken,
+    gossip: JoinSet<()>,
+    /// Ends when this is dropped.
+    _seeds: JoinSet<()>,
+}
+
+impl Cluster {
+    /// A cluster of one.
+    pub fn alone(vitals: Vitals, metrics: Arc<Metrics>) -> Self {
+        let me = Me {
+            id: vitals.id.clone(),
+            http_address: vitals.http_address,
+            peering: None,
+        };
+        let leaving = CancellationToken::new();
+        let mut task = JoinSet::new();
+        let (told, members) = watch::channel(Members::alone(me));
+        task.spawn({
+            let leaving = leaving.clone();
+            async move {
+                let counting = count_alone(vitals.state, metrics);
+                leaving.run_until_cancelled(counting).await;
+                drop(told);
+            }
+        });
+        Self {
+            gossip_address: None,
+            members,
+            leaving,
+            gossip: task,
+            _seeds: JoinSet::new(),
+        }
+    }
+
+    /// Opens the gossip's port and looks for the peers, for ever.
+    pub async fn join(
+        settings: &settings::Cluster,
+        mut vitals: Vitals,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
+        let address = settings.listen_address;
+        warn_of_strangers(settings);
+        let port = Port::bind(
+            address,
+            &settings.name,
+            &settings.secrets,
+            Arc::clone(&metrics),
+        )
+        .await?;
+        let gossip_address = port.address();
+        info!(listener = "gossip", address = %gossip_address, "listening");
+        let ip = settings.advertised.ip;
+        let gossip_port = settings.advertised.gossip_port;
+        let peering = Peering {
+            gossip_address: (ip, gossip_port.unwrap_or(gossip_address.port())).into(),
+            grpc_address: (ip, settings.grpc_listen_address.port()).into(),
+        };
+        vitals.http_address = reachable(vitals.http_address, ip);
+        let me = Me {
+            id: vitals.id.clone(),
+            http_address: vitals.http_address,
+            peering: Some(peering),
+        };
+        let (told, members) = watch::channel(Members::alone(me));
+        let (found, seeds) = watch::channel(Vec::new());
+        let mut lookups = JoinSet::new();
+        lookups.spawn(seeds::look_up(
+            settings.peers.clone(),
+            members.clone(),
+            found,
+        ));
+        let leaving = CancellationToken::new();
+        let mut gossip = JoinSet::new();
+        let shared = Arc::new(Gossip {
+            cluster_name: settings.name.clone(),
+            port,
+            peering,
+            roster: Mutex::new(Roster::new(vitals.id.clone())),
+            vitals,
+            seeds,
+            members: told,
+            metrics,
+        });
+        gossip.spawn(shared.run(leaving.clone()));
+        Ok(Self {
+            gossip_address: Some(gossip_address),
+            members,
+            leaving,
+            gossip,
+            _seeds: lookups,
+        })
+    }
+
+    /// The members of the moment, and each change.
+    pub fn members(&self) -> watch::Receiver<Members> {
+        self.members.clone()
+    }
+
+    /// Stops gossiping. The peers say that this node left, if it told them that it drains.
+    pub async fn leave(mut self) {
+        self.leaving.cancel();
+        while self.gossip.join_next().await.is_some() {}
+    }
+}
+
+async fn count_alone(mut state: watch::Receiver<State>, metrics: Arc<Metrics>) {
+    loop {
+        metrics.count_members([state.borrow_and_update().name()]);
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn warn_of_strangers(settings: &settings::Cluster) {
+    if settings.secrets.is_empty() && !settings.listen_address.ip().is_loopback() {
+        warn!(
+            address = %settings.listen_address,
+            "no --cluster.secret-file: whoever can send packets to this address can join the cluster, and disturb it"
+        );
+    }
+}
+
+/// An address that is listened on, as others reach it.
+fn reachable(address: SocketAddr, advertised: IpAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        (advertised, address.port()).into()
+    } else {
+        address
+    }
+}
