@@ -94,7 +94,7 @@ impl Gossip {
         let mut round = Round::new();
         let mut rounds = interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.greet(&chitchat, self.known());
+        self.greet(&chitchat, &self.known());
         loop {
             tokio::select! {
                 ended = chitchat.termination_watcher() => {
@@ -103,7 +103,7 @@ impl Gossip {
                 () = leaving.cancelled() => return chitchat.shutdown().await,
                 Ok(()) = state.changed() => {
                     chitchat.with_chitchat(|chitchat| self.tell(chitchat)).await;
-                    self.greet(&chitchat, self.known());
+                    self.greet(&chitchat, &self.known());
                 }
                 _ = rounds.tick() => self.round(&chitchat, &mut round).await,
             }
@@ -152,7 +152,7 @@ impl Gossip {
             let alone = self.members.borrow().alive().next().is_none();
             round.knock_due = now + if alone { KNOCK_ALONE } else { KNOCK };
             let missing = missing(&self.members.borrow(), &self.seeds.borrow());
-            self.greet(chitchat, missing);
+            self.greet(chitchat, &missing);
         }
     }
 
@@ -178,7 +178,7 @@ impl Gossip {
     }
 
     /// Talks to these at once; to some of them if they are many.
-    fn greet(&self, chitchat: &ChitchatHandle, addresses: Vec<SocketAddr>) {
+    fn greet(&self, chitchat: &ChitchatHandle, addresses: &[SocketAddr]) {
         for address in addresses.sample(&mut rand::rng(), MAX_GREETED) {
             // Fails when the gossip has ended, which is seen elsewhere.
             let _ = chitchat.gossip(*address);

@@ -6,12 +6,12 @@
 //! gossip (chitchat, supervised) ─► roster (who is alive) ─► members, a watch for the rest of the node
 //!    │   ▲
 //!    ▼   │ messages
-//! transport: codec (bytes) · packet (seal, open) · replay (once) · drops (what is not for us)
+//! transport: codec (bytes) · packet (seal, open) · replay (once) · vet (size) · drops (the rest)
 //!    │   ▲
 //!    ▼   │ UDP                                        seeds: where to look for peers
 //! ```
 //!
-//! [`members`], `roster`, `values`, `packet` and `replay` are plain data: no socket, no clock.
+//! [`members`], `roster`, `values`, `packet`, `replay` and `vet` are plain data: no socket, no clock.
 
 mod codec;
 mod drops;
@@ -25,6 +25,7 @@ pub mod secret;
 mod seeds;
 mod transport;
 mod values;
+mod vet;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -18,6 +18,7 @@ use super::codec::{Decoder, Encoder};
 use super::drops::Drops;
 use super::packet::{MAX_PACKET, Opener, Refusal, Sealer};
 use super::secret::Secrets;
+use super::vet::is_bounded;
 use crate::metrics::Metrics;
 
 /// Messages that wait for the gossip; more are dropped, and asked for again by the next round.
@@ -199,6 +200,9 @@ impl Shared {
             Ok(bytes) => bytes,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        if !is_bounded(&bytes) {
+            return Ok(Err(Refusal::Malformed));
+        }
         Ok(decoder.decode(&bytes).await?.ok_or(Refusal::Malformed))
     }
 }

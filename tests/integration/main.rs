@@ -15,6 +15,7 @@ mod client;
 mod client_adapters;
 mod client_java;
 mod client_tls;
+mod cluster_gossip;
 mod compat;
 mod envelope;
 mod healthcheck;
