@@ -15,9 +15,20 @@ pub use crate::cluster::State;
 use crate::metrics::Metrics;
 use crate::push::Pushes;
 use crate::rsocket::Applications;
+use crate::store::Condition;
 
 /// Kept back from the grace period for closing connections once pushes had their chance to be scraped.
 const CLOSING: Duration = Duration::from_secs(2);
+
+impl From<State> for Condition {
+    fn from(state: State) -> Self {
+        match state {
+            State::Starting => Self::Starting,
+            State::Active => Self::Active,
+            State::Draining => Self::Draining,
+        }
+    }
+}
 
 /// Where a node stands; a drain is never taken back.
 #[derive(Debug)]
@@ -121,23 +132,7 @@ pub async fn run<F: Future<Output = ()>>(node: Leaving<F>, grace_period: Duratio
         "draining"
     );
 
-    let held = node.pushes.counts();
-    if held.pending + held.claimed > 0 {
-        info!(
-            stage = "waiting for a scrape of pushes",
-            pushes = held.pending,
-            "draining"
-        );
-        if timeout_at(deadline - closing, node.pushes.all_served())
-            .await
-            .is_err()
-        {
-            warn!(
-                pushes = node.pushes.counts().pending,
-                "no scrape came for these pushes, they are lost"
-            );
-        }
-    }
+    settle_pushes(&node.pushes, deadline - closing).await;
 
     info!(stage = "finishing scrapes", "draining");
     if timeout_at(deadline, node.finish_requests).await.is_err() {
@@ -156,9 +151,38 @@ pub async fn run<F: Future<Output = ()>>(node: Leaving<F>, grace_period: Duratio
             "connections were still open at the end of the grace period"
         );
     }
+    // Those that came while connections were still open, and the ends of the last scrapes.
+    if !node.pushes.are_alone() {
+        settle_pushes(&node.pushes, deadline).await;
+    }
     info!(stage = "leaving the cluster", "draining");
     if timeout_at(deadline, node.cluster.leave()).await.is_err() {
         warn!("gossip went on at the end of the grace period");
     }
     info!("drained");
+}
+
+/// Gives the pushes held to other nodes, or where there is none, to a scrape.
+async fn settle_pushes(pushes: &Pushes, deadline: Instant) {
+    let held = pushes.counts();
+    let owned = held.pending + held.claimed;
+    if !pushes.are_alone() {
+        info!(
+            stage = "handing over pushes",
+            pushes = owned + held.retained,
+            "draining"
+        );
+    } else if owned > 0 {
+        info!(
+            stage = "waiting for a scrape of pushes",
+            pushes = owned,
+            "draining"
+        );
+    }
+    if timeout_at(deadline, pushes.all_settled()).await.is_err() {
+        warn!(
+            pushes = pushes.counts().pending,
+            "neither a scrape nor another node took these pushes, they are lost"
+        );
+    }
 }

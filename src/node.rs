@@ -5,10 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::info;
+use tracing::{info, warn};
 
+use crate::cluster::calls::{self, Calling, Joining, Peers};
+use crate::cluster::secret::Purpose;
 use crate::cluster::{Cluster, Load, MemberId, Vitals};
 use crate::drain::{self, Leaving, Lifecycle};
 use crate::http::{self, Identity, Site};
@@ -17,6 +21,14 @@ use crate::push::{Pushes, Sink};
 use crate::rsocket::{Applications, KeyRing, Listener, Opener, Registry, Transport};
 use crate::scrape::Scraper;
 use crate::settings::{self, Settings};
+use crate::store::NodeId;
+
+/// A node that joins waits no longer than this for others to know it.
+const JOIN_WITHIN: Duration = Duration::from_secs(5);
+/// Between two questions whether they do.
+const JOIN_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of a message between nodes beside its text, which Snappy may lengthen by a sixth: names of pushes, mostly.
+const MESSAGE_OVERHEAD: usize = 16 << 20;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +49,9 @@ pub enum StartError {
     /// The system gives no more threads.
     #[error("threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+    /// The cluster's secret cannot be made use of.
+    #[error("identity between nodes: {0}")]
+    Identity(#[from] calls::IdentityError),
     /// Signals cannot be listened for.
     #[error("signals: {0}")]
     Signals(#[from] io::Error),
@@ -52,6 +67,8 @@ pub struct Node {
     pub websocket_address: SocketAddr,
     /// Where it gossips with other nodes; `None` for a cluster of one.
     pub gossip_address: Option<SocketAddr>,
+    /// Where other nodes call, in a cluster.
+    pub grpc_address: Option<SocketAddr>,
     apps: Arc<Applications>,
     pushes: Arc<Pushes>,
     cluster: Cluster,
@@ -64,8 +81,17 @@ pub struct Node {
 }
 
 impl Node {
-    /// Opens the ports and starts serving. Real addresses are in the fields, where port 0 was asked for.
+    /// Opens the ports and starts serving, alone. Real addresses are in the fields, where port 0 was asked for.
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
+        Self::start(settings, None).await
+    }
+
+    /// As [`Node::bind`], as one of several.
+    pub async fn join(settings: Settings, joining: Joining) -> Result<Self, StartError> {
+        Self::start(settings, Some(joining)).await
+    }
+
+    async fn start(settings: Settings, joining: Option<Joining>) -> Result<Self, StartError> {
         let started_at = SystemTime::now();
         let web_address = settings.web.listen_address;
         let tcp_address = settings.rsocket.tcp_listen_address;
@@ -78,12 +104,29 @@ impl Node {
         let websocket = Listener::bind(websocket_address, Transport::WebSocket).map_err(
             listen_error("--rsocket.websocket.listen-address", websocket_address),
         )?;
+        let mut clustering = settings.cluster;
+        let grpc = match grpc_wanted(joining.as_ref(), clustering.as_ref()) {
+            None => None,
+            Some(address) => {
+                let failed = listen_error("--cluster.grpc.listen-address", address);
+                Some(calls::Listener::bind(address).await.map_err(failed)?)
+            }
+        };
         info!(listener = "web", address = %web.address, "listening");
         info!(listener = "rsocket-tcp", address = %tcp.address, "listening");
         info!(listener = "rsocket-websocket", address = %websocket.address, "listening");
+        if let Some(grpc) = &grpc {
+            info!(listener = "grpc", address = %grpc.address, "listening");
+        }
+        let grpc_address = grpc.as_ref().map(|grpc| grpc.address);
+        if let Some((clustering, address)) = clustering.as_mut().zip(grpc_address) {
+            // What the peers are told, where port 0 was asked for.
+            clustering.grpc_listen_address = address;
+        }
         let (web_address, tcp_address, websocket_address) =
             (web.address, tcp.address, websocket.address);
 
+        let max_payload = settings.scrape.max_payload;
         let ended = CancellationToken::new();
         let metrics = Arc::new(Metrics::new()?);
         let lifecycle = Arc::new(Lifecycle::new());
@@ -97,10 +140,19 @@ impl Node {
             settings.scrape.max_payload,
             settings.scrape.max_memory,
         )?;
+        let peers = Arc::new(Peers::default());
+        let member = member_id(web_address, started_at);
+        let me = joining.as_ref().map_or_else(
+            || NodeId::new(&member.name, member.generation),
+            |joining| joining.me.clone(),
+        );
         let pushes = Arc::new(Pushes::new(
+            me.clone(),
             settings.push,
+            settings.replication,
             opener.clone(),
             Arc::clone(&keys),
+            Arc::clone(&peers),
             Arc::clone(&metrics),
         ));
         let apps = Arc::new(Applications::new(
@@ -120,12 +172,22 @@ impl Node {
             settings.scrape.max_concurrent,
         ));
         let vitals = Vitals {
-            id: member_id(web_address, started_at),
+            id: member,
             http_address: web_address,
             state: lifecycle.subscribe(),
             load: load(&registry, &pushes),
         };
-        let cluster = join_cluster(settings.cluster.as_ref(), vitals, Arc::clone(&metrics)).await?;
+        let cluster = join_cluster(clustering.as_ref(), vitals, Arc::clone(&metrics)).await?;
+        let mut background = JoinSet::new();
+        let joining = match (joining, clustering) {
+            (None, Some(clustering)) => Some(Joining {
+                me,
+                listen_address: clustering.grpc_listen_address,
+                identity: calls::Identity::new(&clustering.secrets.keys(Purpose::Calls))?,
+                peers: calls::live_peers(cluster.members(), &mut background),
+            }),
+            (joining, _) => joining,
+        };
         let site = Site {
             members: cluster.members(),
             identity: Arc::new(Identity {
@@ -142,13 +204,33 @@ impl Node {
         };
 
         let stop_accepting = CancellationToken::new();
-        let mut background = JoinSet::new();
-        let ready = activate_with_key(Arc::clone(&keys), Arc::clone(&lifecycle));
+        let ready = activate(
+            Arc::clone(&keys),
+            Arc::clone(&peers),
+            Arc::clone(&lifecycle),
+        );
         background.spawn(async move { keys.run().await });
         background.spawn(ready);
+        let (members, calling) = match joining {
+            None => (watch::channel(Arc::from([])).1, None),
+            Some(joining) => {
+                let calling = Calling {
+                    me: joining.me,
+                    identity: joining.identity,
+                    holder: Arc::clone(&pushes) as _,
+                    metrics: Arc::clone(&metrics),
+                    max_message: 2 * max_payload + MESSAGE_OVERHEAD,
+                };
+                (joining.peers, Some(calling))
+            }
+        };
+        if let Some((calling, grpc)) = calling.as_ref().zip(grpc) {
+            background.spawn(grpc.run(calling, ended.clone()));
+        }
         background.spawn({
             let pushes = Arc::clone(&pushes);
-            async move { pushes.run().await }
+            let state = lifecycle.subscribe();
+            async move { pushes.run(state, members, calling).await }
         });
         background.spawn(tcp.run(Arc::clone(&apps), stop_accepting.clone()));
         background.spawn(websocket.run(Arc::clone(&apps), stop_accepting.clone()));
@@ -157,6 +239,7 @@ impl Node {
             tcp_address,
             websocket_address,
             gossip_address: cluster.gossip_address,
+            grpc_address,
             apps,
             pushes,
             cluster,
@@ -185,17 +268,36 @@ impl Node {
     }
 }
 
-/// Ready means that an application that connects gets its key.
-async fn activate_with_key(keys: Arc<KeyRing>, lifecycle: Arc<Lifecycle>) {
+/// Ready means that an application that connects gets its key, and that other nodes know this one: what they push from now
+/// on is held here too, and their scrapes ask here. A node that does not answer is not waited for any longer than
+/// [`JOIN_WITHIN`].
+async fn activate(keys: Arc<KeyRing>, peers: Arc<Peers>, lifecycle: Arc<Lifecycle>) {
     let made = keys
         .subscribe()
         .wait_for(|keys| !keys.is_empty())
         .await
         .is_ok();
-    if made {
-        lifecycle.activate();
-        info!("ready");
+    if !made {
+        return;
     }
+    let known = async {
+        while !peers.owe_nothing().await {
+            tokio::time::sleep(JOIN_PAUSE).await;
+        }
+    };
+    if timeout(JOIN_WITHIN, known).await.is_err() {
+        warn!("not every other node knows this one yet, ready without");
+    }
+    lifecycle.activate();
+    info!("ready");
+}
+
+fn grpc_wanted(
+    joining: Option<&Joining>,
+    clustering: Option<&settings::Cluster>,
+) -> Option<SocketAddr> {
+    let joining = joining.map(|joining| joining.listen_address);
+    joining.or(clustering.map(|clustering| clustering.grpc_listen_address))
 }
 
 /// What the peers are told of the work that this node has.

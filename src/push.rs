@@ -1,93 +1,167 @@
 //! Pushes: an application's last words, held until a scrape has served them.
 //!
-//! A push arrives from a connection, is opened and checked, and goes into the [`Store`]; from then on it may be
-//! acknowledged. A scrape takes what is due as a [`Claim`]. The claim is committed once the response has been handed
-//! over whole; dropped before, it gives its pushes back.
+//! A push arrives from a connection, is opened and checked, and goes into the [`Store`]; it is acknowledged when another
+//! node holds it too, or none does in time, or there is none. A scrape takes what is due, here and at the other nodes, as
+//! a [`Claim`]. The claim is committed once the response has been handed over whole; dropped before, it gives its pushes
+//! back.
+//!
+//! The store is plain data behind one lock that is never held for longer than a step takes. What it wants other nodes to
+//! be told goes to [`Peers`], what they say comes back as [`Holder`].
 
-use std::collections::hash_map::RandomState;
+mod calls;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::RandomState;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus_rsocket_exposition::Exposition;
 use prometheus_rsocket_wire::ErrorCode;
-use tokio::sync::Notify;
-use tracing::{debug, warn};
+use prometheus_rsocket_wire::envelope::OpenError;
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::time::timeout_at;
+use tracing::{debug, info, warn};
+use zeroize::Zeroizing;
 
+use crate::cluster::calls::{Calling, Holder, Peer, Peers};
+use crate::drain::State;
 use crate::metrics::Metrics;
-use crate::rsocket::{KeyRing, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable};
-use crate::store::{ClaimId, Content, Counts, Effects, Limits, NodeId, Replication, Store};
+use crate::rsocket::{KeyRing, Opened, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable};
+use crate::store::{
+    ClaimId, Content, Counts, Effects, Full, Kept, Limits, NodeId, PushId, Replication, Store,
+    Tally, View,
+};
 
-/// How often the store does what is due: claims renewed, pushes past their time to live dropped.
-const TICK: Duration = Duration::from_secs(1);
+/// How often the store does what is due: calls repeated, claims renewed, pushes past their time to live dropped.
+const TICK: Duration = Duration::from_millis(250);
+/// Pushes at a time whose key other nodes are asked for; more are refused.
+const MAX_FOREIGN: usize = 16;
 
 /// The pushes of this node, and the way in and out.
 pub struct Pushes {
-    store: Mutex<Store>,
+    me: NodeId,
+    held: Mutex<Held>,
+    peers: Arc<Peers>,
     opener: Opener,
     keys: Arc<KeyRing>,
     metrics: Arc<Metrics>,
     hasher: RandomState,
+    foreign: Semaphore,
     changed: Notify,
+    answers: Notify,
+}
+
+/// What the lock protects.
+struct Held {
+    store: Store,
+    /// Pushes not yet acknowledged; their number is bounded by that of pushes under way on connections.
+    waiting: BTreeMap<PushId, oneshot::Sender<Kept>>,
+    /// Claims under way, with the nodes that cannot be asked.
+    scrapes: BTreeMap<ClaimId, BTreeSet<NodeId>>,
+    /// No other node is known.
+    alone: bool,
 }
 
 impl Pushes {
-    /// Nothing held yet.
-    pub fn new(limits: Limits, opener: Opener, keys: Arc<KeyRing>, metrics: Arc<Metrics>) -> Self {
-        let alone = NodeId::new("local", 0);
+    /// Nothing held yet, by the node `me`.
+    pub fn new(
+        me: NodeId,
+        limits: Limits,
+        replication: Replication,
+        opener: Opener,
+        keys: Arc<KeyRing>,
+        peers: Arc<Peers>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let held = Held {
+            store: Store::new(me.clone(), limits, replication),
+            waiting: BTreeMap::new(),
+            scrapes: BTreeMap::new(),
+            alone: true,
+        };
         Self {
-            store: Mutex::new(Store::new(alone, limits, Replication::default())),
+            me,
+            held: Mutex::new(held),
+            peers,
             opener,
             keys,
             metrics,
             hasher: RandomState::new(),
+            foreign: Semaphore::new(MAX_FOREIGN),
             changed: Notify::new(),
+            answers: Notify::new(),
         }
     }
 
-    /// Takes what the next scrape is to serve.
+    /// Begins to take what a scrape is to serve: asks the other nodes, and does not wait for them.
     pub fn claim(self: &Arc<Self>) -> Claim {
-        let mut store = self.store();
-        let now = Instant::now();
-        let effects = store.tick(now);
-        self.note(&effects);
-        let (id, _) = store.begin(now);
-        let (texts, deferred) = store.choose(&id, now).map_or_else(
-            || (Vec::new(), 0),
-            |(claimed, _)| (claimed.texts, claimed.deferred),
-        );
-        self.metrics.pushes_deferred.inc_by(deferred as u64);
-        self.publish(&store);
+        let id = self.with(|held, now| {
+            let (id, effects) = held.store.begin(now);
+            held.scrapes.insert(id.clone(), BTreeSet::new());
+            (id, effects)
+        });
         Claim {
             id: Some(id),
-            texts,
+            texts: Vec::new(),
             pushes: Arc::clone(self),
         }
     }
 
     /// How many pushes are held, by state.
     pub fn counts(&self) -> Counts {
-        self.store().counts(Instant::now())
+        self.held().store.counts(Instant::now())
     }
 
-    /// Drops what outlives its time, for ever.
-    pub async fn run(&self) {
+    /// Whether no other node is known.
+    pub fn are_alone(&self) -> bool {
+        self.held().alone
+    }
+
+    /// Lets the store know the time and who lives, for ever. Without `calling` there is nobody else.
+    pub async fn run(
+        &self,
+        mut state: watch::Receiver<State>,
+        mut peers: watch::Receiver<Arc<[Peer]>>,
+        calling: Option<Calling>,
+    ) {
+        let _until_the_end = self.peers.unlink_after();
         let mut tick = tokio::time::interval(TICK);
         loop {
-            tick.tick().await;
-            let mut store = self.store();
-            let effects = store.tick(Instant::now());
-            self.note(&effects);
-            self.publish(&store);
+            let others = Arc::clone(&peers.borrow_and_update());
+            if let Some(calling) = &calling {
+                self.peers.link(&others, calling);
+            }
+            self.see(*state.borrow_and_update(), &others);
+            tokio::select! {
+                _ = tick.tick() => {
+                    self.with(|held, now| ((), held.store.tick(now)));
+                    self.publish();
+                }
+                Ok(()) = state.changed() => {}
+                Ok(()) = peers.changed() => {}
+            }
         }
     }
 
-    /// Waits until no push is pending or claimed.
-    pub async fn all_served(&self) {
+    fn see(&self, state: State, peers: &[Peer]) {
+        let others = peers.iter().map(|peer| (peer.id.clone(), peer.condition));
+        let mut view: View = others.collect();
+        view.insert(self.me.clone(), state.into());
+        let others = view.len() - 1;
+        self.with(|held, now| {
+            held.alone = others == 0;
+            ((), held.store.members(view, now))
+        });
+        let others = others.try_into().unwrap_or(i64::MAX);
+        self.metrics.push_peers.set(others);
+    }
+
+    /// Waits until this node's end costs no push: all served where it is alone, else all in the hands of others.
+    pub async fn all_settled(&self) {
         loop {
             let changed = self.changed.notified();
-            let counts = self.counts();
-            if counts.pending + counts.claimed == 0 {
+            if self.may_leave() {
                 return;
             }
             changed.await;
@@ -95,8 +169,7 @@ impl Pushes {
     }
 
     async fn take(&self, sealed: Sealed, peer: SocketAddr) -> Result<(), Rejection> {
-        let keys = self.keys.subscribe().borrow().clone();
-        let opened = match self.opener.open(sealed, &keys).await {
+        let opened = match self.open(sealed).await {
             Ok(opened) => opened,
             Err(unusable) => return Err(self.refuse(&unusable, peer)),
         };
@@ -113,38 +186,62 @@ impl Pushes {
                 peer,
             ));
         }
-        let content = Content {
-            text: Arc::clone(&opened.exposition),
-            series: self.series_of(&opened.exposition),
-        };
-        let accepted = {
-            let mut store = self.store();
-            let now = Instant::now();
-            let effects = store.tick(now);
-            self.note(&effects);
-            let accepted = store.accept(content, now);
-            self.publish(&store);
-            accepted
-        };
-        accepted.map_err(|full| {
+        let (content, repeated) = content_of(Arc::clone(&opened.exposition), &self.hasher);
+        self.metrics.push_duplicate_series.inc_by(repeated as u64);
+        let kept = self.hold(content).await.map_err(|full| {
             self.refuse_with("full", ErrorCode::APPLICATION_ERROR, full.to_string(), peer)
         })?;
-        self.metrics.pushes_accepted.inc();
-        debug!(%peer, samples = opened.exposition.samples(), bytes = opened.bytes, "push accepted");
+        debug!(%peer, samples = opened.exposition.samples(), bytes = opened.bytes, ?kept, "push accepted");
         Ok(())
     }
 
-    /// The push's series, each once; those that stand twice are counted.
-    fn series_of(&self, exposition: &Exposition) -> Vec<u64> {
-        let mut series: Vec<_> = exposition.series(&self.hasher).collect();
-        let all = series.len();
-        series.sort_unstable();
-        series.dedup();
-        series.shrink_to_fit();
-        self.metrics
-            .push_duplicate_series
-            .inc_by((all - series.len()) as u64);
-        series
+    /// Opens a push, with the help of the node to whose key it is sealed if it is not this one's: the application moved
+    /// between key and push.
+    async fn open(&self, sealed: Sealed) -> Result<Opened, Unusable> {
+        let keys = self.keys.subscribe().borrow().clone();
+        let wrapped = sealed.wrapped_key().filter(|_| self.peers.can_open());
+        let Some(wrapped) = wrapped.cloned() else {
+            return self.opener.open(sealed, &keys).await;
+        };
+        match self.opener.open(sealed.clone(), &keys).await {
+            Err(wrong @ Unusable::Envelope(OpenError::WrongKey)) => {
+                let Ok(_place) = self.foreign.try_acquire() else {
+                    return Err(wrong);
+                };
+                let secret = self.peers.open(&wrapped).await;
+                match secret.and_then(|secret| secret.as_slice().try_into().ok()) {
+                    Some(secret) => self.opener.open_with(Zeroizing::new(secret), sealed).await,
+                    None => Err(wrong),
+                }
+            }
+            opened => opened,
+        }
+    }
+
+    /// Holds a push, and waits until it may be acknowledged.
+    async fn hold(&self, content: Content) -> Result<Kept, Full> {
+        let started = Instant::now();
+        let (done, kept) = oneshot::channel();
+        self.with(|held, now| match held.store.accept(content, now) {
+            Ok((push, effects)) => {
+                held.waiting.insert(push, done);
+                (Ok(()), effects)
+            }
+            Err(full) => (Err(full), Effects::default()),
+        })?;
+        self.metrics.pushes_accepted.inc();
+        // The store names every push that it accepted, at the latest when it has waited long enough.
+        let kept = kept.await.unwrap_or(Kept::Short);
+        match kept {
+            Kept::Replicated => {
+                let seconds = started.elapsed().as_secs_f64();
+                self.metrics.push_replication_seconds.observe([], seconds);
+                self.metrics.pushes_replicated.inc();
+            }
+            Kept::Short => self.metrics.pushes_short.inc(),
+            Kept::Alone => {}
+        }
+        Ok(kept)
     }
 
     fn refuse(&self, unusable: &Unusable, peer: SocketAddr) -> Rejection {
@@ -172,19 +269,64 @@ impl Pushes {
         Rejection { code, reason }
     }
 
-    fn note(&self, effects: &Effects) {
-        let expired = effects.tally.expired;
+    /// Takes a step of the store, and does what comes of it.
+    fn with<R>(&self, step: impl FnOnce(&mut Held, Instant) -> (R, Effects)) -> R {
+        let (result, effects) = {
+            let mut held = self.held();
+            let (result, effects) = step(&mut held, Instant::now());
+            for (push, kept) in &effects.acknowledged {
+                if let Some(waiting) = held.waiting.remove(push) {
+                    // An application that is gone is not told.
+                    let _ = waiting.send(*kept);
+                }
+            }
+            (result, effects)
+        };
+        for (node, request) in effects.calls {
+            if let Err(request) = self.peers.call(&node, request) {
+                self.unanswered(&node, &request);
+            }
+        }
+        self.note(&effects.tally);
+        result
+    }
+
+    fn note(&self, tally: &Tally) {
+        let Tally {
+            expired,
+            taken_over,
+            handed_over,
+            possible_duplicates,
+            refused,
+            untold,
+        } = *tally;
+        let metrics = &self.metrics;
+        metrics.pushes_expired.inc_by(expired as u64);
+        metrics.pushes_taken_over.inc_by(taken_over as u64);
+        metrics.pushes_handed_over.inc_by(handed_over as u64);
+        let possible = possible_duplicates as u64;
+        metrics.pushes_possible_duplicates.inc_by(possible);
+        metrics.push_replicas_refused.inc_by(refused as u64);
+        metrics.push_ends_untold.inc_by(untold as u64);
         if expired > 0 {
-            self.metrics.pushes_expired.inc_by(expired as u64);
             warn!(
                 pushes = expired,
                 "dropped pushes that no scrape served within --push.ttl"
             );
         }
+        if taken_over > 0 {
+            info!(
+                pushes = taken_over,
+                possible_duplicates, "took over pushes of a node that is gone"
+            );
+        }
+        if handed_over > 0 {
+            info!(pushes = handed_over, "handed pushes over");
+        }
     }
 
-    fn publish(&self, store: &Store) {
-        let counts = store.counts(Instant::now());
+    fn publish(&self) {
+        let counts = self.counts();
         let set = |state: &str, value: usize| {
             self.metrics
                 .pushes
@@ -194,15 +336,27 @@ impl Pushes {
         set("pending", counts.pending);
         set("claimed", counts.claimed);
         set("retained", counts.retained);
+        set("replica", counts.replicas);
         self.metrics
             .push_bytes
             .set(counts.bytes.try_into().unwrap_or(i64::MAX));
         self.changed.notify_waiters();
     }
 
-    fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A push with its series, each once; and how many stand in it again.
+fn content_of(text: Arc<Exposition>, hasher: &RandomState) -> (Content, usize) {
+    let mut series: Vec<_> = text.series(hasher).collect();
+    let all = series.len();
+    series.sort_unstable();
+    series.dedup();
+    series.shrink_to_fit();
+    let repeated = all - series.len();
+    (Content { text, series }, repeated)
 }
 
 /// [`Pushes`] as what connections hand their pushes to.
@@ -218,19 +372,52 @@ impl PushSink for Sink {
 /// Pushes handed to one scrape: committed when they have been served, given back when dropped before.
 pub struct Claim {
     id: Option<ClaimId>,
-    /// The texts to serve, oldest first.
+    /// The texts to serve, oldest first; none until settled.
     pub texts: Vec<Arc<Exposition>>,
     pushes: Arc<Pushes>,
 }
 
 impl Claim {
+    /// Waits until every node that can be reached has answered, or until then, and settles what goes out. What nodes hand
+    /// out later goes back to them.
+    pub async fn settle(&mut self, until: tokio::time::Instant) {
+        let Some(id) = &self.id else {
+            return;
+        };
+        let pushes = &self.pushes;
+        let answered = async {
+            loop {
+                let answers = pushes.answers.notified();
+                if !pushes.awaits(id) {
+                    return;
+                }
+                answers.await;
+            }
+        };
+        if timeout_at(until, answered).await.is_err() {
+            pushes.metrics.push_claims_late.inc();
+        }
+        let claimed = pushes.with(|held, now| match held.store.choose(id, now) {
+            Some((claimed, effects)) => (Some(claimed), effects),
+            None => (None, Effects::default()),
+        });
+        if let Some(claimed) = claimed {
+            let deferred = claimed.deferred as u64;
+            pushes.metrics.pushes_deferred.inc_by(deferred);
+            self.texts = claimed.texts;
+        }
+        pushes.publish();
+    }
+
     /// The response has been handed over whole.
     pub fn commit(mut self) {
         if let Some(id) = self.id.take() {
-            let mut store = self.pushes.store();
-            let (served, _) = store.commit(&id, Instant::now());
+            let served = self.pushes.with(|held, now| {
+                held.scrapes.remove(&id);
+                held.store.commit(&id, now)
+            });
             self.pushes.metrics.pushes_served.inc_by(served as u64);
-            self.pushes.publish(&store);
+            self.pushes.publish();
         }
     }
 }
@@ -238,9 +425,11 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if let Some(id) = self.id.take() {
-            let mut store = self.pushes.store();
-            store.release(&id, Instant::now());
-            self.pushes.publish(&store);
+            self.pushes.with(|held, now| {
+                held.scrapes.remove(&id);
+                ((), held.store.release(&id, now))
+            });
+            self.pushes.publish();
         }
     }
 }

@@ -5,6 +5,7 @@
 //! next time. Nothing of it reaches the others.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -19,6 +20,10 @@ use tracing::{debug, info, warn};
 use crate::metrics::Metrics;
 use crate::push::{Claim, Pushes};
 use crate::rsocket::{Handle, LastScrape, Opened, Opener, PullError, Registry, Unusable};
+
+/// Once everybody has been pulled, a scrape waits for other nodes' pushes until this long after its beginning: a node that
+/// hangs costs no more, until it is declared dead.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why there is no scrape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -109,8 +114,9 @@ impl Scraper {
             })?;
         let under_way = UnderWay::new(&self.metrics, place);
         let started = Instant::now();
-        let claim = self.pushes.claim();
+        let mut claim = self.pushes.claim();
         let texts = self.pull_all(deadline).await;
+        claim.settle(deadline.min(started + CLAIM_PATIENCE)).await;
         let mut parts: Vec<_> = texts
             .iter()
             .map(|opened| Arc::clone(&opened.exposition))

@@ -19,6 +19,8 @@ pub struct Settings {
     pub push: store::Limits,
     /// The nodes' side; `None` for a cluster of one.
     pub cluster: Option<Cluster>,
+    /// Pushes held for other nodes.
+    pub replication: store::Replication,
     /// The most that a drain takes.
     pub grace_period: Duration,
 }

@@ -121,6 +121,14 @@ pub(super) struct ServeArgs {
     /// All pushes held; past it a push is refused
     #[arg(long = "push.max-bytes", env = "PROXY_PUSH_MAX_BYTES", value_name = "BYTES", default_value = "256MiB", value_parser = bytes)]
     push_max_bytes: usize,
+    /// Nodes that hold a push besides the one that took it
+    #[arg(
+        long = "push.replicas",
+        env = "PROXY_PUSH_REPLICAS",
+        value_name = "N",
+        default_value = "2"
+    )]
+    push_replicas: usize,
     #[command(flatten)]
     cluster: ClusterArgs,
     /// The longest a drain takes
@@ -183,6 +191,11 @@ impl ServeArgs {
                 ttl: self.push_ttl,
                 retention: self.push_retention,
                 max_bytes: self.push_max_bytes,
+            },
+            replication: store::Replication {
+                replicas: self.push_replicas,
+                max_claim_bytes: self.scrape_max_payload,
+                ..store::Replication::default()
             },
             cluster: self.cluster.settings()?,
             grace_period: self.shutdown_grace_period,

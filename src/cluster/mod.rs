@@ -13,6 +13,7 @@
 //!
 //! [`members`], `roster`, `values`, `packet`, `replay` and `vet` are plain data: no socket, no clock.
 
+pub mod calls;
 mod codec;
 mod drops;
 mod gossip;

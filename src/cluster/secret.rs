@@ -22,12 +22,15 @@ const SALT: &[u8] = b"prometheus-rsocket-proxy cluster";
 pub enum Purpose {
     /// Sealing gossip packets.
     Gossip,
+    /// Showing other nodes, in calls, that this one belongs to the cluster.
+    Calls,
 }
 
 impl Purpose {
     fn info(self) -> &'static [u8] {
         match self {
             Self::Gossip => b"gossip packets, AES-256-GCM, 1",
+            Self::Calls => b"calls, certificate authority, 1",
         }
     }
 }

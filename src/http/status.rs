@@ -87,6 +87,7 @@ struct Pushes {
     pending: usize,
     claimed: usize,
     retained: usize,
+    replicas: usize,
     bytes: usize,
 }
 
@@ -104,8 +105,8 @@ pub(super) async fn status(State(site): State<Site>) -> Json<Status> {
         pending,
         claimed,
         retained,
+        replicas,
         bytes,
-        ..
     } = site.pushes.counts();
     let members = site.members.borrow().clone();
     let load = Load {
@@ -130,6 +131,7 @@ pub(super) async fn status(State(site): State<Site>) -> Json<Status> {
             pending,
             claimed,
             retained,
+            replicas,
             bytes,
         },
     })

@@ -62,6 +62,32 @@ pub struct Metrics {
     pub gossip_packets_dropped: IntCounterVec,
     /// Times that the gossip failed and was started again.
     pub gossip_restarts: IntCounter,
+    /// Other nodes that pushes are shared with.
+    pub push_peers: IntGauge,
+    /// Pushes acknowledged that another node holds too.
+    pub pushes_replicated: IntCounter,
+    /// Pushes acknowledged although no other node had confirmed in time that it holds them.
+    pub pushes_short: IntCounter,
+    /// From taking a push to another node's confirmation that it holds it.
+    pub push_replication_seconds: Distribution<0>,
+    /// Attempts to have a push held by another node that failed: label `reason`.
+    pub push_replication_failures: IntCounterVec,
+    /// Replicas turned away for want of room.
+    pub push_replicas_refused: IntCounter,
+    /// Pushes taken over from a node that is gone.
+    pub pushes_taken_over: IntCounter,
+    /// Pushes given to another node because this one leaves.
+    pub pushes_handed_over: IntCounter,
+    /// Pushes that may have been served twice.
+    pub pushes_possible_duplicates: IntCounter,
+    /// Ends of claims that another node was not told of.
+    pub push_ends_untold: IntCounter,
+    /// Scrapes that did not wait for every node's pushes.
+    pub push_claims_late: IntCounter,
+    /// Calls to other nodes that failed: labels `call`, `reason`.
+    pub cluster_calls_failed: IntCounterVec,
+    /// Connections from other nodes, or from whoever reaches the port, that were ended: label `reason`.
+    pub cluster_connection_errors: IntCounterVec,
     /// 1 from the first moment of a drain.
     pub draining: IntGauge,
 }
@@ -189,11 +215,70 @@ impl Metrics {
                 "prometheus_proxy_gossip_restarts_total",
                 "Times that the gossip between nodes failed and was started again.",
             )?,
+            push_peers: own.gauge(
+                "prometheus_proxy_push_peers",
+                "Other nodes that pushes are shared with.",
+            )?,
+            pushes_replicated: own.counter(
+                "prometheus_proxy_pushes_replicated_total",
+                "Pushes acknowledged that another node holds too.",
+            )?,
+            pushes_short: own.counter(
+                "prometheus_proxy_pushes_acknowledged_short_total",
+                "Pushes acknowledged although no other node had confirmed in time that it holds them.",
+            )?,
+            push_replication_seconds: own.add(
+                Distribution::new(
+                    "prometheus_proxy_push_replication_seconds",
+                    "Time from taking a push to another node's confirmation that it holds it.",
+                    [],
+                )?
+                .expect([]),
+            )?,
+            push_replication_failures: own.counters(
+                "prometheus_proxy_push_replication_failures_total",
+                "Attempts to have a push held by another node that failed.",
+                &["reason"],
+            )?,
+            push_replicas_refused: own.counter(
+                "prometheus_proxy_push_replicas_refused_total",
+                "Pushes of other nodes turned away for want of room.",
+            )?,
+            pushes_taken_over: own.counter(
+                "prometheus_proxy_pushes_taken_over_total",
+                "Pushes taken over from a node that is gone.",
+            )?,
+            pushes_handed_over: own.counter(
+                "prometheus_proxy_pushes_handed_over_total",
+                "Pushes given to another node because this one leaves.",
+            )?,
+            pushes_possible_duplicates: own.counter(
+                "prometheus_proxy_pushes_possible_duplicates_total",
+                "Pushes that may have been served twice.",
+            )?,
+            push_ends_untold: own.counter(
+                "prometheus_proxy_push_ends_untold_total",
+                "Ends of claims that another node was not told of in spite of repetition.",
+            )?,
+            push_claims_late: own.counter(
+                "prometheus_proxy_push_claims_late_total",
+                "Scrapes that did not wait for the pushes of every node.",
+            )?,
+            cluster_calls_failed: own.counters(
+                "prometheus_proxy_cluster_calls_failed_total",
+                "Calls to other nodes that failed.",
+                &["call", "reason"],
+            )?,
+            cluster_connection_errors: own.counters(
+                "prometheus_proxy_cluster_connection_errors_total",
+                "Connections to the port for other nodes that were ended for an error.",
+                &["reason"],
+            )?,
             draining: own.gauge("prometheus_proxy_draining", "1 from the first moment of a drain.")?,
             registry: own.0,
         };
         metrics.register_build_info()?;
-        for state in ["pending", "claimed", "retained"] {
+        for state in ["pending", "claimed", "retained", "replica"] {
             metrics.pushes.with_label_values(&[state]).set(0);
         }
         for transport in ["TCP", "Websocket"] {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use prometheus_rsocket_exposition::{Exposition, ParseError};
 use prometheus_rsocket_wire::envelope::version2::{Purpose, Unsealer, is_version2};
-use prometheus_rsocket_wire::envelope::{OpenError, plaintext, version1};
+use prometheus_rsocket_wire::envelope::{Hold, OpenError, plaintext, version1};
 use prometheus_rsocket_wire::key::KeyPair;
 use prometheus_rsocket_wire::{Envelopes, Payload};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
@@ -45,6 +45,14 @@ pub struct Sealed {
     pub unsealer: Arc<Unsealer>,
     /// What it was taken for.
     pub purpose: Purpose,
+}
+
+impl Sealed {
+    /// The wrapped key of an envelope of version 1, which any holder of the key pair can unwrap.
+    pub fn wrapped_key(&self) -> Option<&Bytes> {
+        let metadata = self.payload.metadata.as_ref();
+        metadata.filter(|metadata| !is_version2(metadata))
+    }
 }
 
 /// A text that was opened and validated, counted against the memory bound until it is dropped.
@@ -98,6 +106,37 @@ impl Opener {
         self.run(move || opener.open_now(sealed, &keys)).await?
     }
 
+    /// Opens a payload of version 1 whose AES key another node has unwrapped, and validates its text.
+    pub async fn open_with(
+        &self,
+        secret: version1::Secret,
+        sealed: Sealed,
+    ) -> Result<Opened, Unusable> {
+        let opener = self.clone();
+        let open = move || {
+            opener.read(|max_text| {
+                let text = version1::open_with(&secret, sealed.payload.data, max_text, Hold::Long)?;
+                Ok((text, "1"))
+            })
+        };
+        self.run(open).await?
+    }
+
+    /// Undoes the wrapping of a payload's AES key, if one of `keys` does; for another node, which has the payload.
+    pub async fn unwrap_key(&self, wrapped: Bytes, keys: &[Key]) -> Option<version1::Secret> {
+        if !self.envelopes.version1 {
+            return None;
+        }
+        let keys = keys.to_vec();
+        let unwrap = move || version1::unwrap(&wrapped, keys.iter().filter_map(pair)).ok();
+        self.run(unwrap).await.ok().flatten()
+    }
+
+    /// Bytes of the longest text that is opened.
+    pub fn max_text(&self) -> usize {
+        self.max_text
+    }
+
     /// Runs CPU work off the async threads, once a processor is free for it.
     pub async fn run<R: Send + 'static>(
         &self,
@@ -114,10 +153,18 @@ impl Opener {
     }
 
     fn open_now(&self, sealed: Sealed, keys: &[Key]) -> Result<Opened, Unusable> {
+        self.read(|max_text| self.open_envelope(sealed, keys, max_text))
+    }
+
+    /// Validates what `open` opens, within the bounds.
+    fn read(
+        &self,
+        open: impl FnOnce(usize) -> Result<(Bytes, &'static str), OpenError>,
+    ) -> Result<Opened, Unusable> {
         let free = self
             .max_held
             .saturating_sub(self.held.load(Ordering::Relaxed));
-        let (text, envelope) = match self.open_envelope(sealed, keys, self.max_text.min(free)) {
+        let (text, envelope) = match open(self.max_text.min(free)) {
             Err(OpenError::TooLong) if free < self.max_text => return Err(Unusable::Memory),
             text => text?,
         };

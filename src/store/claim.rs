@@ -93,13 +93,11 @@ impl Store {
         (claim, self.effects(now))
     }
 
-    /// Whether a live peer has not answered the claim yet.
-    pub fn is_waiting(&self, claim: &ClaimId) -> bool {
+    /// The live peers that have not answered the claim yet.
+    pub fn awaited(&self, claim: &ClaimId) -> impl Iterator<Item = &NodeId> {
         let scrape = self.scrapes.get(claim);
-        scrape.is_some_and(|scrape| {
-            let mut unanswered = scrape.unanswered.iter();
-            unanswered.any(|node| self.members.knows(node))
-        })
+        let unanswered = scrape.into_iter().flat_map(|scrape| &scrape.unanswered);
+        unanswered.filter(|node| self.members.knows(node))
     }
 
     /// Takes what a node has lent.

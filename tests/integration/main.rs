@@ -16,6 +16,7 @@ mod client_adapters;
 mod client_java;
 mod client_tls;
 mod cluster_gossip;
+mod cluster_push;
 mod compat;
 mod envelope;
 mod healthcheck;

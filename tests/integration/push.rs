@@ -7,7 +7,7 @@ use prometheus_rsocket_wire::{ErrorCode, Payload};
 use tokio::time::timeout;
 
 use crate::app::{App, Peer};
-use crate::sandbox::{PATIENCE, Sandbox, begin, eventually, request};
+use crate::sandbox::{PATIENCE, Sandbox, begin, eventually, long_text, request};
 
 /// Ends a connection, so that the next scrape does not wait for an answer to its pull.
 async fn leave(proxy: &Sandbox, app: Peer) {
@@ -81,17 +81,6 @@ async fn pushes_with_a_series_in_common_go_out_one_scrape_after_the_other() {
     assert_eq!(proxy.scrape().await, ["job{b=\"2\",a=\"1\"} 2", "other 1"]);
     assert_eq!(proxy.scrape().await, ["other 2"]);
     assert!(proxy.own("prometheus_proxy_pushes_deferred_total").await >= 3.0);
-}
-
-/// More than the buffers between the two ends take in, compressed too.
-fn long_text() -> String {
-    let row = |i: u64| {
-        format!(
-            "s{{n=\"{:016x}\"}} 1\n",
-            i.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        )
-    };
-    (0..600_000).map(row).collect()
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use prometheus_rsocket_proxy::cli;
 use prometheus_rsocket_proxy::node::Node;
+use prometheus_rsocket_proxy::settings::Settings;
 use prometheus_rsocket_wire::connection::Connection;
 use serde_json::Value;
 use tokio::net::{TcpSocket, TcpStream};
@@ -38,6 +39,13 @@ impl Response {
 impl Sandbox {
     /// A node with these flags, on free ports unless they say otherwise.
     pub(crate) async fn start(flags: &[&str]) -> Self {
+        Self {
+            node: Node::bind(Self::settings(flags)).await.expect("free ports"),
+        }
+    }
+
+    /// What [`Sandbox::start`] starts a node with.
+    pub(crate) fn settings(flags: &[&str]) -> Settings {
         let ports = [
             "--web.listen-address=127.0.0.1:0",
             "--rsocket.tcp.listen-address=127.0.0.1:0",
@@ -47,10 +55,7 @@ impl Sandbox {
         let free = ports
             .iter()
             .filter(|port| !flags.iter().any(|flag| name(flag) == name(port)));
-        let settings = cli::settings(free.chain(flags).copied()).expect("valid flags");
-        Self {
-            node: Node::bind(settings).await.expect("free ports"),
-        }
+        cli::settings(free.chain(flags).copied()).expect("valid flags")
     }
 
     pub(crate) fn web(&self) -> SocketAddr {
@@ -116,6 +121,17 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
     tokio::time::timeout(PATIENCE, wait)
         .await
         .unwrap_or_else(|_| panic!("never came: {what}"));
+}
+
+/// More than the buffers between the two ends take in, compressed too.
+pub(crate) fn long_text() -> String {
+    let row = |i: u64| {
+        format!(
+            "s{{n=\"{:016x}\"}} 1\n",
+            i.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        )
+    };
+    (0..600_000).map(row).collect()
 }
 
 /// The samples of an exposition, a line each.

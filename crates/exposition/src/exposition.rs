@@ -67,6 +67,12 @@ impl Exposition {
         crate::parse::parse(text)
     }
 
+    /// The text as it came: parsed again, it gives the same.
+    #[must_use]
+    pub fn text(&self) -> &Bytes {
+        &self.text
+    }
+
     /// How many samples the text has.
     #[must_use]
     pub fn samples(&self) -> usize {

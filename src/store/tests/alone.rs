@@ -24,7 +24,7 @@ fn push(store: &mut Store, series: &[u64], now: Instant) -> Result<PushId, Full>
 
 fn claim(store: &mut Store, now: Instant) -> (ClaimId, Claimed) {
     let (claim, _) = store.begin(now);
-    assert!(!store.is_waiting(&claim));
+    assert!(store.awaited(&claim).next().is_none());
     let (claimed, effects) = store.choose(&claim, now).unwrap();
     assert!(effects.calls.is_empty());
     (claim, claimed)

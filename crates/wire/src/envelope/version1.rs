@@ -37,17 +37,20 @@ pub fn seal(text: &[u8], key: &PublicKey) -> Result<Sealed, SealError> {
 }
 
 #[cfg(feature = "open")]
-pub use opening::open;
+pub use opening::{Secret, open, open_with, unwrap};
 
 #[cfg(feature = "open")]
 mod opening {
     use bytes::{Bytes, BytesMut};
     use ecb::cipher::BlockModeDecrypt;
 
-    use super::{Aes128, KEY_BYTES, KeyInit, Mgf, Pkcs7, text};
+    use super::{Aes128, KEY_BYTES, KeyInit, Mgf, Pkcs7, Zeroizing, text};
     use crate::envelope::plaintext::PLAINTEXT;
     use crate::envelope::{Hold, OpenError};
     use crate::key::KeyPair;
+
+    /// The AES key of one envelope.
+    pub type Secret = Zeroizing<[u8; KEY_BYTES]>;
 
     /// Opens an envelope that was sealed to one of `keys`, which are tried in turn.
     ///
@@ -59,6 +62,14 @@ mod opening {
         max_text: usize,
         hold: Hold,
     ) -> Result<Bytes, OpenError> {
+        open_with(&unwrap(metadata, keys)?, data, max_text, hold)
+    }
+
+    /// The AES key that `metadata` wraps to one of `keys`, which are tried in turn.
+    pub fn unwrap<'k>(
+        metadata: &[u8],
+        keys: impl IntoIterator<Item = &'k KeyPair>,
+    ) -> Result<Secret, OpenError> {
         if metadata.is_empty() {
             return Err(OpenError::NoKey);
         }
@@ -69,14 +80,24 @@ mod opening {
             .into_iter()
             .find_map(|key| key.decrypt(metadata, Mgf::Sha1))
             .ok_or(OpenError::WrongKey)?;
-        let secret: &[u8; KEY_BYTES] = secret
+        let secret = secret
             .as_slice()
             .try_into()
             .map_err(|_| OpenError::WrongKey)?;
+        Ok(Zeroizing::new(secret))
+    }
+
+    /// Opens the data of an envelope whose AES key is known, as [`open`] does.
+    pub fn open_with(
+        secret: &Secret,
+        data: Bytes,
+        max_text: usize,
+        hold: Hold,
+    ) -> Result<Bytes, OpenError> {
         let mut data = data
             .try_into_mut()
             .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-        let block = ecb::Decryptor::<Aes128>::new(secret.into())
+        let block = ecb::Decryptor::<Aes128>::new((&**secret).into())
             .decrypt_padded::<Pkcs7>(&mut data)
             .map_err(|_| OpenError::Decrypt)?;
         text::decompress(block, max_text, hold)

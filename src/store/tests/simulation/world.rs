@@ -265,7 +265,7 @@ impl World {
         let Some(node) = self.nodes.get(&claim.scraper) else {
             return;
         };
-        if node.store.is_waiting(&claim) && self.clock < deadline {
+        if node.store.awaited(&claim).next().is_some() && self.clock < deadline {
             self.after(20, Event::Choose(claim, deadline));
             return;
         }

@@ -1,0 +1,159 @@
+//! Takes the connections of other nodes, within bounds: so many at a time, a handshake within a time, and one that is
+//! silent is ended.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_io_timeout::TimeoutStream;
+use tokio_util::either::Either;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::service::Service;
+use super::{Calling, Identity};
+use crate::metrics::Metrics;
+
+/// Connections at a time; more wait in the backlog. A node makes one to each other node.
+const MAX_CONNECTIONS: usize = 256;
+/// Calls of one connection at a time; the caller keeps more back.
+const MAX_CALLS: u32 = 32;
+/// Bytes of a call's headers.
+const MAX_HEADERS: u32 = 16 << 10;
+/// A TLS handshake that takes longer is ended.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// The other end is asked for a sign of life after this.
+const PING: Duration = Duration::from_secs(10);
+/// A connection on which nothing comes, or nothing can be sent, for this long is ended.
+const SILENT: Duration = Duration::from_secs(30);
+/// After a failed accept (out of descriptors, mostly), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// An open port for other nodes.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    /// The real address, where port 0 was asked for.
+    pub address: SocketAddr,
+}
+
+impl Listener {
+    /// Opens the port.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpListener::bind(address).await?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address })
+    }
+
+    /// Answers the calls of those that may call, which are those that `here` may call, until `ended`.
+    pub fn run(
+        self,
+        here: &Calling,
+        ended: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let service = Service::new(here);
+        self.accept_all(
+            service,
+            here.identity.clone(),
+            Arc::clone(&here.metrics),
+            ended,
+        )
+    }
+
+    async fn accept_all(
+        self,
+        service: Service,
+        identity: Option<Identity>,
+        metrics: Arc<Metrics>,
+        ended: CancellationToken,
+    ) {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            match self.socket.accept().await {
+                Ok((stream, peer)) => {
+                    let connection = serve(stream, identity.clone(), service.clone());
+                    let (ended, metrics) = (ended.clone(), Arc::clone(&metrics));
+                    tokio::spawn(async move {
+                        let end = ended.run_until_cancelled(connection).await;
+                        if let Some(Err(error)) = end {
+                            metrics
+                                .cluster_connection_errors
+                                .with_label_values(&[error.label()])
+                                .inc();
+                            debug!(%peer, %error, "connection of another node ended early");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, listener = "grpc", "no connection could be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Why a connection was ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("handshake: {0}")]
+    Handshake(io::Error),
+    #[error("handshake: not done within {}", humantime::format_duration(HANDSHAKE))]
+    HandshakeTimeout,
+    #[error("HTTP/2: {0}")]
+    Protocol(#[from] hyper::Error),
+}
+
+impl Ended {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Handshake(_) => "handshake",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::Protocol(_) => "protocol",
+        }
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    identity: Option<Identity>,
+    service: Service,
+) -> Result<(), Ended> {
+    // Without it a call is a few milliseconds slower, that is all.
+    let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_read_timeout(Some(SILENT));
+    stream.set_write_timeout(Some(SILENT));
+    let stream = shake_hands(Box::pin(stream), identity.as_ref()).await?;
+    let serving = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .max_concurrent_streams(MAX_CALLS)
+        .max_header_list_size(MAX_HEADERS)
+        .serve_connection(
+            TokioIo::new(stream),
+            TowerToHyperService::new(service.into_server()),
+        );
+    Ok(serving.await?)
+}
+
+async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    identity: Option<&Identity>,
+) -> Result<impl AsyncRead + AsyncWrite + Unpin + use<S>, Ended> {
+    let Some(identity) = identity else {
+        return Ok(Either::Left(stream));
+    };
+    let handshake = timeout(HANDSHAKE, identity.acceptor().accept(stream)).await;
+    let stream = handshake.map_err(|_| Ended::HandshakeTimeout)?;
+    Ok(Either::Right(stream.map_err(Ended::Handshake)?))
+}

@@ -1,0 +1,366 @@
+//! Between what nodes mean, [`crate::store`]'s messages, and what travels, `proto/replication.proto`.
+//!
+//! Nothing of what travels is trusted: what lacks a part, or has one that no node of ours would send, is [`Invalid`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::proto::{self, standing::State};
+use crate::store::{ClaimId, Content, Entry, Handed, NodeId, Over, Ownership, PushId, Standing};
+
+/// Bytes of a node's name.
+const MAX_NAME: usize = 256;
+/// A push does not change hands this often. Leaves room for adding to it.
+const MAX_TERM: u64 = 1 << 48;
+
+/// A message that no node of ours would send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is missing or out of range")]
+pub struct Invalid(pub(super) &'static str);
+
+impl From<Invalid> for tonic::Status {
+    fn from(invalid: Invalid) -> Self {
+        Self::invalid_argument(invalid.to_string())
+    }
+}
+
+/// A part that must be there.
+pub(super) fn need<T: TryInto<U, Error = Invalid>, U>(
+    part: Option<T>,
+    what: &'static str,
+) -> Result<U, Invalid> {
+    part.ok_or(Invalid(what))?.try_into()
+}
+
+/// All parts, or the first fault.
+pub(super) fn each<T: TryInto<U, Error = Invalid>, U>(parts: Vec<T>) -> Result<Vec<U>, Invalid> {
+    parts.into_iter().map(TryInto::try_into).collect()
+}
+
+/// All parts as they travel.
+pub(super) fn all<'a, T: 'a, U: From<&'a T>>(parts: impl IntoIterator<Item = &'a T>) -> Vec<U> {
+    parts.into_iter().map(Into::into).collect()
+}
+
+/// Whole milliseconds; what is longer than they can say is as good as for ever.
+pub(super) fn millis(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+impl From<&NodeId> for proto::NodeId {
+    fn from(id: &NodeId) -> Self {
+        Self {
+            name: id.name.to_string(),
+            generation: id.generation,
+        }
+    }
+}
+
+impl TryFrom<proto::NodeId> for NodeId {
+    type Error = Invalid;
+
+    fn try_from(id: proto::NodeId) -> Result<Self, Invalid> {
+        if id.name.is_empty() || id.name.len() > MAX_NAME {
+            return Err(Invalid("a node's name"));
+        }
+        Ok(Self::new(&id.name, id.generation))
+    }
+}
+
+impl From<&PushId> for proto::PushId {
+    fn from(id: &PushId) -> Self {
+        Self {
+            acceptor: Some((&id.acceptor).into()),
+            sequence: id.sequence,
+        }
+    }
+}
+
+impl TryFrom<proto::PushId> for PushId {
+    type Error = Invalid;
+
+    fn try_from(id: proto::PushId) -> Result<Self, Invalid> {
+        Ok(Self {
+            acceptor: need(id.acceptor, "the node of a push")?,
+            sequence: id.sequence,
+        })
+    }
+}
+
+impl From<&ClaimId> for proto::ClaimId {
+    fn from(id: &ClaimId) -> Self {
+        Self {
+            scraper: Some((&id.scraper).into()),
+            sequence: id.sequence,
+        }
+    }
+}
+
+impl TryFrom<proto::ClaimId> for ClaimId {
+    type Error = Invalid;
+
+    fn try_from(id: proto::ClaimId) -> Result<Self, Invalid> {
+        Ok(Self {
+            scraper: need(id.scraper, "the node of a claim")?,
+            sequence: id.sequence,
+        })
+    }
+}
+
+impl From<&Ownership> for proto::Ownership {
+    fn from(ownership: &Ownership) -> Self {
+        Self {
+            term: ownership.term,
+            owner: Some((&ownership.owner).into()),
+        }
+    }
+}
+
+impl TryFrom<proto::Ownership> for Ownership {
+    type Error = Invalid;
+
+    fn try_from(ownership: proto::Ownership) -> Result<Self, Invalid> {
+        if ownership.term > MAX_TERM {
+            return Err(Invalid("a term"));
+        }
+        Ok(Self {
+            term: ownership.term,
+            owner: need(ownership.owner, "an owner")?,
+        })
+    }
+}
+
+impl From<&Entry> for proto::Entry {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            ownership: Some((&entry.ownership).into()),
+            holders: all(&entry.holders),
+            retained_ms: entry.retained.map(millis),
+        }
+    }
+}
+
+impl TryFrom<proto::Entry> for Entry {
+    type Error = Invalid;
+
+    fn try_from(entry: proto::Entry) -> Result<Self, Invalid> {
+        Ok(Self {
+            ownership: need(entry.ownership, "an ownership")?,
+            holders: each(entry.holders)?,
+            retained: entry.retained_ms.map(Duration::from_millis),
+        })
+    }
+}
+
+impl From<&(PushId, Entry)> for proto::PushEntry {
+    fn from((push, entry): &(PushId, Entry)) -> Self {
+        Self {
+            push: Some(push.into()),
+            entry: Some(entry.into()),
+        }
+    }
+}
+
+impl TryFrom<proto::PushEntry> for (PushId, Entry) {
+    type Error = Invalid;
+
+    fn try_from(pair: proto::PushEntry) -> Result<Self, Invalid> {
+        Ok((need(pair.push, "a push")?, need(pair.entry, "an entry")?))
+    }
+}
+
+impl From<&Standing> for proto::Standing {
+    fn from(standing: &Standing) -> Self {
+        let state = match standing {
+            Standing::Held { .. } => State::Held,
+            Standing::Gone => State::Gone,
+            Standing::Unknown => State::Unknown,
+            Standing::Full => State::Full,
+        };
+        let mut said = Self {
+            state: state.into(),
+            ..Self::default()
+        };
+        if let Standing::Held {
+            ownership,
+            retained,
+        } = standing
+        {
+            said.ownership = Some(ownership.into());
+            said.retained_ms = retained.map(millis);
+        }
+        said
+    }
+}
+
+/// A standing; `None` for one of which this release does not know: as if it had not been said.
+pub(super) fn standing(said: Option<proto::Standing>) -> Result<Option<Standing>, Invalid> {
+    let said = said.ok_or(Invalid("a standing"))?;
+    let standing = match State::try_from(said.state) {
+        Ok(State::Held) => Standing::Held {
+            ownership: need(said.ownership, "an ownership")?,
+            retained: said.retained_ms.map(Duration::from_millis),
+        },
+        Ok(State::Gone) => Standing::Gone,
+        Ok(State::Unknown) => Standing::Unknown,
+        Ok(State::Full) => Standing::Full,
+        Ok(State::Unspecified) | Err(_) => return Ok(None),
+    };
+    Ok(Some(standing))
+}
+
+impl From<&(PushId, Standing)> for proto::PushStanding {
+    fn from((push, standing): &(PushId, Standing)) -> Self {
+        Self {
+            push: Some(push.into()),
+            standing: Some(standing.into()),
+        }
+    }
+}
+
+/// Those standings that this release knows.
+pub(super) fn standings(
+    said: Vec<proto::PushStanding>,
+) -> Result<Vec<(PushId, Standing)>, Invalid> {
+    let mut known = Vec::with_capacity(said.len());
+    for pair in said {
+        let push = need(pair.push, "a push")?;
+        if let Some(standing) = standing(pair.standing)? {
+            known.push((push, standing));
+        }
+    }
+    Ok(known)
+}
+
+impl From<&Over> for proto::Over {
+    fn from(over: &Over) -> Self {
+        Self {
+            served: all(&over.served),
+            replaced: all(&over.replaced),
+        }
+    }
+}
+
+impl TryFrom<proto::Over> for Over {
+    type Error = Invalid;
+
+    fn try_from(over: proto::Over) -> Result<Self, Invalid> {
+        Ok(Self {
+            served: each(over.served)?,
+            replaced: each(over.replaced)?,
+        })
+    }
+}
+
+/// A push handed to a scrape, all but its text.
+pub(super) fn handed_without_text(handed: &Handed) -> proto::Handed {
+    proto::Handed {
+        push: Some((&handed.push).into()),
+        text: None,
+        left_ms: millis(handed.left),
+        holders: all(&handed.holders),
+        retained: handed.retained,
+    }
+}
+
+/// A push handed to this node's scrape, with its text where one was sent.
+pub(super) fn handed(
+    said: proto::Handed,
+    content: Option<Arc<Content>>,
+) -> Result<Handed, Invalid> {
+    Ok(Handed {
+        push: need(said.push, "a push")?,
+        content,
+        left: Duration::from_millis(said.left_ms),
+        holders: each(said.holders)?,
+        retained: said.retained,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn node() -> NodeId {
+        NodeId::new("a", 7)
+    }
+
+    #[test]
+    fn what_an_older_or_newer_node_says_is_understood_as_far_as_it_is_known() {
+        let newer = proto::Standing {
+            state: 99,
+            ..proto::Standing::default()
+        };
+        assert!(standing(Some(newer)).unwrap().is_none());
+        assert!(
+            standing(Some(proto::Standing::default()))
+                .unwrap()
+                .is_none()
+        );
+        let push = PushId {
+            acceptor: node(),
+            sequence: 1,
+        };
+        let known = proto::PushStanding::from(&(push, Standing::Gone));
+        let unknown = proto::PushStanding {
+            standing: Some(newer_standing()),
+            ..known.clone()
+        };
+        assert_eq!(standings(vec![unknown, known]).unwrap().len(), 1);
+    }
+
+    fn newer_standing() -> proto::Standing {
+        proto::Standing {
+            state: 99,
+            ..proto::Standing::default()
+        }
+    }
+
+    #[test]
+    fn a_field_that_this_release_does_not_know_is_skipped() {
+        use prost::Message;
+        let mut bytes = proto::NodeId::from(&node()).encode_to_vec();
+        // Field 100, a varint.
+        bytes.extend([0xa0, 0x06, 0x01]);
+        let read = proto::NodeId::decode(&bytes[..]).unwrap();
+        assert_eq!(NodeId::try_from(read), Ok(node()));
+    }
+
+    #[test]
+    fn what_would_overflow_or_fill_memory_is_refused() {
+        let ownership = |term, name: &str| proto::Ownership {
+            term,
+            owner: Some(proto::NodeId {
+                name: name.into(),
+                generation: 1,
+            }),
+        };
+        assert!(Ownership::try_from(ownership(1, "a")).is_ok());
+        assert!(Ownership::try_from(ownership(u64::MAX, "a")).is_err());
+        assert!(Ownership::try_from(ownership(1, "")).is_err());
+        assert!(Ownership::try_from(ownership(1, &"a".repeat(MAX_NAME + 1))).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_comes_through_as_it_was(
+            term in 0..=MAX_TERM,
+            names in prop::collection::vec("[a-z]{1,9}", 0..5),
+            generation: u64,
+            retained in prop::option::of(0..=u64::MAX),
+        ) {
+            let nodes: Vec<_> = names.iter().map(|name| NodeId::new(name, generation)).collect();
+            let entry = Entry {
+                ownership: Ownership { term, owner: node() },
+                holders: nodes.clone(),
+                retained: retained.map(Duration::from_millis),
+            };
+            let read = Entry::try_from(proto::Entry::from(&entry)).unwrap();
+            prop_assert_eq!(read.ownership, entry.ownership);
+            prop_assert_eq!(read.holders, nodes);
+            prop_assert_eq!(read.retained, entry.retained);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The other nodes of a cluster: calls between them over gRPC, authenticated where there is a secret.
+//!
+//! This edge knows addresses, protobuf, TLS and deadlines; what is said in the calls belongs to [`crate::store`] and to
+//! the flow around it, which is a [`Holder`] here.
+//!
+//! | | |
+//! |---|---|
+//! | `identity` | who may call |
+//! | `listener` | takes connections, within bounds |
+//! | `live` | which members can be called |
+//! | `service` | answers calls |
+//! | `peers` | the links to them |
+//! | `link` | makes the calls to one node, within bounds |
+//! | `message`, `text` | what travels |
+
+mod identity;
+mod link;
+mod listener;
+mod live;
+mod message;
+mod peers;
+mod service;
+mod text;
+
+mod proto {
+    //! Made of `proto/replication.proto`.
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        reason = "the code is generated"
+    )]
+    tonic::include_proto!("prometheus_rsocket_proxy.replication.v1");
+}
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+pub use identity::{Identity, IdentityError};
+pub use link::Calling;
+pub use listener::Listener;
+pub use live::live_peers;
+pub use peers::Peers;
+pub use text::{pack, unpack};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::store::{Condition, Content, NodeId, Reply, Request};
+
+/// Another live node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Which life of which node.
+    pub id: NodeId,
+    /// Where it takes calls.
+    pub grpc: SocketAddr,
+    /// What it is up to.
+    pub condition: Condition,
+}
+
+/// What makes a node one of several.
+#[derive(Debug)]
+pub struct Joining {
+    /// This node, in this life.
+    pub me: NodeId,
+    /// Where it takes calls.
+    pub listen_address: SocketAddr,
+    /// Shown to others and demanded of them; `None`: whoever reaches the address may call.
+    pub identity: Option<Identity>,
+    /// The other live nodes, and word of each change.
+    pub peers: watch::Receiver<Arc<[Peer]>>,
+}
+
+/// What unwraps the key of a push.
+pub type Secret = Zeroizing<Vec<u8>>;
+
+/// Takes what other nodes say.
+pub trait Holder: Send + Sync {
+    /// Answers a call.
+    fn serve(&self, from: &NodeId, request: Request) -> Reply;
+
+    /// Takes the reply to a call.
+    fn answered(&self, from: &NodeId, reply: Reply);
+
+    /// A call will not be answered.
+    fn unanswered(&self, by: &NodeId, request: &Request);
+
+    /// Brings texts into the form in which they travel, off the async threads; fewer if the node is stopping.
+    fn pack(&self, texts: Vec<Arc<Content>>) -> BoxFuture<'static, Vec<Bytes>>;
+
+    /// Unpacks and validates texts that came from another node, off the async threads; `None` stands for one that is not
+    /// fit to be served.
+    fn unpack(&self, packed: Vec<Bytes>) -> BoxFuture<'static, Vec<Option<Arc<Content>>>>;
+
+    /// Undoes the wrapping of a push's key, if one of this node's keys does.
+    fn unwrap_key(&self, wrapped: Bytes) -> BoxFuture<'static, Option<Secret>>;
+}

@@ -1,0 +1,103 @@
+//! The nodes that can be called: one link to each, made and dropped as the membership changes.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::timeout;
+
+use super::link::{Calling, Link};
+use super::{Peer, Secret};
+use crate::store::{NodeId, Request};
+
+/// How long an application waits for another node to unwrap the key of its push.
+const OPEN_WITHIN: Duration = Duration::from_secs(2);
+
+/// The links to all other nodes; none in a cluster of one.
+#[derive(Default)]
+pub struct Peers {
+    links: Mutex<BTreeMap<NodeId, Link>>,
+}
+
+impl Peers {
+    /// Calls a node, without waiting. The reply goes to the [`Holder`](super::Holder). A node that is not a member has no address: its
+    /// call is handed back.
+    pub fn call(&self, node: &NodeId, request: Request) -> Result<(), Request> {
+        match self.links().get(node) {
+            Some(link) => {
+                link.call(request);
+                Ok(())
+            }
+            None => Err(request),
+        }
+    }
+
+    /// Whether any node can be asked to unwrap a key.
+    pub fn can_open(&self) -> bool {
+        self.links().values().any(Link::is_authenticated)
+    }
+
+    /// Asks all nodes to unwrap a key, and gives the first success.
+    pub async fn open(&self, wrapped: &Bytes) -> Option<Secret> {
+        let mut asked: FuturesUnordered<_> = self
+            .links()
+            .values()
+            .map(|link| link.open(wrapped.clone()))
+            .collect();
+        let first = async {
+            while let Some(answer) = asked.next().await {
+                if answer.is_some() {
+                    return answer;
+                }
+            }
+            None
+        };
+        timeout(OPEN_WITHIN, first).await.ok().flatten()
+    }
+
+    /// Whether every node knows this one and has given it what it is to hold.
+    pub async fn owe_nothing(&self) -> bool {
+        let asked: FuturesUnordered<_> = self.links().values().map(Link::owed).collect();
+        asked.all(async |owed| owed == Some(0)).await
+    }
+
+    /// Links to these nodes and no others.
+    pub fn link(&self, peers: &[Peer], common: &Calling) {
+        let mut links = self.links();
+        links.retain(|id, link| {
+            let mut peers = peers.iter();
+            peers.any(|peer| peer.id == *id && peer.grpc == link.address)
+        });
+        for peer in peers.iter().filter(|peer| peer.id != common.me) {
+            links
+                .entry(peer.id.clone())
+                .or_insert_with(|| Link::new(peer, common));
+        }
+    }
+
+    /// Drops all links when the guard is dropped.
+    pub fn unlink_after(&self) -> impl Drop + use<'_> {
+        Unlink(self)
+    }
+
+    fn links(&self) -> MutexGuard<'_, BTreeMap<NodeId, Link>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Peers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.links().keys()).finish()
+    }
+}
+
+struct Unlink<'a>(&'a Peers);
+
+impl Drop for Unlink<'_> {
+    fn drop(&mut self) {
+        self.0.links().clear();
+    }
+}

@@ -1,0 +1,107 @@
+//! What other nodes say about pushes, brought to the store and to the scrapes that wait for it.
+
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use prometheus_rsocket_exposition::Exposition;
+
+use super::{Pushes, content_of};
+use crate::cluster::calls::{self, Holder, Secret};
+use crate::store::{Content, NodeId, Reply, Request};
+
+impl Holder for Pushes {
+    fn serve(&self, from: &NodeId, request: Request) -> Reply {
+        self.with(|held, now| held.store.serve(from, request, now))
+    }
+
+    fn answered(&self, from: &NodeId, reply: Reply) {
+        let claims = matches!(reply, Reply::Claim { .. });
+        self.with(|held, now| ((), held.store.answered(from, reply, now)));
+        if claims {
+            self.answers.notify_waiters();
+        }
+    }
+
+    /// A scrape need not wait for a node that cannot be reached.
+    fn unanswered(&self, by: &NodeId, request: &Request) {
+        let Request::Claim { claim } = request else {
+            return;
+        };
+        if let Some(unreached) = self.held().scrapes.get_mut(claim) {
+            unreached.insert(by.clone());
+        }
+        self.answers.notify_waiters();
+    }
+
+    fn pack(&self, texts: Vec<Arc<Content>>) -> BoxFuture<'static, Vec<Bytes>> {
+        let opener = self.opener.clone();
+        Box::pin(async move {
+            let texts = texts.into_iter();
+            let pack = move || {
+                texts
+                    .map_while(|content| calls::pack(content.text.text()))
+                    .collect()
+            };
+            opener.run(pack).await.unwrap_or_default()
+        })
+    }
+
+    fn unpack(&self, packed: Vec<Bytes>) -> BoxFuture<'static, Vec<Option<Arc<Content>>>> {
+        let opener = self.opener.clone();
+        let hasher = self.hasher.clone();
+        Box::pin(async move {
+            let max = opener.max_text();
+            let unpack = move || {
+                let packed = packed.iter();
+                packed.map(|packed| read(packed, max, &hasher)).collect()
+            };
+            opener.run(unpack).await.unwrap_or_default()
+        })
+    }
+
+    fn unwrap_key(&self, wrapped: Bytes) -> BoxFuture<'static, Option<Secret>> {
+        let opener = self.opener.clone();
+        let keys = self.keys.subscribe().borrow().clone();
+        Box::pin(async move {
+            let secret = opener.unwrap_key(wrapped, &keys).await?;
+            Some(Secret::new(secret.to_vec()))
+        })
+    }
+}
+
+/// The same demands as on what an application pushes.
+fn read(packed: &[u8], max: usize, hasher: &RandomState) -> Option<Arc<Content>> {
+    let text = calls::unpack(packed, max)?;
+    let exposition = Exposition::parse(text).ok()?;
+    if exposition.has_timestamps() {
+        return None;
+    }
+    let (content, _) = content_of(Arc::new(exposition), hasher);
+    Some(Arc::new(content))
+}
+
+impl Pushes {
+    /// Whether a scrape's claim waits for a node that may yet answer.
+    pub(super) fn awaits(&self, claim: &crate::store::ClaimId) -> bool {
+        let held = self.held();
+        let Some(unreached) = held.scrapes.get(claim) else {
+            return false;
+        };
+        let mut awaited = held.store.awaited(claim);
+        awaited.any(|node| !unreached.contains(node))
+    }
+
+    /// Whether this node's end costs no push: nobody else is there and none waits for a scrape, or the others have all.
+    pub(super) fn may_leave(&self) -> bool {
+        let held = self.held();
+        let now = Instant::now();
+        if held.alone {
+            let counts = held.store.counts(now);
+            return counts.pending + counts.claimed == 0;
+        }
+        held.store.may_leave(now)
+    }
+}

@@ -1,0 +1,397 @@
+//! Pushes that several nodes hold for each other. Who lives is told by hand.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http_body_util::BodyExt;
+use hyper::Method;
+use prometheus_rsocket_proxy::cluster::calls::{Identity, Joining, Peer as Other};
+use prometheus_rsocket_proxy::node::Node;
+use prometheus_rsocket_proxy::store::{Condition, NodeId};
+use prometheus_rsocket_wire::session::StreamError;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::app::{App, Peer};
+use crate::sandbox::{PATIENCE, Sandbox, begin, eventually, long_text, samples};
+
+/// A node, and its view of the others.
+struct Member {
+    id: NodeId,
+    proxy: Sandbox,
+    others: watch::Sender<Arc<[Other]>>,
+}
+
+impl Member {
+    async fn start(name: &str, secret: Option<&str>, flags: &[&str]) -> Self {
+        let id = NodeId::new(name, 1);
+        let (others, peers) = watch::channel(Arc::from([]));
+        let secrets: Vec<_> = secret.into_iter().collect();
+        let joining = Joining {
+            me: id.clone(),
+            listen_address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            identity: Identity::new(&secrets).expect("an identity"),
+            peers,
+        };
+        let node = Node::join(Sandbox::settings(flags), joining);
+        Self {
+            id,
+            proxy: Sandbox {
+                node: node.await.expect("free ports"),
+            },
+            others,
+        }
+    }
+
+    fn as_other(&self) -> Other {
+        Other {
+            id: self.id.clone(),
+            grpc: self.node_address(),
+            condition: Condition::Active,
+        }
+    }
+
+    fn node_address(&self) -> SocketAddr {
+        self.proxy
+            .node
+            .grpc_address
+            .expect("a port for other nodes")
+    }
+
+    /// Lets the node see these others, and waits until it does.
+    async fn see(&self, others: Vec<Other>) {
+        let number = others.len();
+        self.others.send_replace(others.into());
+        eventually("the view", async || {
+            self.proxy.own("prometheus_proxy_push_peers").await == number as f64
+        })
+        .await;
+    }
+
+    async fn push(&self, text: &str) -> Result<(), StreamError> {
+        let mut app = Peer::connect(self.proxy.tcp()).await;
+        app.key().await;
+        let outcome = app.push(text).await;
+        drop(app);
+        self.proxy.connected(0).await;
+        outcome
+    }
+}
+
+/// Lets all members see each other.
+async fn introduce(members: &[Member]) {
+    let all: Vec<_> = members.iter().map(Member::as_other).collect();
+    for member in members {
+        let others = all.iter().filter(|other| other.id != member.id);
+        member.see(others.cloned().collect()).await;
+    }
+}
+
+async fn cluster(number: usize, secret: Option<&str>) -> Vec<Member> {
+    let members = (0..number).map(|number| async move {
+        let name = format!("node-{number}");
+        Member::start(&name, secret, &[]).await
+    });
+    let members = join_all(members).await;
+    introduce(&members).await;
+    members
+}
+
+async fn sum(members: &[Member], series: &str) -> f64 {
+    let values = members.iter().map(|member| member.proxy.own(series));
+    join_all(values).await.into_iter().sum()
+}
+
+/// Waits until the members together count that much.
+async fn counted(members: &[Member], series: &str, value: f64) {
+    let what = format!("{series} to be {value}");
+    eventually(&what, async || sum(members, series).await == value).await;
+}
+
+/// Pushes, each to any of the members, that have no series in common.
+async fn scatter(members: &[Member], number: usize) -> Vec<String> {
+    let mut expected = Vec::new();
+    for push in 0..number {
+        let line = format!("job{{number=\"{push:02}\"}} 1");
+        let member = fastrand::choice(members).expect("a member");
+        member.push(&format!("{line}\n")).await.expect("taken");
+        expected.push(line);
+    }
+    expected
+}
+
+#[tokio::test]
+async fn what_a_killed_node_had_acknowledged_is_served_once_by_another() {
+    let mut members = cluster(3, Some("secret")).await;
+    members[0].push("jobs_total 1\n").await.unwrap();
+    assert_eq!(
+        members[0]
+            .proxy
+            .own("prometheus_proxy_pushes_replicated_total")
+            .await,
+        1.0
+    );
+    drop(members.remove(0));
+    introduce(&members).await;
+    counted(&members, "prometheus_proxy_pushes_taken_over_total", 1.0).await;
+    assert_eq!(members[0].proxy.scrape().await, ["jobs_total 1"]);
+    counted(&members, "prometheus_proxy_pushes{state=\"replica\"}", 0.0).await;
+    assert!(members[1].proxy.scrape().await.is_empty());
+    assert!(members[0].proxy.scrape().await.is_empty());
+}
+
+#[tokio::test]
+async fn all_nodes_scraped_at_once_serve_each_push_once() {
+    let members = cluster(3, None).await;
+    let expected = scatter(&members, 30).await;
+    let scrapes = members.iter().map(|member| member.proxy.scrape());
+    let mut served: Vec<_> = join_all(scrapes).await.into_iter().flatten().collect();
+    served.sort_unstable();
+    assert_eq!(served, expected);
+    counted(&members, "prometheus_proxy_pushes_served_total", 30.0).await;
+    counted(&members, "prometheus_proxy_push_bytes", 0.0).await;
+    assert_eq!(
+        sum(
+            &members,
+            "prometheus_proxy_pushes_possible_duplicates_total"
+        )
+        .await,
+        0.0
+    );
+}
+
+#[tokio::test]
+async fn one_node_alone_scraped_serves_what_all_have_taken() {
+    let members = cluster(3, Some("secret")).await;
+    let expected = scatter(&members, 30).await;
+    let mut served = members[1].proxy.scrape().await;
+    served.sort_unstable();
+    assert_eq!(served, expected);
+    counted(&members, "prometheus_proxy_push_bytes", 0.0).await;
+}
+
+#[tokio::test]
+async fn a_node_that_holds_no_replica_serves_a_push_too() {
+    let names = ["node-0", "node-1"];
+    let members = names.map(|name| Member::start(name, None, &["--push.replicas=0"]));
+    let members = join_all(members).await;
+    introduce(&members).await;
+    members[0].push("jobs_total 1\n").await.unwrap();
+    assert_eq!(
+        members[1]
+            .proxy
+            .own("prometheus_proxy_pushes{state=\"replica\"}")
+            .await,
+        0.0
+    );
+    assert_eq!(members[1].proxy.scrape().await, ["jobs_total 1"]);
+    members[0].proxy.pending(0).await;
+}
+
+#[tokio::test]
+async fn a_response_that_breaks_off_leaves_its_pushes_to_the_scrape_of_another_node() {
+    let members = cluster(3, None).await;
+    members[1].push("zz_jobs_total 1\n").await.unwrap();
+    let _app = App::text(members[0].proxy.tcp(), &long_text()).await;
+    let web = members[0].proxy.web();
+    let mut response = begin(web, Method::GET, "/metrics/connected", &[]).await;
+    response
+        .frame()
+        .await
+        .expect("a first piece")
+        .expect("no error");
+    assert_eq!(members[1].proxy.status().await["pushes"]["claimed"], 1);
+    drop(response);
+    members[1].proxy.pending(1).await;
+    assert_eq!(members[2].proxy.scrape().await, ["zz_jobs_total 1"]);
+    counted(&members, "prometheus_proxy_push_bytes", 0.0).await;
+}
+
+/// A node that takes connections and never says anything.
+struct Hung {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Hung {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let task = tokio::spawn(async move {
+            let mut taken = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                taken.push(stream);
+            }
+        });
+        Self { address, task }
+    }
+
+    fn as_other(&self) -> Other {
+        Other {
+            id: NodeId::new("hung", 1),
+            grpc: self.address,
+            condition: Condition::Active,
+        }
+    }
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_delays_neither_acknowledgement_nor_scrape_beyond_their_bounds() {
+    for secret in [None, Some("secret")] {
+        let hung = Hung::start().await;
+        let member = Member::start("node-0", secret, &[]).await;
+        member.see(vec![hung.as_other()]).await;
+        let started = Instant::now();
+        member.push("jobs_total 1\n").await.unwrap();
+        let acknowledged = started.elapsed();
+        // Two seconds, and some for a busy machine.
+        assert!(acknowledged < Duration::from_secs(6), "{acknowledged:?}");
+        let short = "prometheus_proxy_pushes_acknowledged_short_total";
+        assert_eq!(member.proxy.own(short).await, 1.0);
+
+        let started = Instant::now();
+        let headers = [("x-prometheus-scrape-timeout-seconds", "10")];
+        let response = member.proxy.get_with("/metrics/connected", &headers).await;
+        let scraped = started.elapsed();
+        assert_eq!(samples(response.text()), ["jobs_total 1"]);
+        assert!(scraped < Duration::from_secs(9), "{scraped:?}");
+        let late = "prometheus_proxy_push_claims_late_total";
+        assert_eq!(member.proxy.own(late).await, 1.0);
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_costs_the_others_nothing() {
+    let hung = Hung::start().await;
+    let members = cluster(2, None).await;
+    for (member, other) in [(0, 1), (1, 0)] {
+        let others = vec![members[other].as_other(), hung.as_other()];
+        members[member].see(others).await;
+    }
+    let expected = scatter(&members, 10).await;
+    assert_eq!(
+        sum(&members, "prometheus_proxy_pushes_replicated_total").await,
+        10.0
+    );
+    let mut served = members[0].proxy.scrape().await;
+    served.sort_unstable();
+    assert_eq!(served, expected);
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_be_reached_holds_up_no_scrape() {
+    let gone = Hung::start().await;
+    let other = gone.as_other();
+    drop(gone);
+    let member = Member::start("node-0", None, &[]).await;
+    member.see(vec![other]).await;
+    member.push("jobs_total 1\n").await.unwrap();
+    assert_eq!(member.proxy.scrape().await, ["jobs_total 1"]);
+    let late = "prometheus_proxy_push_claims_late_total";
+    assert_eq!(member.proxy.own(late).await, 0.0);
+}
+
+#[tokio::test]
+async fn a_push_sealed_to_the_key_of_another_node_is_taken() {
+    let members = cluster(2, Some("secret")).await;
+    let mut first = Peer::connect(members[0].proxy.tcp()).await;
+    first.key().await;
+    let sealed = first.seal("jobs_total 1\n");
+    drop(first);
+    members[0].proxy.connected(0).await;
+    let mut second = Peer::connect(members[1].proxy.tcp()).await;
+    second.push_payload(sealed).await.unwrap();
+    drop(second);
+    members[1].proxy.connected(0).await;
+    assert_eq!(members[0].proxy.scrape().await, ["jobs_total 1"]);
+}
+
+#[tokio::test]
+async fn keys_are_unwrapped_for_nobody_where_nodes_do_not_authenticate() {
+    let members = cluster(2, None).await;
+    let mut first = Peer::connect(members[0].proxy.tcp()).await;
+    first.key().await;
+    let sealed = first.seal("jobs_total 1\n");
+    let mut second = Peer::connect(members[1].proxy.tcp()).await;
+    assert!(second.push_payload(sealed).await.is_err());
+}
+
+#[tokio::test]
+async fn a_node_that_drains_hands_its_pushes_over() {
+    let mut members = cluster(2, Some("secret")).await;
+    members[0].push("jobs_total 1\n").await.unwrap();
+    let leaving = members.remove(0);
+    timeout(
+        PATIENCE,
+        leaving.proxy.node.drain(Duration::from_secs(3600)),
+    )
+    .await
+    .expect("no wait for a scrape");
+    introduce(&members).await;
+    assert_eq!(members[0].proxy.status().await["pushes"]["pending"], 1);
+    assert_eq!(members[0].proxy.scrape().await, ["jobs_total 1"]);
+    assert_eq!(
+        sum(
+            &members,
+            "prometheus_proxy_pushes_possible_duplicates_total"
+        )
+        .await,
+        0.0
+    );
+}
+
+#[tokio::test]
+async fn who_does_not_know_the_secret_can_neither_call_nor_be_called() {
+    let member = Member::start("node-0", Some("secret"), &[]).await;
+    for secret in [None, Some("another")] {
+        let stranger = Member::start("stranger", secret, &[]).await;
+        stranger.see(vec![member.as_other()]).await;
+        stranger.push("strange 1\n").await.unwrap();
+        let short = "prometheus_proxy_pushes_acknowledged_short_total";
+        assert_eq!(stranger.proxy.own(short).await, 1.0);
+        assert_eq!(stranger.proxy.scrape().await, ["strange 1"]);
+    }
+    let refused = "prometheus_proxy_cluster_connection_errors_total{reason=\"handshake\"}";
+    assert!(member.proxy.own(refused).await >= 2.0);
+    assert_eq!(member.proxy.status().await["pushes"]["replicas"], 0);
+    member.push("jobs_total 1\n").await.unwrap();
+    assert_eq!(member.proxy.scrape().await, ["jobs_total 1"]);
+}
+
+#[tokio::test]
+async fn rubbish_from_whoever_reaches_the_port_harms_nobody() {
+    let mut random = fastrand::Rng::with_seed(1);
+    for secret in [None, Some("secret")] {
+        let member = Member::start("node-0", secret, &[]).await;
+        for length in [1, 9, 24, 100, 10_000] {
+            let mut stream = TcpStream::connect(member.node_address()).await.unwrap();
+            let preface: &[u8] = if random.bool() {
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+            } else {
+                b""
+            };
+            let rubbish: Vec<u8> = std::iter::repeat_with(|| random.u8(..))
+                .take(length)
+                .collect();
+            // It may be closed under the writing.
+            let _ = stream.write_all(&[preface, &rubbish].concat()).await;
+            let _ = stream.shutdown().await;
+            let mut rest = Vec::new();
+            let ended = timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+            assert!(ended.is_ok(), "left open after {length} bytes");
+        }
+        member.push("jobs_total 1\n").await.unwrap();
+        assert_eq!(member.proxy.scrape().await, ["jobs_total 1"]);
+    }
+}
