@@ -283,7 +283,7 @@ impl Pushes {
             (result, effects)
         };
         for (node, request) in effects.calls {
-            if let Err(request) = self.peers.call(&node, request) {
+            if let Some(request) = self.peers.call(&node, request) {
                 self.unanswered(&node, &request);
             }
         }

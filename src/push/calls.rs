@@ -53,10 +53,16 @@ impl Holder for Pushes {
         let opener = self.opener.clone();
         let hasher = self.hasher.clone();
         Box::pin(async move {
-            let max = opener.max_text();
+            // No node hands out more at a time.
+            let mut left = opener.max_text();
             let unpack = move || {
                 let packed = packed.iter();
-                packed.map(|packed| read(packed, max, &hasher)).collect()
+                let unpacked = packed.map(|packed| {
+                    let content = read(packed, left, &hasher)?;
+                    left -= content.text.text().len();
+                    Some(content)
+                });
+                unpacked.collect()
             };
             opener.run(unpack).await.unwrap_or_default()
         })

@@ -395,3 +395,49 @@ async fn rubbish_from_whoever_reaches_the_port_harms_nobody() {
         assert_eq!(member.proxy.scrape().await, ["jobs_total 1"]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "prints figures instead of checking any"]
+async fn figures() {
+    const CONNECTIONS: usize = 16;
+    const PUSHES: usize = 500;
+    let members = cluster(3, Some("secret")).await;
+    let started = Instant::now();
+    let pushing = (0..CONNECTIONS).map(|connection| {
+        let proxy = members[connection % members.len()].proxy.tcp();
+        tokio::spawn(async move {
+            let mut app = Peer::connect(proxy).await;
+            app.key().await;
+            let mut times = Vec::new();
+            for push in 0..PUSHES {
+                let text = format!("job{{number=\"{connection}-{push}\"}} 1\n");
+                let started = Instant::now();
+                app.push(&text).await.unwrap();
+                times.push(started.elapsed());
+            }
+            times
+        })
+    });
+    let mut times: Vec<_> = join_all(pushing)
+        .await
+        .into_iter()
+        .flat_map(|times| times.expect("no panic"))
+        .collect();
+    let seconds = started.elapsed().as_secs_f64();
+    times.sort_unstable();
+    let at = |part: f64| times[(times.len() as f64 * part) as usize];
+    println!(
+        "{:.0} pushes/s, acknowledged after {:?} (p50), {:?} (p99); \
+         {} acknowledged as held by one node",
+        times.len() as f64 / seconds,
+        at(0.5),
+        at(0.99),
+        sum(&members, "prometheus_proxy_pushes_acknowledged_short_total").await,
+    );
+    let started = Instant::now();
+    let served = members[0].proxy.scrape().await.len();
+    println!(
+        "{served} pushes in one scrape of one node, in {:?}",
+        started.elapsed()
+    );
+}

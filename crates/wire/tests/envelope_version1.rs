@@ -66,6 +66,17 @@ fn opens_what_the_java_client_sealed() {
 }
 
 #[test]
+fn what_one_node_unwraps_another_opens() {
+    let sealed = version1::seal(b"a 1\n", &PUBLIC).unwrap();
+    let other = key_pair("2-100kb");
+    let refused = version1::unwrap(&sealed.metadata, [&other]);
+    assert_eq!(refused, Err(OpenError::WrongKey));
+    let secret = version1::unwrap(&sealed.metadata, [&*KEY]).unwrap();
+    let text = version1::open_with(&secret, sealed.data, MAX_TEXT);
+    assert_eq!(text.as_deref(), Ok(&b"a 1\n"[..]));
+}
+
+#[test]
 fn takes_the_java_clients_plaintext_answer() {
     let text = plaintext::open(
         &read("8-plaintext", "metadata.bin"),

@@ -270,6 +270,28 @@ mod tests {
         assert!(!meet(&["old"], &["new"]).await);
     }
 
+    #[tokio::test]
+    async fn who_shows_no_certificate_is_refused() {
+        let server = Identity::new(&["one"]).unwrap().unwrap();
+        let mut trusted = RootCertStore::empty();
+        trusted
+            .add(authority(b"one").unwrap().der().clone())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(trusted)
+            .with_no_client_auth();
+        let stranger = TlsConnector::from(Arc::new(config));
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (_, far) = tokio::join!(
+            stranger.connect(ServerName::try_from(NAME).unwrap(), near),
+            server.acceptor().accept(far)
+        );
+        assert!(far.is_err());
+    }
+
     #[test]
     fn no_secret_is_no_identity() {
         assert!(Identity::new::<&[u8]>(&[]).unwrap().is_none());

@@ -69,7 +69,7 @@ pub(super) enum Failure {
     #[error("it was not answered in time")]
     Timeout,
     #[error("the node cannot be reached: {0}")]
-    Unreachable(Status),
+    Unreachable(String),
     #[error("refused: {0}")]
     Refused(Status),
     #[error("the answer cannot be understood: {0}")]
@@ -97,11 +97,20 @@ impl Failure {
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         match status.code() {
-            Code::Unavailable | Code::Unknown => Self::Unreachable(status),
+            Code::Unavailable | Code::Unknown => Self::Unreachable(cause(&status)),
             Code::DeadlineExceeded | Code::Cancelled => Self::Timeout,
             _ => Self::Refused(status),
         }
     }
+}
+
+/// What the connection or the system said: a status says only that it is the transport.
+fn cause(status: &Status) -> String {
+    let mut error: &dyn std::error::Error = status;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 /// The way to one other node; dropped, every call under way is given up and the connection closed.

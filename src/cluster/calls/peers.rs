@@ -25,13 +25,13 @@ pub struct Peers {
 impl Peers {
     /// Calls a node, without waiting. The reply goes to the [`Holder`](super::Holder). A node that is not a member has no address: its
     /// call is handed back.
-    pub fn call(&self, node: &NodeId, request: Request) -> Result<(), Request> {
+    pub fn call(&self, node: &NodeId, request: Request) -> Option<Request> {
         match self.links().get(node) {
             Some(link) => {
                 link.call(request);
-                Ok(())
+                None
             }
-            None => Err(request),
+            None => Some(request),
         }
     }
 

@@ -5,6 +5,7 @@
 //! answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -115,7 +116,7 @@ impl Replication for Service {
         let replica = Replica {
             push,
             content: self.unpack(said.text).await?,
-            left: std::time::Duration::from_millis(said.left_ms),
+            left: Duration::from_millis(said.left_ms),
             entry,
         };
         match self.holder.serve(&from, store::Request::Replicate(replica)) {
@@ -220,5 +221,185 @@ impl Replication for Service {
         let mut response = Response::new(proto::OpenReply { secret });
         response.disable_compression();
         Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures_util::future::BoxFuture;
+    use prometheus_rsocket_exposition::Exposition;
+    use tonic::Code;
+
+    use super::*;
+    use crate::cluster::{Secret, unpack};
+    use crate::metrics::Metrics;
+    use crate::store::{Content, Standing};
+
+    /// Takes down what it is asked.
+    #[derive(Default)]
+    struct Recorder(Mutex<Vec<store::Request>>);
+
+    impl Holder for Recorder {
+        fn serve(&self, _: &NodeId, request: store::Request) -> Reply {
+            let reply = match &request {
+                store::Request::Replicate(replica) => {
+                    Reply::Replicate(replica.push.clone(), Standing::Full)
+                }
+                store::Request::Sync(_) => Reply::Sync(Vec::new()),
+                _ => Reply::Renew,
+            };
+            self.0.lock().unwrap().push(request);
+            reply
+        }
+
+        fn answered(&self, _: &NodeId, _: Reply) {}
+
+        fn unanswered(&self, _: &NodeId, _: &store::Request) {}
+
+        fn pack(&self, _: Vec<Arc<Content>>) -> BoxFuture<'static, Vec<Bytes>> {
+            Box::pin(async { Vec::new() })
+        }
+
+        fn unpack(&self, packed: Vec<Bytes>) -> BoxFuture<'static, Vec<Option<Arc<Content>>>> {
+            let read = |packed: &Bytes| {
+                let text = Exposition::parse(unpack(packed, 1000)?).ok()?;
+                Some(Arc::new(Content {
+                    text: Arc::new(text),
+                    series: Vec::new(),
+                }))
+            };
+            let unpacked = packed.iter().map(read).collect();
+            Box::pin(async { unpacked })
+        }
+
+        fn unwrap_key(&self, _: Bytes) -> BoxFuture<'static, Option<Secret>> {
+            Box::pin(async { Some(Secret::new(vec![7; 16])) })
+        }
+    }
+
+    fn id(name: &str, generation: u64) -> proto::NodeId {
+        proto::NodeId {
+            name: name.into(),
+            generation,
+        }
+    }
+
+    fn route(generation: u64) -> Option<proto::Route> {
+        Some(proto::Route {
+            from: Some(id("caller", 1)),
+            to: Some(id("me", generation)),
+        })
+    }
+
+    fn service() -> (Service, Arc<Recorder>) {
+        let recorder = Arc::new(Recorder::default());
+        let here = Calling {
+            me: NodeId::new("me", 2),
+            identity: None,
+            holder: Arc::clone(&recorder) as _,
+            metrics: Arc::new(Metrics::new().unwrap()),
+            max_message: 1000,
+        };
+        (Service::new(&here), recorder)
+    }
+
+    fn replicate(text: &[u8]) -> proto::ReplicateRequest {
+        proto::ReplicateRequest {
+            route: route(2),
+            push: Some(proto::PushId {
+                acceptor: Some(id("caller", 1)),
+                sequence: 0,
+            }),
+            text: Some(proto::Text {
+                snappy: crate::cluster::pack(text).unwrap(),
+            }),
+            left_ms: u64::MAX,
+            entry: Some(proto::Entry {
+                ownership: Some(proto::Ownership {
+                    term: 0,
+                    owner: Some(id("caller", 1)),
+                }),
+                holders: vec![id("caller", 1)],
+                retained_ms: None,
+            }),
+        }
+    }
+
+    /// The code of the answer; none of what is refused may have reached the holder.
+    async fn code(said: proto::ReplicateRequest) -> Code {
+        let (service, recorder) = service();
+        let answer = service.replicate(Request::new(said)).await;
+        let reached = recorder.0.lock().unwrap().len();
+        assert_eq!(reached, usize::from(answer.is_ok()));
+        answer.map_or_else(|status| status.code(), |_| Code::Ok)
+    }
+
+    #[tokio::test]
+    async fn only_what_is_meant_for_this_life_of_this_node_reaches_it() {
+        assert_eq!(code(replicate(b"up 1\n")).await, Code::Ok);
+        for generation in [1, 3] {
+            let stale = proto::ReplicateRequest {
+                route: route(generation),
+                ..replicate(b"up 1\n")
+            };
+            assert_eq!(code(stale).await, Code::FailedPrecondition);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_whole_or_no_valid_exposition_reaches_nobody() {
+        let whole = replicate(b"up 1\n");
+        let long = "up 1\n".repeat(1000);
+        let faulty = [
+            replicate(b"up{ 1\n"),
+            replicate(long.as_bytes()),
+            proto::ReplicateRequest {
+                text: Some(proto::Text {
+                    snappy: Bytes::from_static(b"\xff\xff\xff\xff\x0f rubbish"),
+                }),
+                ..whole.clone()
+            },
+            proto::ReplicateRequest {
+                text: None,
+                ..whole.clone()
+            },
+            proto::ReplicateRequest {
+                route: None,
+                ..whole.clone()
+            },
+            proto::ReplicateRequest {
+                push: None,
+                ..whole.clone()
+            },
+            proto::ReplicateRequest {
+                entry: None,
+                ..whole
+            },
+        ];
+        for said in faulty {
+            assert_eq!(code(said).await, Code::InvalidArgument);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_is_unwrapped_only_for_callers_that_authenticate() {
+        let open = |service: Service| async move {
+            let said = proto::OpenRequest {
+                route: route(2),
+                wrapped: Bytes::from_static(&[1; 256]),
+            };
+            service.open(Request::new(said)).await
+        };
+        let (mut service, _) = service();
+        let refused = open(service.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        service.openings = Some(Arc::new(Semaphore::new(1)));
+        let secret = open(service.clone()).await.unwrap().into_inner().secret;
+        assert_eq!(secret, Some(Bytes::from_static(&[7; 16])));
+        service.openings = Some(Arc::new(Semaphore::new(0)));
+        let refused = open(service).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
     }
 }
