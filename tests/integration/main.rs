@@ -15,6 +15,7 @@ mod client;
 mod client_adapters;
 mod client_java;
 mod client_tls;
+mod cluster;
 mod cluster_gossip;
 mod cluster_push;
 mod compat;

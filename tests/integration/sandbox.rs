@@ -50,6 +50,7 @@ impl Sandbox {
             "--web.listen-address=127.0.0.1:0",
             "--rsocket.tcp.listen-address=127.0.0.1:0",
             "--rsocket.websocket.listen-address=127.0.0.1:0",
+            "--cluster.grpc.listen-address=127.0.0.1:0",
         ];
         let name = |flag: &str| flag.split('=').next().map(str::to_owned);
         let free = ports
