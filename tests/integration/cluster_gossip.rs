@@ -166,6 +166,20 @@ async fn a_node_that_drains_says_so_and_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_work_leaves_too_and_is_not_declared_dead() {
+    let mut nodes = nodes(2, &[]).await;
+    formed(&nodes).await;
+    let leaving = nodes.pop().expect("a second");
+    leaving.node.drain(Duration::from_secs(60)).await;
+    let mut seen = states(&nodes[0]).await;
+    assert_eq!(seen, ["active", "draining"]);
+    while seen != ["active"] {
+        assert!(!seen.contains(&"dead".to_owned()));
+        seen = states(&nodes[0]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_name_finds_the_peers_behind_it() {
     let first = node(&[], &[]).await;
     let name = format!("--cluster.peer=localhost:{}", gossip(&first).port());
