@@ -153,7 +153,14 @@ pub async fn run<F: Future<Output = ()>>(node: Leaving<F>, grace_period: Duratio
     }
     // Those that came while connections were still open, and the ends of the last scrapes.
     if !node.pushes.are_alone() {
-        settle_pushes(&node.pushes, deadline).await;
+        let rest = timeout_at(deadline, node.pushes.all_settled()).await;
+        if rest.is_err() {
+            let held = node.pushes.counts();
+            warn!(
+                pushes = held.pending + held.claimed,
+                "no other node took these pushes, they are lost unless it holds them already"
+            );
+        }
     }
     info!(stage = "leaving the cluster", "draining");
     if timeout_at(deadline, node.cluster.leave()).await.is_err() {
@@ -162,27 +169,23 @@ pub async fn run<F: Future<Output = ()>>(node: Leaving<F>, grace_period: Duratio
     info!("drained");
 }
 
-/// Gives the pushes held to other nodes, or where there is none, to a scrape.
+/// Gives the pushes held to other nodes, or where there is none, to a scrape. What other nodes do not take in time has
+/// another chance at the end.
 async fn settle_pushes(pushes: &Pushes, deadline: Instant) {
     let held = pushes.counts();
-    let owned = held.pending + held.claimed;
+    let due = held.pending + held.claimed;
     if !pushes.are_alone() {
-        info!(
-            stage = "handing over pushes",
-            pushes = owned + held.retained,
-            "draining"
-        );
-    } else if owned > 0 {
-        info!(
-            stage = "waiting for a scrape of pushes",
-            pushes = owned,
-            "draining"
-        );
+        let pushes = due + held.retained;
+        info!(stage = "handing over pushes", pushes, "draining");
+    } else if due > 0 {
+        let stage = "waiting for a scrape of pushes";
+        info!(stage, pushes = due, "draining");
     }
-    if timeout_at(deadline, pushes.all_settled()).await.is_err() {
+    let settled = timeout_at(deadline, pushes.all_settled()).await;
+    if settled.is_err() && pushes.are_alone() {
         warn!(
             pushes = pushes.counts().pending,
-            "neither a scrape nor another node took these pushes, they are lost"
+            "no scrape came for these pushes, they are lost"
         );
     }
 }

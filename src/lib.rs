@@ -2,9 +2,9 @@
 //! it pulls their metrics over these connections whenever Prometheus scrapes it.
 //!
 //! Where to find what: [`scrape`], [`push`] and [`drain`] are the flows, one file each. [`http`], [`rsocket`] and
-//! [`cluster`] each speak one protocol. [`store`] is plain data, like the crates beside this one: `exposition` (validation and merge of
-//! text) and `wire` (frames, session, envelope). [`node`] joins the parts. [`agent`] is the other end of a connection, for
-//! what cannot hold one itself; [`mod@bench`] is thousands of them.
+//! [`cluster`] each speak one protocol. [`store`] is plain data, like the crates beside this one: `exposition`
+//! (validation and merge of text) and `wire` (frames, session, envelope). [`node`] joins the parts. [`agent`] is the
+//! other end of a connection, for what cannot hold one itself; [`mod@bench`] is thousands of them.
 
 pub mod agent;
 pub mod bench;

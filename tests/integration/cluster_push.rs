@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http_body_util::BodyExt;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use prometheus_rsocket_proxy::cluster::calls::{Identity, Joining, Peer as Other};
 use prometheus_rsocket_proxy::node::Node;
 use prometheus_rsocket_proxy::store::{Condition, NodeId};
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::app::{App, Peer};
-use crate::sandbox::{PATIENCE, Sandbox, begin, eventually, long_text, samples};
+use crate::sandbox::{PATIENCE, Sandbox, begin, eventually, long_text, request, samples};
 
 /// A node, and its view of the others.
 struct Member {
@@ -328,27 +328,31 @@ async fn keys_are_unwrapped_for_nobody_where_nodes_do_not_authenticate() {
 }
 
 #[tokio::test]
-async fn a_node_that_drains_hands_its_pushes_over() {
+async fn a_node_that_drains_hands_over_what_it_has_and_what_still_comes() {
     let mut members = cluster(2, Some("secret")).await;
-    members[0].push("jobs_total 1\n").await.unwrap();
+    members[0].push("early 1\n").await.unwrap();
     let leaving = members.remove(0);
-    timeout(
-        PATIENCE,
-        leaving.proxy.node.drain(Duration::from_secs(3600)),
-    )
-    .await
-    .expect("no wait for a scrape");
+    let mut app = Peer::connect(leaving.proxy.tcp()).await;
+    app.key().await;
+    let web = leaving.proxy.web();
+    let draining = tokio::spawn(leaving.proxy.node.drain(Duration::from_secs(3600)));
+    eventually("the drain to begin", async || {
+        let response = request(web, Method::GET, "/-/ready", &[]).await;
+        response.status == StatusCode::SERVICE_UNAVAILABLE
+    })
+    .await;
+    app.push("late 1\n").await.unwrap();
+    timeout(PATIENCE, draining)
+        .await
+        .expect("no wait for a scrape")
+        .expect("no panic");
     introduce(&members).await;
-    assert_eq!(members[0].proxy.status().await["pushes"]["pending"], 1);
-    assert_eq!(members[0].proxy.scrape().await, ["jobs_total 1"]);
-    assert_eq!(
-        sum(
-            &members,
-            "prometheus_proxy_pushes_possible_duplicates_total"
-        )
-        .await,
-        0.0
-    );
+    members[0].proxy.pending(2).await;
+    let mut served = members[0].proxy.scrape().await;
+    served.sort_unstable();
+    assert_eq!(served, ["early 1", "late 1"]);
+    let possible = "prometheus_proxy_pushes_possible_duplicates_total";
+    assert_eq!(sum(&members, possible).await, 0.0);
 }
 
 #[tokio::test]
