@@ -72,7 +72,7 @@ fn what_one_node_unwraps_another_opens() {
     let refused = version1::unwrap(&sealed.metadata, [&other]);
     assert_eq!(refused, Err(OpenError::WrongKey));
     let secret = version1::unwrap(&sealed.metadata, [&*KEY]).unwrap();
-    let text = version1::open_with(&secret, sealed.data, MAX_TEXT);
+    let text = version1::open_with(&secret, sealed.data, MAX_TEXT, Hold::Long);
     assert_eq!(text.as_deref(), Ok(&b"a 1\n"[..]));
 }
 

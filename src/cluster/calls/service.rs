@@ -233,7 +233,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::cluster::{Secret, unpack};
+    use crate::cluster::calls::{Secret, unpack};
     use crate::metrics::Metrics;
     use crate::store::{Content, Standing};
 
@@ -313,7 +313,7 @@ mod tests {
                 sequence: 0,
             }),
             text: Some(proto::Text {
-                snappy: crate::cluster::pack(text).unwrap(),
+                snappy: crate::cluster::calls::pack(text).unwrap(),
             }),
             left_ms: u64::MAX,
             entry: Some(proto::Entry {
