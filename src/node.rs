@@ -334,7 +334,7 @@ fn member_id(web_address: SocketAddr, started_at: SystemTime) -> MemberId {
         .unwrap_or_default();
     MemberId {
         name: node_id(web_address).into(),
-        generation: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
+        generation: u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX),
     }
 }
 

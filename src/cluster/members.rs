@@ -35,8 +35,9 @@ impl State {
 pub struct MemberId {
     /// The node's name, the same after a restart.
     pub name: Arc<str>,
-    /// When this life began, in milliseconds since 1970: greater after each restart. A gossip that had to be started
-    /// again within the process does not change it.
+    /// When this life began, in microseconds since 1970: greater after each restart, and so fine that two nodes of one
+    /// name, which a mistake can make, hardly share it. A gossip that had to be started again within the process does
+    /// not change it.
     pub generation: u64,
 }
 
