@@ -141,17 +141,17 @@ pub async fn run<F: Future<Output = ()>>(node: Leaving<F>, grace_period: Duratio
             pushes = held.pending,
             "draining"
         );
-        if timeout_at(deadline - closing, node.pushes.all_served())
-            .await
-            .is_err()
-        {
-            warn!(
-                pushes = node.pushes.counts().pending,
-                "no scrape came for these pushes, they are lost"
-            );
-        }
     }
-
+    if timeout_at(deadline - closing, node.pushes.all_served())
+        .await
+        .is_err()
+    {
+        warn!(
+            pushes = node.pushes.counts().pending,
+            "no scrape came for these pushes, they are lost"
+        );
+    }
+    node.pushes.close();
     info!(stage = "finishing scrapes", "draining");
     if timeout_at(deadline, node.finish_requests).await.is_err() {
         warn!("scrapes were still under way at the end of the grace period");

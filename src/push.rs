@@ -6,6 +6,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ pub struct Pushes {
     metrics: Arc<Metrics>,
     hasher: RandomState,
     changed: Notify,
+    /// Set and read with the store's lock held.
+    closed: AtomicBool,
 }
 
 impl Pushes {
@@ -41,6 +44,7 @@ impl Pushes {
             metrics,
             hasher: RandomState::new(),
             changed: Notify::new(),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -74,16 +78,31 @@ impl Pushes {
         }
     }
 
-    /// Waits until no push is pending or claimed.
+    /// Waits until no push is pending or claimed. From then on none is taken.
     pub async fn all_served(&self) {
         loop {
             let changed = self.changed.notified();
-            let counts = self.counts();
-            if counts.pending + counts.claimed == 0 {
+            if self.close_if_served() {
                 return;
             }
             changed.await;
         }
+    }
+
+    fn close_if_served(&self) -> bool {
+        let store = self.store();
+        let counts = store.counts();
+        let served = counts.pending + counts.claimed == 0;
+        if served {
+            self.closed.store(true, Ordering::Relaxed);
+        }
+        served
+    }
+
+    /// Takes no more pushes: nobody would serve them. Those who bring one take it elsewhere.
+    pub fn close(&self) {
+        let _store = self.store();
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     async fn take(&self, sealed: Sealed, peer: SocketAddr) -> Result<(), Rejection> {
@@ -108,6 +127,12 @@ impl Pushes {
         let series = self.series_of(&opened.exposition);
         let accepted = {
             let mut store = self.store();
+            if self.closed.load(Ordering::Relaxed) {
+                return Err(Rejection {
+                    code: ErrorCode::CONNECTION_CLOSE,
+                    reason: "the proxy is shutting down".into(),
+                });
+            }
             let now = Instant::now();
             self.expire(&mut store, now);
             let accepted = store.accept(Arc::clone(&opened.exposition), series, now);
