@@ -152,7 +152,7 @@ pub async fn run<F: Future<Output = ()>>(node: Leaving<F>, grace_period: Duratio
         );
     }
     // Those that came while connections were still open, and the ends of the last scrapes.
-    if !node.pushes.are_alone() {
+    if !node.pushes.are_closed() {
         let rest = timeout_at(deadline, node.pushes.all_settled()).await;
         if rest.is_err() {
             let held = node.pushes.counts();
@@ -183,6 +183,7 @@ async fn settle_pushes(pushes: &Pushes, deadline: Instant) {
     }
     let settled = timeout_at(deadline, pushes.all_settled()).await;
     if settled.is_err() && pushes.are_alone() {
+        pushes.close();
         warn!(
             pushes = pushes.counts().pending,
             "no scrape came for these pushes, they are lost"

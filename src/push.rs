@@ -61,6 +61,15 @@ struct Held {
     scrapes: BTreeMap<ClaimId, BTreeSet<NodeId>>,
     /// No other node is known.
     alone: bool,
+    /// No push is taken any more.
+    closed: bool,
+}
+
+/// Why a push is not held.
+enum Untaken {
+    /// The node leaves.
+    Closed,
+    Full(Full),
 }
 
 impl Pushes {
@@ -79,6 +88,7 @@ impl Pushes {
             waiting: BTreeMap::new(),
             scrapes: BTreeMap::new(),
             alone: true,
+            closed: false,
         };
         Self {
             me,
@@ -157,15 +167,26 @@ impl Pushes {
         self.metrics.push_peers.set(others);
     }
 
-    /// Waits until this node's end costs no push: all served where it is alone, else all in the hands of others.
+    /// Waits until this node's end costs no push: all in the hands of others; or where it is alone, all served, and from
+    /// then on none is taken.
     pub async fn all_settled(&self) {
         loop {
             let changed = self.changed.notified();
-            if self.may_leave() {
+            if self.settled() {
                 return;
             }
             changed.await;
         }
+    }
+
+    /// Takes no more pushes: nobody would serve them. Those who bring one take it elsewhere.
+    pub fn close(&self) {
+        self.held().closed = true;
+    }
+
+    /// Whether no more pushes are taken.
+    pub fn are_closed(&self) -> bool {
+        self.held().closed
     }
 
     async fn take(&self, sealed: Sealed, peer: SocketAddr) -> Result<(), Rejection> {
@@ -188,9 +209,19 @@ impl Pushes {
         }
         let (content, repeated) = content_of(Arc::clone(&opened.exposition), &self.hasher);
         self.metrics.push_duplicate_series.inc_by(repeated as u64);
-        let kept = self.hold(content).await.map_err(|full| {
-            self.refuse_with("full", ErrorCode::APPLICATION_ERROR, full.to_string(), peer)
-        })?;
+        let kept = match self.hold(content).await {
+            Ok(kept) => kept,
+            Err(Untaken::Closed) => {
+                return Err(Rejection {
+                    code: ErrorCode::CONNECTION_CLOSE,
+                    reason: "the proxy is shutting down".into(),
+                });
+            }
+            Err(Untaken::Full(full)) => {
+                let reason = full.to_string();
+                return Err(self.refuse_with("full", ErrorCode::APPLICATION_ERROR, reason, peer));
+            }
+        };
         debug!(%peer, samples = opened.exposition.samples(), bytes = opened.bytes, ?kept, "push accepted");
         Ok(())
     }
@@ -219,15 +250,20 @@ impl Pushes {
     }
 
     /// Holds a push, and waits until it may be acknowledged.
-    async fn hold(&self, content: Content) -> Result<Kept, Full> {
+    async fn hold(&self, content: Content) -> Result<Kept, Untaken> {
         let started = Instant::now();
         let (done, kept) = oneshot::channel();
-        self.with(|held, now| match held.store.accept(content, now) {
-            Ok((push, effects)) => {
-                held.waiting.insert(push, done);
-                (Ok(()), effects)
+        self.with(|held, now| {
+            if held.closed {
+                return (Err(Untaken::Closed), Effects::default());
             }
-            Err(full) => (Err(full), Effects::default()),
+            match held.store.accept(content, now) {
+                Ok((push, effects)) => {
+                    held.waiting.insert(push, done);
+                    (Ok(()), effects)
+                }
+                Err(full) => (Err(Untaken::Full(full)), Effects::default()),
+            }
         })?;
         self.metrics.pushes_accepted.inc();
         // The store names every push that it accepted, at the latest when it has waited long enough.

@@ -100,14 +100,16 @@ impl Pushes {
         awaited.any(|node| !unreached.contains(node))
     }
 
-    /// Whether this node's end costs no push: nobody else is there and none waits for a scrape, or the others have all.
-    pub(super) fn may_leave(&self) -> bool {
-        let held = self.held();
+    /// Whether this node's end costs no push: the others have all, or nobody else is there and none waits for a scrape. In
+    /// the latter case none may come any more.
+    pub(super) fn settled(&self) -> bool {
+        let mut held = self.held();
         let now = Instant::now();
-        if held.alone {
-            let counts = held.store.counts(now);
-            return counts.pending + counts.claimed == 0;
+        if !held.alone {
+            return held.store.may_leave(now);
         }
-        held.store.may_leave(now)
+        let counts = held.store.counts(now);
+        held.closed |= counts.pending + counts.claimed == 0;
+        held.closed
     }
 }

@@ -320,13 +320,13 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         let Some(stream) = push.stream else {
             return;
         };
+        let session = self.connection.session();
         match push.outcome {
-            Ok(()) => self.connection.session().respond(stream, None),
-            Err(rejection) => {
-                self.connection
-                    .session()
-                    .respond_error(stream, rejection.code, &rejection.reason);
+            Ok(()) => session.respond(stream, None),
+            Err(Rejection { code, reason }) if code == ErrorCode::CONNECTION_CLOSE => {
+                session.close(code, &reason);
             }
+            Err(Rejection { code, reason }) => session.respond_error(stream, code, &reason),
         }
     }
 

@@ -27,7 +27,8 @@ pub use registry::{ConnectionId, Handle, LastScrape, Left, Registry, Transport};
 /// Why a push is not held; told to the application where it waits for an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// INVALID for what is wrong with the push, APPLICATION_ERROR for what is wrong with the node.
+    /// INVALID for what is wrong with the push, APPLICATION_ERROR for what is wrong with the node. CONNECTION_CLOSE: the
+    /// node leaves; instead of an answer the connection ends, so that the application pushes elsewhere.
     pub code: ErrorCode,
     /// For people; bounded, and none of it is the application's own bytes.
     pub reason: String,
