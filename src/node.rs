@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::cluster::calls::{self, Calling, Joining, Peers};
 use crate::cluster::secret::Purpose;
-use crate::cluster::{Cluster, Load, MemberId, Vitals};
+use crate::cluster::{Cluster, Load, MemberId, Members, Vitals};
 use crate::drain::{self, Leaving, Lifecycle};
 use crate::http::{self, Identity, Site};
 use crate::metrics::Metrics;
@@ -93,147 +93,60 @@ impl Node {
 
     async fn start(settings: Settings, joining: Option<Joining>) -> Result<Self, StartError> {
         let started_at = SystemTime::now();
-        let web_address = settings.web.listen_address;
-        let tcp_address = settings.rsocket.tcp_listen_address;
-        let websocket_address = settings.rsocket.websocket_listen_address;
-        let web = http::Listener::bind(settings.web)
-            .await
-            .map_err(listen_error("--web.listen-address", web_address))?;
-        let tcp = Listener::bind(tcp_address, Transport::Tcp)
-            .map_err(listen_error("--rsocket.tcp.listen-address", tcp_address))?;
-        let websocket = Listener::bind(websocket_address, Transport::WebSocket).map_err(
-            listen_error("--rsocket.websocket.listen-address", websocket_address),
-        )?;
-        let mut clustering = settings.cluster;
-        let grpc = match grpc_wanted(joining.as_ref(), clustering.as_ref()) {
-            None => None,
-            Some(address) => {
-                let failed = listen_error("--cluster.grpc.listen-address", address);
-                Some(calls::Listener::bind(address).await.map_err(failed)?)
-            }
+        let ports = Ports::open(&settings, joining.as_ref()).await?;
+        let grpc_address = ports.grpc.as_ref().map(|grpc| grpc.address);
+        let (web_address, tcp_address) = (ports.web.address, ports.tcp.address);
+        let websocket_address = ports.websocket.address;
+
+        let member = member_id(web_address, started_at);
+        let me = match &joining {
+            Some(joining) => joining.me.clone(),
+            None => NodeId::new(&member.name, member.generation),
         };
-        info!(listener = "web", address = %web.address, "listening");
-        info!(listener = "rsocket-tcp", address = %tcp.address, "listening");
-        info!(listener = "rsocket-websocket", address = %websocket.address, "listening");
-        if let Some(grpc) = &grpc {
-            info!(listener = "grpc", address = %grpc.address, "listening");
-        }
-        let grpc_address = grpc.as_ref().map(|grpc| grpc.address);
+        let parts = Parts::new(&settings, me)?;
+        let vitals = Vitals {
+            id: member,
+            http_address: web_address,
+            state: parts.lifecycle.subscribe(),
+            load: load(&parts.registry, &parts.pushes),
+        };
+        let mut clustering = settings.cluster.clone();
         if let Some((clustering, address)) = clustering.as_mut().zip(grpc_address) {
             // What the peers are told, where port 0 was asked for.
             clustering.grpc_listen_address = address;
         }
-        let (web_address, tcp_address, websocket_address) =
-            (web.address, tcp.address, websocket.address);
-
-        let max_payload = settings.scrape.max_payload;
-        let ended = CancellationToken::new();
-        let metrics = Arc::new(Metrics::new()?);
-        let lifecycle = Arc::new(Lifecycle::new());
-        let registry = Arc::new(Registry::new(metrics.active_connections.clone()));
-        let keys = Arc::new(KeyRing::new(
-            settings.rsocket.envelope,
-            settings.rsocket.key_rotation,
-        ));
-        let opener = Opener::new(
-            keys.envelopes(),
-            settings.scrape.max_payload,
-            settings.scrape.max_memory,
-        )?;
-        let peers = Arc::new(Peers::default());
-        let member = member_id(web_address, started_at);
-        let me = joining.as_ref().map_or_else(
-            || NodeId::new(&member.name, member.generation),
-            |joining| joining.me.clone(),
-        );
-        let pushes = Arc::new(Pushes::new(
-            me.clone(),
-            settings.push,
-            settings.replication,
-            opener.clone(),
-            Arc::clone(&keys),
-            Arc::clone(&peers),
-            Arc::clone(&metrics),
-        ));
-        let apps = Arc::new(Applications::new(
-            &settings.rsocket,
-            settings.scrape.max_payload,
-            Arc::clone(&registry),
-            Arc::clone(&keys),
-            Arc::new(Sink(Arc::clone(&pushes))),
-            Arc::clone(&metrics),
-            ended.clone(),
-        ));
-        let scraper = Arc::new(Scraper::new(
-            Arc::clone(&registry),
-            opener,
-            Arc::clone(&pushes),
-            Arc::clone(&metrics),
-            settings.scrape.max_concurrent,
-        ));
-        let vitals = Vitals {
-            id: member,
-            http_address: web_address,
-            state: lifecycle.subscribe(),
-            load: load(&registry, &pushes),
-        };
-        let cluster = join_cluster(clustering.as_ref(), vitals, Arc::clone(&metrics)).await?;
+        let cluster = join_cluster(clustering.as_ref(), vitals, &parts.metrics).await?;
         let mut background = JoinSet::new();
         let joining = match (joining, clustering) {
             (None, Some(clustering)) => Some(Joining {
-                me,
+                me: parts.me.clone(),
                 listen_address: clustering.grpc_listen_address,
                 identity: calls::Identity::new(&clustering.secrets.keys(Purpose::Calls))?,
                 peers: calls::live_peers(cluster.members(), &mut background),
             }),
             (joining, _) => joining,
         };
-        let site = Site {
-            members: cluster.members(),
-            identity: Arc::new(Identity {
-                id: node_id(web_address),
-                started_at,
-                web_address,
-            }),
-            scraper,
-            scrape: Arc::new(settings.scrape),
-            metrics: Arc::clone(&metrics),
-            registry,
-            pushes: Arc::clone(&pushes),
-            lifecycle: Arc::clone(&lifecycle),
-        };
+        let site = parts.site(&settings, &cluster, web_address, started_at);
 
+        let ended = CancellationToken::new();
         let stop_accepting = CancellationToken::new();
-        let ready = activate(
-            Arc::clone(&keys),
-            Arc::clone(&peers),
-            Arc::clone(&lifecycle),
+        parts.exchange_pushes(
+            joining,
+            ports.grpc,
+            &settings.scrape,
+            &mut background,
+            &ended,
         );
+        let keys = Arc::clone(&parts.keys);
         background.spawn(async move { keys.run().await });
-        background.spawn(ready);
-        let (members, calling) = match joining {
-            None => (watch::channel(Arc::from([])).1, None),
-            Some(joining) => {
-                let calling = Calling {
-                    me: joining.me,
-                    identity: joining.identity,
-                    holder: Arc::clone(&pushes) as _,
-                    metrics: Arc::clone(&metrics),
-                    max_message: 2 * max_payload + MESSAGE_OVERHEAD,
-                };
-                (joining.peers, Some(calling))
-            }
-        };
-        if let Some((calling, grpc)) = calling.as_ref().zip(grpc) {
-            background.spawn(grpc.run(calling, ended.clone()));
-        }
-        background.spawn({
-            let pushes = Arc::clone(&pushes);
-            let state = lifecycle.subscribe();
-            async move { pushes.run(state, members, calling).await }
-        });
-        background.spawn(tcp.run(Arc::clone(&apps), stop_accepting.clone()));
-        background.spawn(websocket.run(Arc::clone(&apps), stop_accepting.clone()));
+        background.spawn(parts.activate(&cluster));
+        let apps = parts.applications(&settings, &ended);
+        background.spawn(ports.tcp.run(Arc::clone(&apps), stop_accepting.clone()));
+        background.spawn(
+            ports
+                .websocket
+                .run(Arc::clone(&apps), stop_accepting.clone()),
+        );
         Ok(Self {
             web_address,
             tcp_address,
@@ -241,11 +154,11 @@ impl Node {
             gossip_address: cluster.gossip_address,
             grpc_address,
             apps,
-            pushes,
+            pushes: parts.pushes,
             cluster,
-            metrics,
-            lifecycle,
-            web: web.serve(http::router(site), ended.clone()),
+            metrics: parts.metrics,
+            lifecycle: parts.lifecycle,
+            web: ports.web.serve(http::router(site), ended.clone()),
             stop_accepting,
             background,
             ended: ended.drop_guard(),
@@ -268,36 +181,203 @@ impl Node {
     }
 }
 
-/// Ready means that an application that connects gets its key, and that other nodes know this one: what they push from now
-/// on is held here too, and their scrapes ask here. A node that does not answer is not waited for any longer than
-/// [`JOIN_WITHIN`].
-async fn activate(keys: Arc<KeyRing>, peers: Arc<Peers>, lifecycle: Arc<Lifecycle>) {
-    let made = keys
-        .subscribe()
-        .wait_for(|keys| !keys.is_empty())
-        .await
-        .is_ok();
-    if !made {
-        return;
-    }
-    let known = async {
-        while !peers.owe_nothing().await {
-            tokio::time::sleep(JOIN_PAUSE).await;
-        }
-    };
-    if timeout(JOIN_WITHIN, known).await.is_err() {
-        warn!("not every other node knows this one yet, ready without");
-    }
-    lifecycle.activate();
-    info!("ready");
+/// A node's open ports; nobody is answered yet.
+struct Ports {
+    web: http::Listener,
+    tcp: Listener,
+    websocket: Listener,
+    grpc: Option<calls::Listener>,
 }
 
-fn grpc_wanted(
-    joining: Option<&Joining>,
-    clustering: Option<&settings::Cluster>,
-) -> Option<SocketAddr> {
-    let joining = joining.map(|joining| joining.listen_address);
-    joining.or(clustering.map(|clustering| clustering.grpc_listen_address))
+impl Ports {
+    async fn open(settings: &Settings, joining: Option<&Joining>) -> Result<Self, StartError> {
+        let address = settings.web.listen_address;
+        let web = http::Listener::bind(settings.web.clone())
+            .await
+            .map_err(listen_error("--web.listen-address", address))?;
+        info!(listener = "web", address = %web.address, "listening");
+        let address = settings.rsocket.tcp_listen_address;
+        let tcp = Listener::bind(address, Transport::Tcp)
+            .map_err(listen_error("--rsocket.tcp.listen-address", address))?;
+        info!(listener = "rsocket-tcp", address = %tcp.address, "listening");
+        let address = settings.rsocket.websocket_listen_address;
+        let websocket = Listener::bind(address, Transport::WebSocket)
+            .map_err(listen_error("--rsocket.websocket.listen-address", address))?;
+        info!(listener = "rsocket-websocket", address = %websocket.address, "listening");
+        let joining = joining.map(|joining| joining.listen_address);
+        let clustering = settings.cluster.as_ref();
+        let grpc = match joining.or(clustering.map(|cluster| cluster.grpc_listen_address)) {
+            Some(address) => Some(open_grpc(address).await?),
+            None => None,
+        };
+        Ok(Self {
+            web,
+            tcp,
+            websocket,
+            grpc,
+        })
+    }
+}
+
+async fn open_grpc(address: SocketAddr) -> Result<calls::Listener, StartError> {
+    let grpc = calls::Listener::bind(address)
+        .await
+        .map_err(listen_error("--cluster.grpc.listen-address", address))?;
+    info!(listener = "grpc", address = %grpc.address, "listening");
+    Ok(grpc)
+}
+
+/// What the flows and the edges of a node share.
+struct Parts {
+    me: NodeId,
+    metrics: Arc<Metrics>,
+    lifecycle: Arc<Lifecycle>,
+    registry: Arc<Registry>,
+    keys: Arc<KeyRing>,
+    opener: Opener,
+    peers: Arc<Peers>,
+    pushes: Arc<Pushes>,
+}
+
+impl Parts {
+    fn new(settings: &Settings, me: NodeId) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new()?);
+        let keys = Arc::new(KeyRing::new(
+            settings.rsocket.envelope,
+            settings.rsocket.key_rotation,
+        ));
+        let opener = Opener::new(
+            keys.envelopes(),
+            settings.scrape.max_payload,
+            settings.scrape.max_memory,
+        )?;
+        let peers = Arc::new(Peers::default());
+        let pushes = Arc::new(Pushes::new(
+            me.clone(),
+            settings.push.clone(),
+            settings.replication.clone(),
+            opener.clone(),
+            Arc::clone(&keys),
+            Arc::clone(&peers),
+            Arc::clone(&metrics),
+        ));
+        Ok(Self {
+            me,
+            lifecycle: Arc::new(Lifecycle::new()),
+            registry: Arc::new(Registry::new(metrics.active_connections.clone())),
+            keys,
+            opener,
+            peers,
+            pushes,
+            metrics,
+        })
+    }
+
+    fn applications(&self, settings: &Settings, ended: &CancellationToken) -> Arc<Applications> {
+        Arc::new(Applications::new(
+            &settings.rsocket,
+            settings.scrape.max_payload,
+            Arc::clone(&self.registry),
+            Arc::clone(&self.keys),
+            Arc::new(Sink(Arc::clone(&self.pushes))),
+            Arc::clone(&self.metrics),
+            ended.clone(),
+        ))
+    }
+
+    fn site(
+        &self,
+        settings: &Settings,
+        cluster: &Cluster,
+        web_address: SocketAddr,
+        started_at: SystemTime,
+    ) -> Site {
+        let scraper = Scraper::new(
+            Arc::clone(&self.registry),
+            self.opener.clone(),
+            Arc::clone(&self.pushes),
+            Arc::clone(&self.metrics),
+            settings.scrape.max_concurrent,
+        );
+        Site {
+            members: cluster.members(),
+            identity: Arc::new(Identity {
+                id: node_id(web_address),
+                started_at,
+                web_address,
+            }),
+            scraper: Arc::new(scraper),
+            scrape: Arc::new(settings.scrape.clone()),
+            metrics: Arc::clone(&self.metrics),
+            registry: Arc::clone(&self.registry),
+            pushes: Arc::clone(&self.pushes),
+            lifecycle: Arc::clone(&self.lifecycle),
+        }
+    }
+
+    /// Keeps the pushes going, with the other nodes where there are any.
+    fn exchange_pushes(
+        &self,
+        joining: Option<Joining>,
+        grpc: Option<calls::Listener>,
+        scrape: &settings::Scrape,
+        background: &mut JoinSet<()>,
+        ended: &CancellationToken,
+    ) {
+        let (peers, calling) = match joining {
+            None => (watch::channel(Arc::from([])).1, None),
+            Some(joining) => {
+                let calling = Calling {
+                    me: joining.me,
+                    identity: joining.identity,
+                    holder: Arc::clone(&self.pushes) as _,
+                    metrics: Arc::clone(&self.metrics),
+                    max_message: 2 * scrape.max_payload + MESSAGE_OVERHEAD,
+                };
+                (joining.peers, Some(calling))
+            }
+        };
+        if let Some((calling, grpc)) = calling.as_ref().zip(grpc) {
+            background.spawn(grpc.run(calling, ended.clone()));
+        }
+        let pushes = Arc::clone(&self.pushes);
+        let state = self.lifecycle.subscribe();
+        background.spawn(async move { pushes.run(state, peers, calling).await });
+    }
+
+    /// Ready means that an application that connects gets its key, and that other nodes know this one: what they push from
+    /// now on is held here too, and their scrapes ask here. A node that does not answer is not waited for any longer than
+    /// [`JOIN_WITHIN`].
+    fn activate(&self, cluster: &Cluster) -> impl Future<Output = ()> + Send + use<> {
+        let mut keys = self.keys.subscribe();
+        let peers = Arc::clone(&self.peers);
+        let lifecycle = Arc::clone(&self.lifecycle);
+        let (found, members) = (cluster.found(), cluster.members());
+        async move {
+            if keys.wait_for(|keys| !keys.is_empty()).await.is_err() {
+                return;
+            }
+            let known = async {
+                found.await;
+                while !(reaches_all(&peers, &members) && peers.owe_nothing().await) {
+                    tokio::time::sleep(JOIN_PAUSE).await;
+                }
+            };
+            if timeout(JOIN_WITHIN, known).await.is_err() {
+                warn!("not every other node knows this one yet, ready without");
+            }
+            lifecycle.activate();
+            info!("ready");
+        }
+    }
+}
+
+fn reaches_all(peers: &Peers, members: &watch::Receiver<Members>) -> bool {
+    let members = members.borrow();
+    members
+        .alive()
+        .map(|member| NodeId::new(&member.id.name, member.id.generation))
+        .all(|node| peers.reaches(&node))
 }
 
 /// What the peers are told of the work that this node has.
@@ -315,8 +395,9 @@ fn load(registry: &Arc<Registry>, pushes: &Arc<Pushes>) -> Arc<dyn Fn() -> Load 
 async fn join_cluster(
     settings: Option<&settings::Cluster>,
     vitals: Vitals,
-    metrics: Arc<Metrics>,
+    metrics: &Arc<Metrics>,
 ) -> Result<Cluster, StartError> {
+    let metrics = Arc::clone(metrics);
     let Some(settings) = settings else {
         return Ok(Cluster::alone(vitals, metrics));
     };

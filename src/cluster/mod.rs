@@ -31,20 +31,26 @@ mod vet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub use members::{Load, Me, Member, MemberId, Members, Peering, Presence, Profile, State};
 pub use peer::{Advertised, Peer};
 pub use secret::Secrets;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use self::gossip::Gossip;
 use self::roster::Roster;
+use self::seeds::missing;
 use self::transport::Port;
 use crate::metrics::Metrics;
 use crate::settings;
+
+/// A node that starts waits no longer than this for peers that may not be there.
+const FIND_WITHIN: Duration = Duration::from_secs(2);
 
 /// Where the cluster learns of this node.
 #[derive(Clone)]
@@ -78,6 +84,8 @@ pub struct Cluster {
     /// Where it gossips; `None` for a cluster of one.
     pub gossip_address: Option<SocketAddr>,
     members: watch::Receiver<Members>,
+    /// Where peers are looked for; `None` for a cluster of one.
+    seeds: Option<watch::Receiver<Vec<SocketAddr>>>,
     leaving: CancellationToken,
     gossip: JoinSet<()>,
     /// Ends when this is dropped.
@@ -106,6 +114,7 @@ impl Cluster {
         Self {
             gossip_address: None,
             members,
+            seeds: None,
             leaving,
             gossip: task,
             _seeds: JoinSet::new(),
@@ -157,7 +166,7 @@ impl Cluster {
             peering,
             roster: Mutex::new(Roster::new(vitals.id.clone())),
             vitals,
-            seeds,
+            seeds: seeds.clone(),
             members: told,
             metrics,
         });
@@ -165,6 +174,7 @@ impl Cluster {
         Ok(Self {
             gossip_address: Some(gossip_address),
             members,
+            seeds: Some(seeds),
             leaving,
             gossip,
             _seeds: lookups,
@@ -174,6 +184,27 @@ impl Cluster {
     /// The members of the moment, and each change.
     pub fn members(&self) -> watch::Receiver<Members> {
         self.members.clone()
+    }
+
+    /// Waits until all peers that the operator named have been heard, at most [`FIND_WITHIN`] for those that are not there.
+    pub fn found(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut members = self.members.clone();
+        let seeds = self.seeds.clone();
+        async move {
+            let Some(mut seeds) = seeds else {
+                return;
+            };
+            let all = async {
+                if seeds.changed().await.is_ok() {
+                    let addresses = seeds.borrow_and_update().clone();
+                    let none_missing = |members: &Members| missing(members, &addresses).is_empty();
+                    let _ = members.wait_for(none_missing).await;
+                }
+            };
+            if timeout(FIND_WITHIN, all).await.is_err() {
+                debug!("some peers were not heard");
+            }
+        }
     }
 
     /// Stops gossiping. The peers say that this node left, if it told them that it drains.

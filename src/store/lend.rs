@@ -8,6 +8,8 @@ use super::ledger::{Held, Holding, State};
 use super::selection::{Candidate, Selection, select};
 use super::{ClaimId, Handed, Kept, NodeId, Over, PushId, Store};
 
+/// Pushes in one answer to another node's claim: their names and holders have to fit into a message, too.
+const MAX_HANDED: usize = 8192;
 /// A claim is remembered for so many leases after its last message.
 const REMEMBERED_LEASES: u32 = 3;
 
@@ -73,8 +75,11 @@ impl Store {
         )
     }
 
-    /// Keeps as many as one answer may carry the text of.
-    fn affordable(&self, chosen: Vec<PushId>, claimant: &NodeId) -> Vec<PushId> {
+    /// Keeps as many as one answer may carry.
+    fn affordable(&self, mut chosen: Vec<PushId>, claimant: &NodeId) -> Vec<PushId> {
+        if *claimant != self.me {
+            chosen.truncate(MAX_HANDED);
+        }
         let mut bytes = 0;
         chosen
             .into_iter()

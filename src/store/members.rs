@@ -23,6 +23,8 @@ pub type View = BTreeMap<NodeId, Condition>;
 
 /// A node that no view has named yet counts as alive for this long after it was heard of: views lag.
 const STRANGER: Duration = Duration::from_secs(10);
+/// Such nodes remembered; past it one more counts as dead, which may serve its pushes twice.
+const MAX_STRANGERS: usize = 1024;
 /// A node that left the view is known to be dead for this long, so that a late message does not make a stranger of it.
 const GONE: Duration = Duration::from_secs(600);
 /// Dead nodes remembered; past it the ones gone longest are forgotten, and a late message of theirs costs [`STRANGER`].
@@ -71,7 +73,8 @@ impl Members {
 
     /// A message came from `node` or named it as an owner.
     pub(super) fn heard_of(&mut self, node: &NodeId, now: Instant) {
-        if !self.view.contains_key(node) && !self.gone.contains_key(node) {
+        let unknown = !self.view.contains_key(node) && !self.gone.contains_key(node);
+        if unknown && self.strangers.len() < MAX_STRANGERS {
             self.strangers.entry(node.clone()).or_insert(now + STRANGER);
         }
     }

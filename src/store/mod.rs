@@ -53,10 +53,11 @@
 //! | what | at the bound |
 //! |---|---|
 //! | bytes of pushes, replicas included | a push is refused with [`Full`]; a replica is refused, and its owner asks another node |
-//! | text in one answer to a claim | the rest waits for the next scrape |
+//! | text, and number, of pushes in one answer to a claim | the rest waits for the next scrape |
 //! | claims remembered by a lender | the oldest is forgotten: its pushes come back when the lease runs out |
 //! | closings not yet answered | the oldest is given up and counted; agreement repairs it |
 //! | repairs in a tick, pushes in one round of agreement | the rest follows with the next |
+//! | nodes that no view has named, nodes that are gone | a further one counts as dead; the one gone longest is forgotten |
 //! | tombstones | those that are needed least long are forgotten |
 
 mod accept;

@@ -58,6 +58,11 @@ impl Peers {
         timeout(OPEN_WITHIN, first).await.ok().flatten()
     }
 
+    /// Whether a node can be called.
+    pub fn reaches(&self, node: &NodeId) -> bool {
+        self.links().contains_key(node)
+    }
+
     /// Whether every node knows this one and has given it what it is to hold.
     pub async fn owe_nothing(&self) -> bool {
         let asked: FuturesUnordered<_> = self.links().values().map(Link::owed).collect();
