@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::cluster::calls::{self, Calling, Joining, Peers};
 use crate::cluster::secret::Purpose;
-use crate::cluster::{Cluster, Load, MemberId, Members, Vitals};
+use crate::cluster::{self, Cluster, Load, MemberId, Members, Vitals};
 use crate::drain::{self, Leaving, Lifecycle};
 use crate::http::{self, Identity, Site};
 use crate::metrics::Metrics;
@@ -393,7 +393,7 @@ fn load(registry: &Arc<Registry>, pushes: &Arc<Pushes>) -> Arc<dyn Fn() -> Load 
 }
 
 async fn join_cluster(
-    settings: Option<&settings::Cluster>,
+    settings: Option<&cluster::Settings>,
     vitals: Vitals,
     metrics: &Arc<Metrics>,
 ) -> Result<Cluster, StartError> {

@@ -24,8 +24,8 @@ use tokio::time::timeout_at;
 use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
+use crate::cluster::State;
 use crate::cluster::calls::{Calling, Holder, Peer, Peers};
-use crate::drain::State;
 use crate::metrics::Metrics;
 use crate::rsocket::{KeyRing, Opened, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable};
 use crate::store::{

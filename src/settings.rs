@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cluster::{Advertised, Peer, Secrets};
-use crate::store;
+use crate::{cluster, store};
 
 /// All of a node's settings.
 #[derive(Debug, Clone)]
@@ -18,7 +17,7 @@ pub struct Settings {
     /// Pushes held for the next scrape.
     pub push: store::Limits,
     /// The nodes' side; `None` for a cluster of one.
-    pub cluster: Option<Cluster>,
+    pub cluster: Option<cluster::Settings>,
     /// Pushes held for other nodes.
     pub replication: store::Replication,
     /// The most that a drain takes.
@@ -85,21 +84,4 @@ pub struct Scrape {
     pub max_memory: usize,
     /// Scrapes under way at a time; more are answered 503.
     pub max_concurrent: usize,
-}
-
-/// The nodes' side.
-#[derive(Debug, Clone)]
-pub struct Cluster {
-    /// Gossip, UDP.
-    pub listen_address: SocketAddr,
-    /// Replication, TCP.
-    pub grpc_listen_address: SocketAddr,
-    /// Where the peers reach this node.
-    pub advertised: Advertised,
-    /// Where to look for peers; at least one.
-    pub peers: Vec<Peer>,
-    /// Nodes of another name are ignored.
-    pub name: String,
-    /// What shows that a packet comes from a node of ours; without any, everybody can join.
-    pub secrets: Secrets,
 }

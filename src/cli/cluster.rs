@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cluster::{Advertised, Peer, Secrets};
-use crate::settings::Cluster;
+use crate::cluster::{Advertised, Peer, Secrets, Settings};
 
 #[derive(Debug, Args)]
 pub(super) struct ClusterArgs {
@@ -62,7 +61,7 @@ pub(super) struct ClusterArgs {
 
 impl ClusterArgs {
     /// `None` for a cluster of one. The error is one line that names the flag.
-    pub(super) fn settings(&self) -> Result<Option<Cluster>, String> {
+    pub(super) fn settings(&self) -> Result<Option<Settings>, String> {
         let secrets = Secrets::read(&self.cluster_secret_file)
             .map_err(|why| format!("--cluster.secret-file: {why}"))?;
         if self.cluster_peer.is_empty() {
@@ -74,7 +73,7 @@ impl ClusterArgs {
                 format!("set --cluster.advertise-address to where peers reach this node: {why}")
             })?,
         };
-        Ok(Some(Cluster {
+        Ok(Some(Settings {
             listen_address: self.cluster_listen_address,
             grpc_listen_address: self.cluster_grpc_listen_address,
             advertised,

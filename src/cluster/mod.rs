@@ -47,7 +47,6 @@ use self::roster::Roster;
 use self::seeds::missing;
 use self::transport::Port;
 use crate::metrics::Metrics;
-use crate::settings;
 
 /// A node that starts waits no longer than this for peers that may not be there.
 const FIND_WITHIN: Duration = Duration::from_secs(2);
@@ -77,6 +76,23 @@ impl Vitals {
             load: (self.load)(),
         }
     }
+}
+
+/// How a node finds and trusts its peers.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Gossip, UDP.
+    pub listen_address: SocketAddr,
+    /// Replication, TCP.
+    pub grpc_listen_address: SocketAddr,
+    /// Where the peers reach this node.
+    pub advertised: Advertised,
+    /// Where to look for peers; at least one.
+    pub peers: Vec<Peer>,
+    /// Nodes of another name are ignored.
+    pub name: String,
+    /// What shows that a packet comes from a node of ours; without any, everybody can join.
+    pub secrets: Secrets,
 }
 
 /// A node's part in a cluster. Dropped, it falls silent, as if it had died; [`Cluster::leave`] is the friendly way.
@@ -123,7 +139,7 @@ impl Cluster {
 
     /// Opens the gossip's port and looks for the peers, for ever.
     pub async fn join(
-        settings: &settings::Cluster,
+        settings: &Settings,
         mut vitals: Vitals,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
@@ -223,7 +239,7 @@ async fn count_alone(mut state: watch::Receiver<State>, metrics: Arc<Metrics>) {
     }
 }
 
-fn warn_of_strangers(settings: &settings::Cluster) {
+fn warn_of_strangers(settings: &Settings) {
     if settings.secrets.is_empty() && !settings.listen_address.ip().is_loopback() {
         warn!(
             address = %settings.listen_address,

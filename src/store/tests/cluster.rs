@@ -188,7 +188,7 @@ fn a_commit_whose_message_is_lost_is_told_again() {
 #[test]
 fn what_died_with_its_owner_but_was_served_is_not_served_again_if_one_holder_knows() {
     let mut nodes = nodes(3);
-    nodes.push(&node(0), &[1]).unwrap();
+    let push = nodes.push(&node(0), &[1]).unwrap();
     nodes.talk();
     let claim = nodes.begin(&node(0));
     nodes.talk();
@@ -197,15 +197,7 @@ fn what_died_with_its_owner_but_was_served_is_not_served_again_if_one_holder_kno
     let told = nodes.mail.pop_front().unwrap();
     nodes.mail.clear();
     nodes.deliver(told);
-    assert_eq!(
-        nodes
-            .holders(&PushId {
-                acceptor: node(0),
-                sequence: 0
-            })
-            .len(),
-        1
-    );
+    assert_eq!(nodes.holders(&push).len(), 1);
     kill(&mut nodes, 0);
     assert_eq!(nodes.held(), 0);
     assert_eq!(nodes.tally.possible_duplicates, 0);
@@ -433,6 +425,18 @@ fn what_nobody_scrapes_is_dropped_everywhere_and_counted_once() {
     nodes.wait(TTL * 2);
     assert_eq!(nodes.held(), 0);
     assert_eq!(nodes.tally.expired, 1);
+}
+
+#[test]
+fn another_nodes_claim_is_lent_no_more_pushes_than_a_message_can_name() {
+    let mut nodes = nodes(2);
+    for number in 0..9_000 {
+        nodes.push(&node(0), &[number]).unwrap();
+    }
+    nodes.talk();
+    assert_eq!(nodes.scrape(&node(1)).len(), 8_192);
+    assert_eq!(nodes.scrape(&node(1)).len(), 9_000 - 8_192);
+    assert_eq!(nodes.held(), 0);
 }
 
 #[test]
