@@ -1,86 +1,42 @@
-//! Several nodes as processes of their own, as they run in production.
+//! Several nodes as processes of their own, on one host.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use futures_util::future::join_all;
 
-use hyper::Method;
-use prometheus_rsocket_client::Client;
-use tokio::process::Command;
+use crate::nodes::{Node, three};
+use crate::peers::{Program, need};
+use crate::sandbox::eventually;
 
-use crate::peers::{Program, Scratch, need, reserved_port};
-use crate::sandbox::{eventually, request, samples};
-
-/// A node of a cluster.
-struct Node {
-    program: Program,
-    tcp: SocketAddr,
-    web: SocketAddr,
+/// Pushes through the Rust client, each to any of the nodes, that have no series in common.
+async fn scatter(nodes: &[Node], run: &str, number: usize) -> Vec<String> {
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut expected = Vec::new();
+    for push in 0..number {
+        let line = format!("job{{number=\"{push:02}\",run=\"{run}\"}} 1");
+        let node = random.choice(nodes).expect("a node");
+        node.pushed(format!("{line}\n")).await;
+        expected.push(line);
+    }
+    expected
 }
 
-/// The address in the line that says where a node listens.
-async fn listening(program: &mut Program, listener: &str) -> SocketAddr {
-    let words = format!("msg=\"listening\" listener={listener} address=");
-    let line = program.line_with(&words).await;
-    let address = line.rsplit('=').next().expect("an address");
-    address.parse().expect("an address")
-}
+#[tokio::test]
+async fn pushes_to_any_node_are_served_once_by_all_scraped_at_once_or_by_one_alone() {
+    let (nodes, _scratch) = three().await;
+    let expected = scatter(&nodes, "all", 30).await;
+    let scrapes = join_all(nodes.iter().map(Node::scrape)).await;
+    let mut served = scrapes.concat();
+    served.sort_unstable();
+    assert_eq!(served, expected);
 
-impl Node {
-    async fn start(gossip: u16, peer: u16, secret: &str) -> Self {
-        let mut program = Program::start(
-            Command::new(env!("CARGO_BIN_EXE_prometheus-rsocket-proxy"))
-                .args([
-                    "--web.listen-address=127.0.0.1:0",
-                    "--rsocket.tcp.listen-address=127.0.0.1:0",
-                    "--rsocket.websocket.listen-address=127.0.0.1:0",
-                    "--cluster.grpc.listen-address=127.0.0.1:0",
-                ])
-                .arg(format!("--cluster.listen-address=127.0.0.1:{gossip}"))
-                .arg(format!("--cluster.peer=127.0.0.1:{peer}"))
-                .arg(format!("--cluster.secret-file={secret}")),
-        );
-        let web = listening(&mut program, "web").await;
-        let tcp = listening(&mut program, "rsocket-tcp").await;
-        program.line_with("msg=\"ready\"").await;
-        Self { program, tcp, web }
-    }
-
-    async fn get(&self, path: &str) -> String {
-        let response = request(self.web, Method::GET, path, &[]).await;
-        response.text().to_owned()
-    }
-
-    async fn scrape(&self) -> Vec<String> {
-        samples(&self.get("/metrics/connected").await)
-    }
-
-    /// Waits until this node sees so many active members, itself among them.
-    async fn sees(&self, members: usize) {
-        let line = format!("prometheus_proxy_cluster_members{{state=\"active\"}} {members}");
-        eventually(&line, async || self.get("/metrics").await.contains(&line)).await;
-    }
-
-    async fn pushed(&self, text: &'static str) {
-        let address = format!("tcp://{}", self.tcp).parse().expect("an address");
-        let client = Client::builder(move || text).proxy(address);
-        let client = client.timeout(Duration::from_secs(20)).connect();
-        client.push_and_close().await.expect("acknowledged");
-    }
-}
-
-async fn three() -> ([Node; 3], Scratch) {
-    let scratch = Scratch::new();
-    let secret = scratch.file("secret", "correct horse battery staple, twice\n");
-    let ports = [reserved_port(), reserved_port(), reserved_port()];
-    let nodes = [
-        Node::start(ports[0], ports[1], &secret).await,
-        Node::start(ports[1], ports[0], &secret).await,
-        Node::start(ports[2], ports[0], &secret).await,
-    ];
+    let expected = scatter(&nodes, "one", 30).await;
+    let mut served = nodes[2].scrape().await;
+    served.sort_unstable();
+    assert_eq!(served, expected);
     for node in &nodes {
-        node.sees(3).await;
+        assert!(node.scrape().await.is_empty());
+        let possible = "prometheus_proxy_pushes_possible_duplicates_total";
+        assert_eq!(node.own(possible).await, 0.0);
     }
-    (nodes, scratch)
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ mod compat;
 mod envelope;
 mod healthcheck;
 mod limits;
+mod nodes;
 mod operation;
 mod peers;
 mod prometheus;
