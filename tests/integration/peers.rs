@@ -14,6 +14,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::network;
 use crate::sandbox::PATIENCE;
 
 /// What a test cannot do without.
@@ -24,6 +25,7 @@ pub(crate) enum Tool {
     Prometheus,
     Promtool,
     NodeExporter,
+    Networks,
 }
 
 impl Tool {
@@ -35,6 +37,7 @@ impl Tool {
             Self::Prometheus => &["prometheus"],
             Self::Promtool => &["promtool"],
             Self::NodeExporter => &["prometheus-node-exporter"],
+            Self::Networks => &["ip", "iptables"],
         };
         if let Some(program) = programs.iter().find(|program| !installed(program)) {
             return Some(program);
@@ -45,6 +48,11 @@ impl Tool {
                 build();
                 if !interop().join("python/.venv/built").exists() {
                     return Some("python3-venv");
+                }
+            }
+            Self::Networks => {
+                if !network::may_be_made() {
+                    return Some("permission to make networks");
                 }
             }
             Self::Prometheus | Self::Promtool | Self::NodeExporter => {}
@@ -70,7 +78,7 @@ pub(crate) fn skipped(here: &str, tool: Tool) -> bool {
     };
     let test = here.split("::{{closure}}").next().unwrap_or(here);
     let test = test.split_once("::").map_or(test, |(_, path)| path);
-    let line = format!("SKIPPED: {test}: {missing} is not installed");
+    let line = format!("SKIPPED: {test}: there is no {missing}");
     assert!(
         std::env::var_os("PROXY_TEST_REQUIRE_ALL").is_none_or(|value| value != "1"),
         "{line}"
