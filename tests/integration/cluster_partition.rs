@@ -11,14 +11,15 @@ use crate::sandbox::eventually;
 
 /// A node on each host, which looks for the others by name.
 async fn start(network: &Network) -> Vec<Node> {
-    let secret = network.file("secret", "correct horse battery staple, twice\n");
     let hosts = 0..network.addresses().len();
-    let nodes = hosts.map(async |host| {
-        let mut command = network.command(host, BINARY);
-        command.args(["--cluster.peer", NAME, "--cluster.secret-file", &secret]);
-        Node::start(&mut command, network.address(host)).await
-    });
-    join_all(nodes).await
+    join_all(hosts.map(|host| start_one(network, host))).await
+}
+
+async fn start_one(network: &Network, host: usize) -> Node {
+    let secret = network.file("secret", "correct horse battery staple, twice\n");
+    let mut command = network.command(host, BINARY);
+    command.args(["--cluster.peer", NAME, "--cluster.secret-file", &secret]);
+    Node::start(&mut command, network.address(host)).await
 }
 
 async fn formed(nodes: &[Node]) {
@@ -157,4 +158,28 @@ async fn nodes_that_all_start_anew_with_new_addresses_find_each_other_by_name() 
     println!("formed {:?} after the name changed", resolved.elapsed());
     nodes[0].pushed("jobs_total 1\n").await;
     assert_eq!(nodes[1].scrape().await, ["jobs_total 1"]);
+}
+
+#[tokio::test]
+async fn nodes_restarted_one_by_one_with_new_addresses_lose_no_push_and_serve_each_once() {
+    need!(Networks);
+    let mut network = Network::of(3);
+    let mut nodes = start(&network).await;
+    formed(&nodes).await;
+    let mut pushes = Pushes::default();
+    for (host, when) in ["first", "second", "third"].into_iter().enumerate() {
+        pushes.spread(&nodes, when).await;
+        let leaving = &mut nodes[host].program;
+        leaving.terminate();
+        assert!(leaving.ended().await.success());
+        network.move_host(host);
+        network.name_resolves_to(network.addresses());
+        nodes[host] = start_one(&network, host).await;
+    }
+    pushes.scrape(&nodes[1]).await;
+    assert!(pushes.are_served(&[0, 1, 2]));
+    for node in &nodes {
+        pushes.scrape(node).await;
+    }
+    assert_eq!(pushes.repeated(), 0);
 }
