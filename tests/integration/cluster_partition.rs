@@ -2,12 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use futures_util::future::join_all;
+use hyper::Method;
+use tokio::time::sleep;
 
+use crate::app::Peer;
 use crate::network::{NAME, Network};
 use crate::nodes::{BINARY, Node};
 use crate::peers::need;
-use crate::sandbox::eventually;
+use crate::sandbox::{eventually, request, samples};
 
 /// A node on each host, which looks for the others by name.
 async fn start(network: &Network) -> Vec<Node> {
@@ -182,4 +186,83 @@ async fn nodes_restarted_one_by_one_with_new_addresses_lose_no_push_and_serve_ea
         pushes.scrape(node).await;
     }
     assert_eq!(pushes.repeated(), 0);
+}
+
+/// Pushes to a node again and again; gives what was acknowledged.
+async fn push_until(end: Instant, at: usize, node: &Node) -> Vec<String> {
+    let mut random = Rng::with_seed(at as u64);
+    let mut acknowledged = Vec::new();
+    while Instant::now() < end {
+        sleep(Duration::from_millis(random.u64(20..400))).await;
+        let line = format!("job{{at=\"{at}\",number=\"{}\"}} 1", acknowledged.len());
+        // Unlike a client, this answers no pull, which would look like a push served twice.
+        let mut app = Peer::connect(node.tcp).await;
+        app.key().await;
+        app.push(&format!("{line}\n")).await.expect("taken");
+        acknowledged.push(line);
+    }
+    acknowledged
+}
+
+/// Scrapes a node again and again; gives what it served.
+async fn scrape_until(end: Instant, at: usize, node: &Node) -> Vec<String> {
+    let mut random = Rng::with_seed(at as u64);
+    let mut served = Vec::new();
+    while Instant::now() < end {
+        sleep(Duration::from_millis(random.u64(200..2000))).await;
+        let headers = [("x-prometheus-scrape-timeout-seconds", "3")];
+        let response = request(node.web, Method::GET, "/metrics/connected", &headers).await;
+        served.extend(samples(response.text()));
+    }
+    served
+}
+
+/// Cuts and heals again and again; at last all is well.
+async fn break_until(end: Instant, network: &Network) {
+    let mut random = Rng::with_seed(1);
+    while Instant::now() < end {
+        let host = random.usize(0..3);
+        let others = [(host + 1) % 3, (host + 2) % 3];
+        match random.u8(0..4) {
+            0 => network.cut(host, &others),
+            1 => network.cut(host, &others[..1]),
+            _ => network.heal(host),
+        }
+        sleep(Duration::from_millis(random.u64(100..4000))).await;
+    }
+    for host in 0..3 {
+        network.heal(host);
+    }
+}
+
+#[tokio::test]
+async fn whatever_breaks_and_heals_every_push_is_served_and_what_is_repeated_was_counted() {
+    need!(Networks);
+    let network = Network::of(3);
+    let nodes = start(&network).await;
+    formed(&nodes).await;
+    let end = Instant::now() + Duration::from_secs(20);
+    let pushing = nodes.iter().enumerate();
+    let pushing = pushing.map(|(at, node)| push_until(end, at, node));
+    let scraping = nodes.iter().enumerate();
+    let scraping = scraping.map(|(at, node)| scrape_until(end, at, node));
+    let breaking = break_until(end, &network);
+    let (pushed, served, ()) = tokio::join!(join_all(pushing), join_all(scraping), breaking);
+    let (pushed, mut served) = (pushed.concat(), served.concat());
+
+    formed(&nodes).await;
+    let mut missing = pushed.clone();
+    eventually("every push", async || {
+        served.extend(nodes[0].scrape().await);
+        missing.retain(|push| !served.contains(push));
+        missing.is_empty()
+    })
+    .await;
+    let repeated = served.len() - pushed.len();
+    let possible = sum(&nodes, "prometheus_proxy_pushes_possible_duplicates_total").await;
+    println!(
+        "{} pushes, {repeated} repeated, {possible} counted",
+        pushed.len()
+    );
+    assert!(repeated as f64 <= possible);
 }
