@@ -26,6 +26,8 @@ pub struct Metrics {
     pub connections_opened: IntCounterVec,
     /// Connections that failed: labels `exception`, `transport`.
     pub connection_errors: IntCounterVec,
+    /// Connections that worked and were let go: label `cause`.
+    pub connections_retired: IntCounterVec,
     /// Payloads opened: label `version`.
     pub envelopes: IntCounterVec,
     /// Families of the last scrape on whose type applications disagreed.
@@ -145,6 +147,11 @@ impl Metrics {
                 "prometheus_proxy_connection_error_total",
                 "Connections that failed.",
                 &["exception", "transport"],
+            )?,
+            connections_retired: own.counters(
+                "prometheus_proxy_connections_retired_total",
+                "Connections that worked and that this node let go so that they serve another.",
+                &["cause"],
             )?,
             envelopes: own.counters(
                 "prometheus_proxy_envelopes_opened_total",
@@ -280,6 +287,12 @@ impl Metrics {
         metrics.register_build_info()?;
         for state in ["pending", "claimed", "retained", "replica"] {
             metrics.pushes.with_label_values(&[state]).set(0);
+        }
+        for cause in ["drain", "rebalance"] {
+            metrics
+                .connections_retired
+                .with_label_values(&[cause])
+                .reset();
         }
         for transport in ["TCP", "Websocket"] {
             metrics

@@ -25,12 +25,11 @@ use super::keys::{Key, Keys};
 use super::opener::Sealed;
 use super::pull::{Answer, PullError, PullReply, PullRequest};
 use super::registry::{Registration, Transport};
+use super::retire::{Cause, Retiring};
 use super::{PushSink, Rejection};
 
 /// Pushes of one connection that are opened and checked at a time.
 const MAX_PUSHES: usize = 16;
-/// What an application is told when the node leaves.
-const LEAVING: &str = "the proxy is shutting down";
 
 /// Runs a connection from before its SETUP to its end.
 pub(super) async fn run<T: FrameTransport>(
@@ -44,7 +43,7 @@ pub(super) async fn run<T: FrameTransport>(
         None => {
             connection
                 .session()
-                .close(ErrorCode::CONNECTION_CLOSE, LEAVING);
+                .close(ErrorCode::CONNECTION_CLOSE, Cause::Drain.message());
             return Box::pin(connection.finish()).await;
         }
         Some(Event::Closed(reason)) => {
@@ -64,6 +63,7 @@ pub(super) async fn run<T: FrameTransport>(
         pulls: 0,
         early: Vec::new(),
         leaving: false,
+        retiring: None,
         pushes: FuturesUnordered::new(),
         apps,
     };
@@ -107,8 +107,10 @@ struct ConnectionTask<'a, T> {
     pulls: u64,
     /// Who asked before the node had made its first key.
     early: Vec<PullRequest>,
-    /// The node leaves: the connection ends once no pull is under way.
+    /// The node leaves, and does not wait for another pull.
     leaving: bool,
+    /// The connection is to end.
+    retiring: Option<Retiring>,
     pushes: FuturesUnordered<BoxFuture<'static, PushDone>>,
     apps: &'a Applications,
 }
@@ -145,13 +147,18 @@ struct PushDone {
 impl<T: FrameTransport> ConnectionTask<'_, T> {
     async fn run(&mut self) -> CloseReason {
         loop {
+            let may_end = self.retiring.is_some() && self.is_idle();
             tokio::select! {
+                biased;
                 Ok(()) = self.keys.changed() => self.announce_key(),
                 Some(reply) = self.registration.pulls.recv() => self.start_pull(reply),
-                () = self.registration.abandoned.notified() => self.cancel_if_abandoned(),
+                () = self.registration.nudge.notified() => {
+                    self.cancel_if_abandoned();
+                    self.retire_if_asked();
+                }
                 () = self.apps.leaving.cancelled(), if !self.leaving => {
                     self.leaving = true;
-                    self.close_if_due();
+                    self.retiring = Some(Retiring::leaving());
                 }
                 Some(push) = self.pushes.next() => self.answer_push(push),
                 event = self.connection.next(), if self.pushes.len() < MAX_PUSHES => match event {
@@ -166,6 +173,8 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
                     Event::RequestCancelled { .. } | Event::Setup(_) => {}
                     Event::Closed(reason) => return reason,
                 },
+                // Last of all: whatever came before is taken.
+                cause = Retiring::due(&mut self.retiring), if may_end => self.end(cause),
             }
         }
     }
@@ -266,14 +275,15 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         for waiting in pull.waiting() {
             let _ = waiting.send(reply.clone());
         }
-        self.close_if_due();
+        if let Some(retiring) = &mut self.retiring {
+            retiring.answered();
+        }
     }
 
     fn cancel_if_abandoned(&mut self) {
         self.early.retain(|request| !request.reply.is_closed());
         if let Some(pull) = self.pull.take_if(|pull| pull.is_abandoned()) {
             self.cancel(&pull);
-            self.close_if_due();
         }
     }
 
@@ -282,11 +292,32 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         self.count_request("CANCEL", pull.started);
     }
 
-    fn close_if_due(&mut self) {
-        if self.leaving && self.pull.is_none() {
-            let session = self.connection.session();
-            session.close(ErrorCode::CONNECTION_CLOSE, LEAVING);
+    fn retire_if_asked(&mut self) {
+        if self.retiring.is_none() {
+            let asked = self.registration.handle.retirement();
+            self.retiring = asked.map(Retiring::new);
         }
+    }
+
+    /// Whether an end would cut off neither a pull nor a push.
+    fn is_idle(&mut self) -> bool {
+        let asked = self.pull.is_some() || !self.early.is_empty();
+        let pushing = !self.pushes.is_empty() || self.connection.session().usage().partial > 0;
+        !asked && !pushing
+    }
+
+    fn end(&mut self, cause: Cause) {
+        let handle = &self.registration.handle;
+        debug!(peer = %handle.peer, connection = handle.id, cause = cause.label(), "connection let go");
+        let retired = &self.apps.metrics.connections_retired;
+        retired.with_label_values(&[cause.label()]).inc();
+        self.close(cause.message());
+    }
+
+    fn close(&mut self, reason: &str) {
+        self.registration.reason = reason.into();
+        let session = self.connection.session();
+        session.close(ErrorCode::CONNECTION_CLOSE, reason);
     }
 
     fn count_request(&self, signal: &'static str, started: Instant) {
@@ -324,7 +355,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         match push.outcome {
             Ok(()) => session.respond(stream, None),
             Err(Rejection { code, reason }) if code == ErrorCode::CONNECTION_CLOSE => {
-                session.close(code, &reason);
+                self.close(&reason);
             }
             Err(Rejection { code, reason }) => session.respond_error(stream, code, &reason),
         }
@@ -333,7 +364,10 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
     /// After the end: whoever waits for a pull learns it, and pushes that have come are still opened and held.
     async fn finish(mut self, reason: &CloseReason) {
         let mut registration = self.registration;
-        registration.reason = reason.to_string();
+        // What this node decided says more.
+        if !matches!(reason, CloseReason::Closed(_)) {
+            registration.reason = reason.to_string();
+        }
         drop(registration);
         if let Some(pull) = self.pull {
             for waiting in pull.waiting() {

@@ -11,6 +11,7 @@ mod listener;
 mod opener;
 mod pull;
 mod registry;
+mod retire;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ pub use opener::{Opened, Opener, Sealed, Unusable};
 use prometheus_rsocket_wire::ErrorCode;
 pub use pull::{Answer, PullError};
 pub use registry::{ConnectionId, Handle, LastScrape, Left, Registry, Transport};
+pub use retire::{Cause, Retirement};
 
 /// Why a push is not held; told to the application where it waits for an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prometheus::IntGauge;
@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::pull::{Answer, PullError, PullReply, PullRequest};
+use super::retire::Retirement;
 
 /// Connections that left, remembered for the status page.
 const LEFT_KEPT: usize = 100;
@@ -73,7 +74,8 @@ pub struct Handle {
     /// When SETUP had been accepted.
     pub connected_at: SystemTime,
     pulls: mpsc::Sender<PullRequest>,
-    abandoned: Arc<Notify>,
+    nudge: Arc<Notify>,
+    retirement: OnceLock<Retirement>,
     last_scrape: Mutex<Option<LastScrape>>,
 }
 
@@ -89,9 +91,7 @@ impl Handle {
             mpsc::error::TrySendError::Full(_) => PullError::Busy,
             mpsc::error::TrySendError::Closed(_) => PullError::Closed,
         })?;
-        let waiting = Waiting {
-            abandoned: &self.abandoned,
-        };
+        let waiting = Waiting { nudge: &self.nudge };
         let answer = timeout_at(deadline, answer).await;
         match answer {
             Ok(answer) => {
@@ -117,16 +117,36 @@ impl Handle {
             .unwrap_or_else(PoisonError::into_inner)
             .replace(scrape)
     }
+
+    /// Asks the connection to end in the way that [`Retirement`] says. Whether this is the first time: later ones change
+    /// nothing.
+    pub fn retire(&self, retirement: Retirement) -> bool {
+        let first = self.retirement.set(retirement).is_ok();
+        if first {
+            self.nudge.notify_one();
+        }
+        first
+    }
+
+    /// When and why it is to end, if it was asked to.
+    pub fn retirement(&self) -> Option<&Retirement> {
+        self.retirement.get()
+    }
+
+    /// Whether the connection is no more.
+    pub fn has_left(&self) -> bool {
+        self.pulls.is_closed()
+    }
 }
 
 /// Tells the connection that somebody stopped waiting for an answer, unless forgotten.
 struct Waiting<'a> {
-    abandoned: &'a Notify,
+    nudge: &'a Notify,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.abandoned.notify_one();
+        self.nudge.notify_one();
     }
 }
 
@@ -178,7 +198,7 @@ impl Registry {
         transport: Transport,
     ) -> Registration {
         let (sender, pulls) = mpsc::channel(WAITING_PULLS);
-        let abandoned = Arc::new(Notify::new());
+        let nudge = Arc::new(Notify::new());
         let mut inner = self.lock();
         let id = inner.next;
         inner.next += 1;
@@ -188,14 +208,15 @@ impl Registry {
             transport,
             connected_at: SystemTime::now(),
             pulls: sender,
-            abandoned: Arc::clone(&abandoned),
+            nudge: Arc::clone(&nudge),
+            retirement: OnceLock::new(),
             last_scrape: Mutex::default(),
         });
         inner.handles.insert(id, Arc::clone(&handle));
         self.active.set(count(inner.handles.len()));
         Registration {
             pulls,
-            abandoned,
+            nudge,
             reason: "the connection's task ended".into(),
             handle,
             registry: Arc::clone(self),
@@ -251,8 +272,8 @@ fn count(length: usize) -> i64 {
 pub(super) struct Registration {
     /// Whoever asks for the application's text.
     pub(super) pulls: mpsc::Receiver<PullRequest>,
-    /// Rung when somebody stopped waiting for an answer.
-    pub(super) abandoned: Arc<Notify>,
+    /// Rung when somebody stopped waiting for an answer, or asked the connection to end.
+    pub(super) nudge: Arc<Notify>,
     /// Why it leaves, for people; set before it is dropped.
     pub(super) reason: String,
     /// What the others hold.
