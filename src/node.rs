@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::cluster::calls::{self, Calling, Joining, Peers};
 use crate::cluster::secret::Purpose;
 use crate::cluster::{self, Cluster, Load, MemberId, Members, Vitals};
-use crate::drain::{self, Leaving, Lifecycle};
+use crate::drain::{self, Leaving, Lifecycle, State, Times};
 use crate::http::{self, Identity, Site};
 use crate::metrics::Metrics;
 use crate::push::{Pushes, Sink};
@@ -74,6 +74,7 @@ pub struct Node {
     cluster: Cluster,
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
+    shutdown_delay: Option<Duration>,
     web: http::Server,
     stop_accepting: CancellationToken,
     background: JoinSet<()>,
@@ -158,6 +159,7 @@ impl Node {
             cluster,
             metrics: parts.metrics,
             lifecycle: parts.lifecycle,
+            shutdown_delay: settings.shutdown_delay,
             web: ports.web.serve(http::router(site), ended.clone()),
             stop_accepting,
             background,
@@ -173,11 +175,21 @@ impl Node {
             stop_accepting: self.stop_accepting,
             apps: self.apps,
             pushes: self.pushes,
-            cluster: self.cluster,
-            finish_requests: self.web.finish(),
+            members: self.cluster.members(),
         };
-        drain::run(leaving, grace_period).await;
+        let times = Times {
+            grace_period,
+            delay: self.shutdown_delay,
+        };
+        drain::run(&leaving, self.web.finish(), self.cluster, times).await;
         drop((self.background, self.ended));
+    }
+
+    /// Waits until somebody asks over HTTP for a drain.
+    pub async fn drain_asked(&self) {
+        let mut state = self.lifecycle.subscribe();
+        // The node itself keeps the sender.
+        let _ = state.wait_for(|state| *state == State::Draining).await;
     }
 }
 
@@ -312,6 +324,7 @@ impl Parts {
             registry: Arc::clone(&self.registry),
             pushes: Arc::clone(&self.pushes),
             lifecycle: Arc::clone(&self.lifecycle),
+            lifecycle_enabled: settings.web.enable_lifecycle,
         }
     }
 

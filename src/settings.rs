@@ -22,6 +22,8 @@ pub struct Settings {
     pub replication: store::Replication,
     /// The most that a drain takes.
     pub grace_period: Duration,
+    /// How long a drain waits for balancers to notice; see [`Times::delay`](crate::drain::Times::delay).
+    pub shutdown_delay: Option<Duration>,
 }
 
 /// The HTTP side.
@@ -34,6 +36,8 @@ pub struct Web {
     /// A request whose head is not whole after this, and a response of which the reader takes nothing for this long,
     /// end their connection.
     pub io_timeout: Duration,
+    /// Whoever reaches the port may drain the node.
+    pub enable_lifecycle: bool,
 }
 
 /// The applications' side.

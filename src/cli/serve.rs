@@ -35,6 +35,9 @@ pub(super) struct ServeArgs {
     /// End an HTTP connection whose request head is not whole after this, or whose reader takes nothing for this long
     #[arg(long = "web.io-timeout", env = "PROXY_WEB_IO_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     web_io_timeout: Duration,
+    /// Let whoever reaches the HTTP port drain the node, with PUT /-/drain
+    #[arg(long = "web.enable-lifecycle", env = "PROXY_WEB_ENABLE_LIFECYCLE")]
+    web_enable_lifecycle: bool,
     /// Where applications connect by RSocket over TCP
     #[arg(
         long = "rsocket.tcp.listen-address",
@@ -134,6 +137,10 @@ pub(super) struct ServeArgs {
     /// The longest a drain takes
     #[arg(long = "shutdown.grace-period", env = "PROXY_SHUTDOWN_GRACE_PERIOD", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     shutdown_grace_period: Duration,
+    /// Let balancers notice for so long that the node drains before its ports close, half of the grace period at most
+    /// [default: 5s where other nodes are in service, else 0s]
+    #[arg(long = "shutdown.delay", env = "PROXY_SHUTDOWN_DELAY", value_name = "DURATION", value_parser = any_duration)]
+    shutdown_delay: Option<Duration>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -168,6 +175,7 @@ impl ServeArgs {
                 listen_address: self.web_listen_address,
                 max_connections: self.web_max_connections,
                 io_timeout: self.web_io_timeout,
+                enable_lifecycle: self.web_enable_lifecycle,
             },
             rsocket: RSocket {
                 tcp_listen_address: self.rsocket_tcp_listen_address,
@@ -199,6 +207,7 @@ impl ServeArgs {
             },
             cluster: self.cluster.settings()?,
             grace_period: self.shutdown_grace_period,
+            shutdown_delay: self.shutdown_delay,
         })
     }
 }
@@ -223,10 +232,21 @@ async fn serve(settings: Settings) -> Result<(), crate::node::StartError> {
     let grace_period = settings.grace_period;
     let mut signals = drain::Signals::new()?;
     let node = Node::bind(settings).await?;
-    signals.received().await;
+    let mut signalled = true;
+    tokio::select! {
+        () = signals.received() => {}
+        () = node.drain_asked() => signalled = false,
+    }
+    let second_signal = async {
+        // Whoever asked over HTTP may be what comes before an ordinary SIGTERM.
+        if !signalled {
+            signals.received().await;
+        }
+        signals.received().await;
+    };
     tokio::select! {
         () = node.drain(grace_period) => {}
-        () = signals.received() => tracing::warn!("second signal, exiting at once"),
+        () = second_signal => tracing::warn!("second signal, exiting at once"),
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! | `GET /metrics/connected` | every application's samples and the pushes that are due |
 //! | `GET /metrics/proxy`, `GET /metrics` | the node's own metrics |
 //! | `GET /-/healthy`, `GET /-/ready` | for probes |
+//! | `PUT /-/drain`, `POST /-/drain` | the node leaves, where that is enabled |
 //! | `GET /api/v1/status` | what the node knows, as JSON |
 //! | `GET /` | where to find all this |
 
@@ -13,6 +14,7 @@ mod connected;
 mod delivery;
 mod health;
 mod index;
+mod leave;
 mod proxy;
 mod server;
 mod status;
@@ -20,7 +22,7 @@ mod status;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, put};
 pub use server::{Listener, Server};
 pub use status::Identity;
 use tokio::sync::watch;
@@ -52,6 +54,8 @@ pub struct Site {
     pub members: watch::Receiver<Members>,
     /// Whether the node is ready.
     pub lifecycle: Arc<Lifecycle>,
+    /// Whether whoever asks may drain the node.
+    pub lifecycle_enabled: bool,
 }
 
 /// All paths.
@@ -65,6 +69,7 @@ pub fn router(site: Site) -> Router {
         .route("/metrics", get(proxy::metrics))
         .route("/-/healthy", get(health::healthy))
         .route("/-/ready", get(health::ready))
+        .route("/-/drain", put(leave::drain).post(leave::drain))
         .route("/api/v1/status", get(status::status))
         .route("/", get(index::index))
         .with_state(site)

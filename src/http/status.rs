@@ -26,6 +26,7 @@ pub struct Identity {
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     node: Node,
+    drain: Option<Drain>,
     members: Vec<Member>,
     connections: Vec<Connection>,
     left: Vec<Gone>,
@@ -39,6 +40,13 @@ struct Node {
     state: &'static str,
     started_at: String,
     web_address: SocketAddr,
+}
+
+#[derive(Debug, Serialize)]
+struct Drain {
+    stage: &'static str,
+    connections: usize,
+    deadline: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,6 +130,11 @@ pub(super) async fn status(State(site): State<Site>) -> Json<Status> {
             started_at: time(identity.started_at),
             web_address: identity.web_address,
         },
+        drain: site.lifecycle.progress().map(|progress| Drain {
+            stage: progress.stage.name(),
+            connections: connections.len(),
+            deadline: time(progress.deadline),
+        }),
         members: std::iter::once(me)
             .chain(members.others.iter().map(member))
             .collect(),

@@ -92,6 +92,8 @@ pub struct Metrics {
     pub cluster_connection_errors: IntCounterVec,
     /// 1 from the first moment of a drain.
     pub draining: IntGauge,
+    /// 1 for what a drain is at: label `stage`.
+    drain_stage: IntGaugeVec,
 }
 
 impl Metrics {
@@ -282,6 +284,11 @@ impl Metrics {
                 &["reason"],
             )?,
             draining: own.gauge("prometheus_proxy_draining", "1 from the first moment of a drain.")?,
+            drain_stage: own.gauges(
+                "prometheus_proxy_drain_stage",
+                "1 for what the drain under way is at; nothing before a drain.",
+                &["stage"],
+            )?,
             registry: own.0,
         };
         metrics.register_build_info()?;
@@ -336,6 +343,12 @@ impl Metrics {
                 .with_label_values(&[state])
                 .set(i64::try_from(members).unwrap_or(i64::MAX));
         }
+    }
+
+    /// Says what a drain is at.
+    pub fn enter_drain_stage(&self, stage: &'static str) {
+        self.drain_stage.reset();
+        self.drain_stage.with_label_values(&[stage]).set(1);
     }
 
     /// Text format 0.0.4.

@@ -128,8 +128,12 @@ impl Handle {
         first
     }
 
-    /// When and why it is to end, if it was asked to.
-    pub fn retirement(&self) -> Option<&Retirement> {
+    /// Whether it was asked to end.
+    pub fn is_retiring(&self) -> bool {
+        self.retirement().is_some()
+    }
+
+    pub(super) fn retirement(&self) -> Option<&Retirement> {
         self.retirement.get()
     }
 
@@ -172,6 +176,7 @@ pub struct Left {
 pub struct Registry {
     inner: Mutex<Inner>,
     active: IntGauge,
+    emptied: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -187,6 +192,7 @@ impl Registry {
         Self {
             inner: Mutex::default(),
             active,
+            emptied: Notify::new(),
         }
     }
 
@@ -238,6 +244,17 @@ impl Registry {
         self.len() == 0
     }
 
+    /// Waits until there is none.
+    pub async fn emptied(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
     /// The connections that left lately, the latest first.
     pub fn left(&self) -> Vec<Left> {
         self.lock().left.iter().cloned().collect()
@@ -256,6 +273,9 @@ impl Registry {
             left_at: SystemTime::now(),
             reason,
         });
+        if inner.handles.is_empty() {
+            self.emptied.notify_waiters();
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {

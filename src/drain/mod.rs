@@ -1,0 +1,229 @@
+//! A node's end: one function, one line per stage, one deadline around all.
+//!
+//! Alone, a node waits for the scrape of its pushes and closes its connections. With other nodes in service there is
+//! somewhere to go: the applications have time to get there, and go when a scrape misses them least.
+
+mod farewells;
+mod lifecycle;
+mod signals;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::farewells::Farewells;
+pub use self::lifecycle::{Lifecycle, Progress, Stage};
+pub use self::signals::Signals;
+pub use crate::cluster::State;
+use crate::cluster::{Cluster, Members};
+use crate::metrics::Metrics;
+use crate::push::Pushes;
+use crate::rsocket::Applications;
+
+/// Kept back from the grace period for closing connections once pushes had their chance to be scraped.
+const CLOSING: Duration = Duration::from_secs(2);
+/// How long balancers have to notice, where no setting says it; no longer than a sixth of the grace period.
+const DELAY: Duration = Duration::from_secs(5);
+/// Between two looks for connections whose SETUP came after the port had been closed.
+const RECHECK: Duration = Duration::from_secs(1);
+
+/// How long a drain may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// The whole of it.
+    pub grace_period: Duration,
+    /// From not being ready to closing the applications' ports, and no longer than half of the grace period; `None`: as
+    /// long as suits the grace period where other nodes are in service, else nothing.
+    pub delay: Option<Duration>,
+}
+
+/// The parts of a node that take part in its end.
+pub struct Leaving {
+    /// What the node says of itself.
+    pub lifecycle: Arc<Lifecycle>,
+    /// The node's metrics.
+    pub metrics: Arc<Metrics>,
+    /// Closes the applications' ports.
+    pub stop_accepting: CancellationToken,
+    /// The applications' connections.
+    pub apps: Arc<Applications>,
+    /// The pushes held.
+    pub pushes: Arc<Pushes>,
+    /// The nodes of the cluster.
+    pub members: watch::Receiver<Members>,
+}
+
+/// Ends a node within its grace period. A stage that the deadline cuts short is logged.
+///
+/// `finish_requests` takes no more HTTP requests and ends when those under way have been answered.
+pub async fn run(
+    node: &Leaving,
+    finish_requests: impl Future<Output = ()>,
+    cluster: Cluster,
+    times: Times,
+) {
+    let deadline = Deadline::after(times.grace_period);
+    let closing = deadline.at - CLOSING.min(times.grace_period / 2);
+
+    node.lifecycle.drain();
+    node.metrics.draining.set(1);
+    node.enter(Stage::NotReady, deadline);
+    node.let_balancers_notice(times, deadline).await;
+
+    node.stop_accepting.cancel();
+    node.enter(Stage::Closed, deadline);
+
+    node.settle_pushes(closing, deadline).await;
+    if node.has_others() {
+        node.move_connections(closing, deadline).await;
+        // The others may be gone by now, and then a scrape is needed while HTTP still answers.
+        if node.pushes.are_alone() {
+            node.settle_pushes(closing, deadline).await;
+        }
+    }
+
+    node.enter(Stage::Finishing, deadline);
+    if timeout_at(deadline.at, finish_requests).await.is_err() {
+        warn!("scrapes were still under way at the end of the grace period");
+    }
+
+    node.enter(Stage::Closing, deadline);
+    if timeout_at(deadline.at, node.apps.leave()).await.is_err() {
+        let connections = node.apps.registry.len();
+        warn!(
+            connections,
+            "connections were still open at the end of the grace period"
+        );
+    }
+
+    node.enter(Stage::Leaving, deadline);
+    node.settle_the_rest(deadline).await;
+    if timeout_at(deadline.at, cluster.leave()).await.is_err() {
+        warn!("gossip went on at the end of the grace period");
+    }
+    info!("drained");
+}
+
+/// The end of the grace period, by two clocks.
+#[derive(Debug, Clone, Copy)]
+struct Deadline {
+    at: Instant,
+    time: SystemTime,
+}
+
+impl Deadline {
+    fn after(grace_period: Duration) -> Self {
+        Self {
+            at: Instant::now() + grace_period,
+            time: SystemTime::now() + grace_period,
+        }
+    }
+}
+
+impl Leaving {
+    fn enter(&self, stage: Stage, deadline: Deadline) {
+        self.lifecycle.enter(Progress {
+            stage,
+            deadline: deadline.time,
+        });
+        self.metrics.enter_drain_stage(stage.label());
+        let held = self.pushes.counts();
+        info!(
+            stage = stage.name(),
+            connections = self.apps.registry.len(),
+            pushes = held.pending + held.claimed,
+            left = %humantime::format_duration(whole_milliseconds(deadline.at)),
+            "draining"
+        );
+    }
+
+    /// Whether applications have another node to go to.
+    fn has_others(&self) -> bool {
+        let members = self.members.borrow();
+        let mut others = members.alive();
+        others.any(|member| member.profile.state == State::Active)
+    }
+
+    async fn let_balancers_notice(&self, times: Times, deadline: Deadline) {
+        let delay = match times.delay {
+            Some(delay) => delay.min(times.grace_period / 2),
+            None if self.has_others() => DELAY.min(times.grace_period / 6),
+            None => Duration::ZERO,
+        };
+        if !delay.is_zero() {
+            self.enter(Stage::AwaitingBalancers, deadline);
+            sleep(delay).await;
+        }
+    }
+
+    /// Gives the pushes held to other nodes, or where there is none, to a scrape. What other nodes do not take in half
+    /// of the time has another chance at the end.
+    async fn settle_pushes(&self, until: Instant, deadline: Deadline) {
+        let held = self.pushes.counts();
+        let mut until = until;
+        if !self.pushes.are_alone() {
+            self.enter(Stage::HandingOver, deadline);
+            let now = Instant::now();
+            until = now + until.saturating_duration_since(now) / 2;
+        } else if held.pending + held.claimed > 0 {
+            self.enter(Stage::AwaitingScrape, deadline);
+        }
+        let settled = timeout_at(until, self.pushes.all_settled()).await;
+        if settled.is_err() && self.pushes.are_alone() {
+            self.pushes.close();
+            warn!(
+                pushes = self.pushes.counts().pending,
+                "no scrape came for these pushes, they are lost"
+            );
+        }
+    }
+
+    /// Lets the connections go, spread over the time there is, each after a scrape where one comes.
+    async fn move_connections(&self, until: Instant, deadline: Deadline) {
+        self.enter(Stage::Moving, deadline);
+        let registry = &self.apps.registry;
+        let handles = registry.snapshot();
+        let scraped = handles.iter().any(|handle| handle.last_scrape().is_some());
+        let farewells = Farewells::new(handles.len(), scraped, Instant::now(), until);
+        drop(handles);
+        let retire_all = async {
+            loop {
+                let handles = registry.snapshot();
+                for handle in handles.iter().filter(|handle| !handle.is_retiring()) {
+                    handle.retire(farewells.at(rand::random()));
+                }
+                sleep(RECHECK).await;
+            }
+        };
+        tokio::select! {
+            () = registry.emptied() => {}
+            () = retire_all => {}
+            () = sleep_until(until) => {}
+        }
+    }
+
+    /// The pushes that came while connections were still open, and the ends of the last scrapes.
+    async fn settle_the_rest(&self, deadline: Deadline) {
+        if self.pushes.are_closed() {
+            return;
+        }
+        let settled = timeout_at(deadline.at, self.pushes.all_settled()).await;
+        if settled.is_err() {
+            let held = self.pushes.counts();
+            warn!(
+                pushes = held.pending + held.claimed,
+                "no other node took these pushes, they are lost unless it holds them already"
+            );
+        }
+    }
+}
+
+/// The time left, as people read it.
+fn whole_milliseconds(until: Instant) -> Duration {
+    let left = until.saturating_duration_since(Instant::now()).as_millis();
+    Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX))
+}
