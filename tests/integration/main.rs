@@ -20,6 +20,7 @@ mod cluster_gossip;
 mod cluster_partition;
 mod cluster_push;
 mod compat;
+mod drain;
 mod envelope;
 mod healthcheck;
 mod limits;

@@ -81,11 +81,12 @@ async fn listening(program: &mut Program, listener: &str) -> SocketAddr {
 pub(crate) async fn three() -> ([Node; 3], Scratch) {
     let scratch = Scratch::new();
     let secret = scratch.file("secret", "correct horse battery staple, twice\n");
+    let secret = format!("--cluster.secret-file={secret}");
     let ports = [reserved_port(), reserved_port(), reserved_port()];
     let nodes = [
-        local(ports[0], ports[1], &secret).await,
-        local(ports[1], ports[0], &secret).await,
-        local(ports[2], ports[0], &secret).await,
+        local(ports[0], ports[1], &[&secret]).await,
+        local(ports[1], ports[0], &[&secret]).await,
+        local(ports[2], ports[0], &[&secret]).await,
     ];
     for node in &nodes {
         node.sees(3, "active").await;
@@ -93,7 +94,8 @@ pub(crate) async fn three() -> ([Node; 3], Scratch) {
     (nodes, scratch)
 }
 
-async fn local(gossip: u16, peer: u16, secret: &str) -> Node {
+/// A node on this host that gossips on one port and looks for others on another.
+pub(crate) async fn local(gossip: u16, peer: u16, flags: &[&str]) -> Node {
     let mut command = Command::new(BINARY);
     command
         .args([
@@ -104,6 +106,6 @@ async fn local(gossip: u16, peer: u16, secret: &str) -> Node {
         ])
         .arg(format!("--cluster.listen-address=127.0.0.1:{gossip}"))
         .arg(format!("--cluster.peer=127.0.0.1:{peer}"))
-        .arg(format!("--cluster.secret-file={secret}"));
+        .args(flags);
     Node::start(&mut command, Ipv4Addr::LOCALHOST.into()).await
 }

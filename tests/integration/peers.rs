@@ -254,6 +254,11 @@ impl Program {
         assert!(sent.expect("kill").success());
     }
 
+    /// Whether it still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("a status").is_none()
+    }
+
     /// Ends the process without letting it do anything about that.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.expect("a process to kill");
