@@ -29,15 +29,20 @@ type Series = (Value, f64);
 impl Prometheus {
     /// Scrapes the applications behind `proxy`, and the node itself.
     pub(crate) async fn watching(proxy: SocketAddr) -> Self {
-        let scratch = Scratch::new();
-        let text = format!(
+        Self::with(&format!(
             "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
              scrape_configs:\n\
              - {{job_name: connected, metrics_path: /metrics/connected, honor_labels: true, \
                 static_configs: [{{targets: ['{proxy}']}}]}}\n\
              - {{job_name: proxy, metrics_path: /metrics/proxy, static_configs: [{{targets: ['{proxy}']}}]}}\n"
-        );
-        let config = scratch.file("prometheus.yml", &text);
+        ))
+        .await
+    }
+
+    /// As this configuration says.
+    pub(crate) async fn with(config: &str) -> Self {
+        let scratch = Scratch::new();
+        let config = scratch.file("prometheus.yml", config);
         let web = SocketAddr::from(([127, 0, 0, 1], reserved_port()));
         let log = std::fs::File::create(scratch.path("log")).expect("a log");
         let process = Command::new("prometheus")
@@ -124,6 +129,11 @@ impl Prometheus {
                 (&"up".into(), &"".into())
             );
         }
+        self.assert_took_every_sample().await;
+    }
+
+    /// It dropped no sample for its time.
+    async fn assert_took_every_sample(&self) {
         let own = request(self.web, Method::GET, "/metrics", &[]).await;
         for dropped in [
             "prometheus_target_scrapes_sample_duplicate_timestamp_total",
@@ -384,4 +394,61 @@ async fn promtool_finds_nothing_to_say_about_the_nodes_own_metrics() {
     proxy.scrape().await;
     let lint = Lint::of(&proxy.get("/metrics/proxy").await.body).await;
     assert_eq!((lint.code, lint.findings.as_str()), (Some(0), ""));
+}
+
+/// The configuration that the documentation recommends, for these two nodes.
+fn recommended(nodes: [SocketAddr; 2]) -> String {
+    let text = include_str!("../../docs/prometheus.yml");
+    let [first, second] = nodes.map(|node| node.to_string());
+    let text = text
+        .replace("proxy-1:8080", &first)
+        .replace("proxy-2:8080", &second);
+    text.replace(
+        "scrape_interval: 15s",
+        "scrape_interval: 1s\n  scrape_timeout: 1s",
+    )
+}
+
+#[tokio::test]
+async fn an_application_that_moves_to_another_node_keeps_its_series() {
+    need!(Prometheus);
+    let nodes = [Sandbox::start(&[]).await, Sandbox::start(&[]).await];
+    let prometheus = Prometheus::with(&recommended([nodes[0].web(), nodes[1].web()])).await;
+    for (round, node) in [&nodes[0], &nodes[1], &nodes[0]].into_iter().enumerate() {
+        let text = format!(
+            "moves_total{{app=\"shop\"}} {round}\n\
+             names_itself_total{{app=\"shop\",instance=\"shop-1\",job=\"shop\"}} {round}\n"
+        );
+        let app = App::text(node.tcp(), &text).await;
+        prometheus.shows("moves_total", round as f64).await;
+        prometheus.shows("names_itself_total", round as f64).await;
+        drop(app);
+        node.connected(0).await;
+    }
+    for (query, value) in [
+        ("count(last_over_time(moves_total[1h]))", 1.0),
+        ("count(last_over_time(names_itself_total[1h]))", 1.0),
+        (
+            "count(last_over_time(moves_total{app=\"shop\",instance=\"rsocket\",job=\"applications\",proxy_node=\"\"}[1h]))",
+            1.0,
+        ),
+        (
+            "count(last_over_time(names_itself_total{instance=\"shop-1\",job=\"shop\"}[1h]))",
+            1.0,
+        ),
+        ("resets(moves_total[1h])", 0.0),
+        // The nodes are told apart nevertheless.
+        (
+            "count(count by (proxy_node) (up{job=\"applications\",proxy_node!=\"\"}))",
+            2.0,
+        ),
+        (
+            "count(count by (instance) (prometheus_proxy_build_info))",
+            2.0,
+        ),
+        ("min(min_over_time(up[1h]))", 1.0),
+    ] {
+        assert_eq!(prometheus.value(query).await, Some(value), "{query}");
+    }
+    prometheus.assert_took_every_sample().await;
 }
