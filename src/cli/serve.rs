@@ -18,6 +18,8 @@ use crate::{drain, logging, store};
 const MAX_FRAME: u64 = (1 << 24) - 1;
 /// The shortest frame limit that leaves room for an envelope's wrapped key.
 const MIN_FRAME: u64 = 4 << 10;
+/// More than anybody waits for a node that leaves; the clock can add it to any time.
+const MAX_GRACE_PERIOD: Duration = Duration::from_hours(24);
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -135,7 +137,7 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
     /// The longest a drain takes
-    #[arg(long = "shutdown.grace-period", env = "PROXY_SHUTDOWN_GRACE_PERIOD", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    #[arg(long = "shutdown.grace-period", env = "PROXY_SHUTDOWN_GRACE_PERIOD", value_name = "DURATION", default_value = "30s", value_parser = grace_period)]
     shutdown_grace_period: Duration,
     /// Let balancers notice for so long that the node drains before its ports close, half of the grace period at most
     /// [default: 5s where other nodes are in service, else 0s]
@@ -261,6 +263,15 @@ pub(super) fn duration(value: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("must be more than zero".into()),
         duration => Ok(duration),
     }
+}
+
+fn grace_period(value: &str) -> Result<Duration, String> {
+    let period = duration(value)?;
+    if period > MAX_GRACE_PERIOD {
+        let longest = humantime::format_duration(MAX_GRACE_PERIOD);
+        return Err(format!("must be no more than {longest}"));
+    }
+    Ok(period)
 }
 
 pub(super) fn bytes(value: &str) -> Result<usize, String> {

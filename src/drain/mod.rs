@@ -80,10 +80,8 @@ pub async fn run(
     node.settle_pushes(closing, deadline).await;
     if node.has_others() {
         node.move_connections(closing, deadline).await;
-        // The others may be gone by now, and then a scrape is needed while HTTP still answers.
-        if node.pushes.are_alone() {
-            node.settle_pushes(closing, deadline).await;
-        }
+        // What came meanwhile; and the others may be gone by now, so that a scrape is needed while HTTP still answers.
+        node.settle_pushes(closing, deadline).await;
     }
 
     node.enter(Stage::Finishing, deadline);
@@ -160,18 +158,22 @@ impl Leaving {
         }
     }
 
-    /// Gives the pushes held to other nodes, or where there is none, to a scrape. What other nodes do not take in half
-    /// of the time has another chance at the end.
+    /// Gives the pushes held to other nodes, or where there is none, to a scrape. Where connections are to be moved, half
+    /// of the time is for that; what other nodes do not take in the other half has another chance later.
     async fn settle_pushes(&self, until: Instant, deadline: Deadline) {
         let held = self.pushes.counts();
-        let mut until = until;
         if !self.pushes.are_alone() {
             self.enter(Stage::HandingOver, deadline);
-            let now = Instant::now();
-            until = now + until.saturating_duration_since(now) / 2;
         } else if held.pending + held.claimed > 0 {
             self.enter(Stage::AwaitingScrape, deadline);
         }
+        let now = Instant::now();
+        let left = until.saturating_duration_since(now);
+        let until = if self.has_others() {
+            now + left / 2
+        } else {
+            until
+        };
         let settled = timeout_at(until, self.pushes.all_settled()).await;
         if settled.is_err() && self.pushes.are_alone() {
             self.pushes.close();
