@@ -15,12 +15,13 @@ use crate::sandbox::{eventually, request, samples};
 
 /// A node on each host, which looks for the others by name.
 async fn start(network: &Network) -> Vec<Node> {
+    network.file("secret", "correct horse battery staple, twice\n");
     let hosts = 0..network.addresses().len();
     join_all(hosts.map(|host| start_one(network, host))).await
 }
 
 async fn start_one(network: &Network, host: usize) -> Node {
-    let secret = network.file("secret", "correct horse battery staple, twice\n");
+    let secret = network.path("secret");
     let mut command = network.command(host, BINARY);
     command.args(["--cluster.peer", NAME, "--cluster.secret-file", &secret]);
     Node::start(&mut command, network.address(host)).await

@@ -69,13 +69,17 @@ impl Network {
             .args(["netns", "exec", &self.namespace(host)])
             .args(["unshare", "--uts", "--mount", "sh", "-ec", BECOME])
             .arg(format!("host-{host}"))
-            .args([&self.scratch.path("hosts"), program]);
+            .args([&self.path("hosts"), program]);
         command
     }
 
-    /// A file that every host has; gives its path.
-    pub(crate) fn file(&self, name: &str, text: &str) -> String {
-        self.scratch.file(name, text)
+    /// Writes a file that every host has.
+    pub(crate) fn file(&self, name: &str, text: &str) {
+        self.scratch.file(name, text);
+    }
+
+    pub(crate) fn path(&self, file: &str) -> String {
+        self.scratch.path(file)
     }
 
     /// Lets [`NAME`] stand for these, at once and on every host.
