@@ -288,9 +288,10 @@ async fn messages_that_make_the_gossip_panic_do_not_reach_it_without_the_secret(
     let (_kept, secret) = secrets(&[NEW]);
     let nodes = nodes(2, &[&secret]).await;
     formed(&nodes).await;
-    attack(&nodes[0]).await;
-    eventually("all to be dropped", async || {
-        dropped(&nodes[0], "unsealed").await == ENOUGH as f64
+    eventually("enough to be dropped", async || {
+        // Again, because a busy machine loses some on the way.
+        attack(&nodes[0]).await;
+        dropped(&nodes[0], "unsealed").await >= ENOUGH as f64
     })
     .await;
     formed(&nodes).await;
