@@ -41,6 +41,16 @@ pub struct Times {
     pub delay: Option<Duration>,
 }
 
+impl Times {
+    fn delay(&self, others: bool) -> Duration {
+        match self.delay {
+            Some(delay) => delay.min(self.grace_period / 2),
+            None if others => DELAY.min(self.grace_period / 6),
+            None => Duration::ZERO,
+        }
+    }
+}
+
 /// The parts of a node that take part in its end.
 pub struct Leaving {
     /// What the node says of itself.
@@ -147,11 +157,7 @@ impl Leaving {
     }
 
     async fn let_balancers_notice(&self, times: Times, deadline: Deadline) {
-        let delay = match times.delay {
-            Some(delay) => delay.min(times.grace_period / 2),
-            None if self.has_others() => DELAY.min(times.grace_period / 6),
-            None => Duration::ZERO,
-        };
+        let delay = times.delay(self.has_others());
         if !delay.is_zero() {
             self.enter(Stage::AwaitingBalancers, deadline);
             sleep(delay).await;
@@ -229,4 +235,26 @@ impl Leaving {
 fn whole_milliseconds(until: Instant) -> Duration {
     let left = until.saturating_duration_since(Instant::now()).as_millis();
     Duration::from_millis(u64::try_from(left).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn balancers_have_time_to_notice_where_there_is_somewhere_to_go_or_somebody_says_so() {
+        let delay = |grace_period, delay: Option<u64>, others| {
+            let times = Times {
+                grace_period: Duration::from_secs(grace_period),
+                delay: delay.map(Duration::from_secs),
+            };
+            times.delay(others).as_secs()
+        };
+        assert_eq!(delay(30, None, true), 5);
+        assert_eq!(delay(6, None, true), 1);
+        assert_eq!(delay(30, None, false), 0);
+        assert_eq!(delay(30, Some(0), true), 0);
+        assert_eq!(delay(30, Some(10), false), 10);
+        assert_eq!(delay(30, Some(60), true), 15);
+    }
 }

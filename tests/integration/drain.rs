@@ -9,6 +9,7 @@ use std::time::Duration;
 use hyper::{Method, StatusCode};
 use prometheus_rsocket_client::{Builder, Client, Request};
 use serde_json::Value;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -33,30 +34,30 @@ async fn two() -> (Node, Node) {
     nodes
 }
 
-/// Connects to the first of the nodes that takes it.
-fn connect(client: Builder, nodes: [&Node; 2]) -> Client {
-    let proxy = |node: &Node| format!("tcp://{}", node.tcp).parse().expect("an address");
+/// Connects to the first of the proxies that takes it.
+fn connect(client: Builder, proxies: &[SocketAddr]) -> Client {
+    let proxy = |tcp: &SocketAddr| format!("tcp://{tcp}").parse().expect("an address");
     client
-        .proxies(nodes.map(proxy))
+        .proxies(proxies.iter().map(proxy))
         .backoff(Duration::from_millis(10), Duration::from_millis(50))
         .timeout(PATIENCE)
         .connect()
 }
 
 /// Applications, each with a series of its own.
-fn apps(nodes: [&Node; 2]) -> Vec<Client> {
+fn apps(proxies: &[SocketAddr]) -> Vec<Client> {
     let app = |number| Client::builder(move || format!("app{{number=\"{number:02}\"}} 1\n"));
     (0..APPS)
-        .map(|number| connect(app(number), nodes))
+        .map(|number| connect(app(number), proxies))
         .collect()
 }
 
-async fn status(web: SocketAddr) -> Value {
+pub(crate) async fn status(web: SocketAddr) -> Value {
     let response = request(web, Method::GET, "/api/v1/status", &[]).await;
     serde_json::from_slice(&response.body).expect("JSON")
 }
 
-async fn has_connections(node: &Node, number: usize) {
+pub(crate) async fn has_connections(node: &Node, number: usize) {
     eventually(&format!("{number} connections"), async || {
         status(node.web).await["connections"]
             .as_array()
@@ -66,20 +67,33 @@ async fn has_connections(node: &Node, number: usize) {
     .await;
 }
 
-/// Scrapes a node again and again until told to stop or the node is gone, and gives what it served.
-fn scraping(web: SocketAddr, mut stop: watch::Receiver<bool>) -> JoinHandle<BTreeSet<String>> {
+/// What came of scraping a node again and again.
+#[derive(Default)]
+pub(crate) struct Scraped {
+    pub(crate) samples: BTreeSet<String>,
+    pub(crate) failures: usize,
+}
+
+/// `None` where the node is not there, or goes while it answers.
+async fn try_to_scrape(web: SocketAddr) -> Option<Vec<String>> {
+    TcpStream::connect(web).await.ok()?;
+    let scrape = async move { request(web, Method::GET, "/metrics/connected", &[]).await };
+    let response = tokio::spawn(scrape).await.ok()?;
+    (response.status == StatusCode::OK).then(|| samples(response.text()))
+}
+
+/// Scrapes a node, which may come and go, until told to stop, and once more then.
+pub(crate) fn scraping(web: SocketAddr, mut stop: watch::Receiver<bool>) -> JoinHandle<Scraped> {
     tokio::spawn(async move {
-        let mut served = BTreeSet::new();
+        let mut scraped = Scraped::default();
         loop {
             let last = *stop.borrow_and_update();
-            let scrape = async move { request(web, Method::GET, "/metrics/connected", &[]).await };
-            let Ok(response) = tokio::spawn(scrape).await else {
-                return served;
-            };
-            assert_eq!(response.status, StatusCode::OK);
-            served.extend(samples(response.text()));
+            match try_to_scrape(web).await {
+                Some(served) => scraped.samples.extend(served),
+                None => scraped.failures += 1,
+            }
             if last {
-                return served;
+                return scraped;
             }
             let _ = timeout(Duration::from_millis(200), stop.changed()).await;
         }
@@ -89,98 +103,140 @@ fn scraping(web: SocketAddr, mut stop: watch::Receiver<bool>) -> JoinHandle<BTre
 #[tokio::test]
 async fn applications_move_to_another_node_before_theirs_exits() {
     let (mut first, second) = two().await;
-    let clients = apps([&first, &second]);
+    let clients = apps(&[first.tcp, second.tcp]);
     has_connections(&first, APPS).await;
     assert_eq!(first.scrape().await.len(), APPS);
     let (stop, stopped) = watch::channel(false);
     let scrapes = [first.web, second.web].map(|web| scraping(web, stopped.clone()));
     let started = Instant::now();
     first.program.terminate();
-    first
-        .program
-        .line_with("stage=\"moving connections\"")
-        .await;
+    let moving = "stage=\"moving connections\"";
+    first.program.line_with(moving).await;
     has_connections(&second, APPS).await;
     assert!(first.program.ended().await.success());
     assert!(started.elapsed() < Duration::from_secs(20));
     assert_eq!(second.scrape().await.len(), APPS);
     stop.send_replace(true);
-    for scrape in scrapes {
-        scrape.await.expect("no failed scrape");
-    }
+    let [_, of_second] = scrapes;
+    assert_eq!(of_second.await.expect("no panic").failures, 0);
     drop(clients);
 }
 
-/// Pushes one job after the other on a connection that stays, and gives what was acknowledged.
-async fn push_jobs(
-    client: Client,
-    job: Arc<AtomicUsize>,
-    pusher: usize,
-    stop: watch::Receiver<bool>,
-) -> BTreeSet<String> {
-    let mut acknowledged = BTreeSet::new();
-    while !*stop.borrow() {
-        let number = job.load(Ordering::SeqCst);
-        client.push().await.expect("acknowledged");
-        acknowledged.insert(sample(pusher, number));
-        job.fetch_add(1, Ordering::SeqCst);
+/// Jobs that push all the time, and the scrapes of all nodes.
+struct Pushing {
+    jobs: Vec<JoinHandle<BTreeSet<String>>>,
+    scrapes: Vec<JoinHandle<Scraped>>,
+    stop_pushing: watch::Sender<bool>,
+    stop_scraping: watch::Sender<bool>,
+}
+
+impl Pushing {
+    /// Each job prefers another node.
+    fn start(proxies: &[SocketAddr], webs: &[SocketAddr]) -> Self {
+        let (stop_pushing, pushing) = watch::channel(false);
+        let (stop_scraping, scraped) = watch::channel(false);
+        let job = |number: usize| {
+            let mut proxies = proxies.to_vec();
+            let count = proxies.len();
+            proxies.rotate_left(number % count);
+            push_for_ever(&proxies, number, pushing.clone())
+        };
+        Self {
+            jobs: (0..4).map(job).collect(),
+            scrapes: webs
+                .iter()
+                .map(|web| scraping(*web, scraped.clone()))
+                .collect(),
+            stop_pushing,
+            stop_scraping,
+        }
     }
-    client.close().await;
-    acknowledged
+
+    /// Every push that was acknowledged has been served by some node.
+    async fn assert_nothing_lost(self) {
+        self.stop_pushing.send_replace(true);
+        let mut acknowledged = BTreeSet::new();
+        for job in self.jobs {
+            acknowledged.extend(job.await.expect("no panic"));
+        }
+        self.stop_scraping.send_replace(true);
+        let mut served = BTreeSet::new();
+        for scrape in self.scrapes {
+            served.extend(scrape.await.expect("no panic").samples);
+        }
+        let lost: Vec<_> = acknowledged.difference(&served).collect();
+        assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+        assert!(acknowledged.len() > 40, "{acknowledged:?}");
+    }
 }
 
-fn sample(pusher: usize, number: usize) -> String {
-    format!("job{{pusher=\"{pusher}\",number=\"{number}\"}} 1")
+fn sample(job: usize, number: usize) -> String {
+    format!("job{{job=\"{job}\",number=\"{number}\"}} 1")
 }
 
-fn pushing(
-    nodes: [&Node; 2],
-    pusher: usize,
+/// Pushes again and again on a connection that stays, and gives what was acknowledged.
+fn push_for_ever(
+    proxies: &[SocketAddr],
+    job: usize,
     stop: watch::Receiver<bool>,
 ) -> JoinHandle<BTreeSet<String>> {
-    let job = Arc::new(AtomicUsize::new(0));
-    let next = Arc::clone(&job);
+    let number = Arc::new(AtomicUsize::new(0));
+    let current = Arc::clone(&number);
     let render = move |request: Request| {
-        let number = next.load(Ordering::SeqCst);
-        async move {
-            if request.push {
-                format!("{}\n", sample(pusher, number))
-            } else {
-                String::new()
-            }
-        }
+        let text = format!("{}\n", sample(job, current.load(Ordering::SeqCst)));
+        async move { if request.push { text } else { String::new() } }
     };
-    let client = connect(Client::builder_async(render), nodes);
-    tokio::spawn(push_jobs(client, job, pusher, stop))
+    let client = connect(Client::builder_async(render), proxies);
+    tokio::spawn(async move {
+        let mut acknowledged = BTreeSet::new();
+        while !*stop.borrow() {
+            client.push().await.expect("acknowledged");
+            acknowledged.insert(sample(job, number.fetch_add(1, Ordering::SeqCst)));
+        }
+        client.close().await;
+        acknowledged
+    })
 }
 
 #[tokio::test]
 async fn every_push_that_is_acknowledged_while_a_node_drains_is_served() {
     let (mut first, second) = two().await;
-    let (stop, stopped) = watch::channel(false);
-    let pushing: Vec<_> = (0..4)
-        .map(|pusher| pushing([&first, &second], pusher, stopped.clone()))
-        .collect();
-    has_connections(&first, pushing.len()).await;
-    let (finish, finished) = watch::channel(false);
-    let scrapes = [first.web, second.web].map(|web| scraping(web, finished.clone()));
+    let pushing = Pushing::start(&[first.tcp, second.tcp], &[first.web, second.web]);
+    has_connections(&first, 2).await;
     first.program.terminate();
     assert!(first.program.ended().await.success());
-    has_connections(&second, pushing.len()).await;
-    stop.send_replace(true);
-    let mut acknowledged = BTreeSet::new();
-    for pushing in pushing {
-        acknowledged.extend(pushing.await.expect("no panic"));
+    has_connections(&second, 4).await;
+    pushing.assert_nothing_lost().await;
+}
+
+#[tokio::test]
+async fn every_push_that_is_acknowledged_while_all_nodes_restart_in_turn_is_served() {
+    const NODES: usize = 3;
+    let gossip: [u16; NODES] = std::array::from_fn(|_| reserved_port());
+    let [tcp, web]: [[SocketAddr; NODES]; 2] =
+        std::array::from_fn(|_| std::array::from_fn(|_| ([127, 0, 0, 1], reserved_port()).into()));
+    let start = async |node: usize| {
+        let flags = [
+            format!("--web.listen-address={}", web[node]),
+            format!("--rsocket.tcp.listen-address={}", tcp[node]),
+            format!("--cluster.peer=127.0.0.1:{}", gossip[(node + 2) % NODES]),
+            "--shutdown.grace-period=20s".into(),
+            "--shutdown.delay=200ms".into(),
+        ];
+        let peer = gossip[(node + 1) % NODES];
+        local(gossip[node], peer, &flags.each_ref().map(String::as_str)).await
+    };
+    let mut nodes = [start(0).await, start(1).await, start(2).await];
+    nodes[0].sees(NODES, "active").await;
+    let pushing = Pushing::start(&tcp, &web);
+    for number in 0..NODES {
+        let node = &mut nodes[number];
+        node.program.terminate();
+        assert!(node.program.ended().await.success());
+        *node = start(number).await;
+        node.sees(NODES, "active").await;
     }
-    finish.send_replace(true);
-    let mut served = BTreeSet::new();
-    for scrape in scrapes {
-        served.extend(scrape.await.expect("no failed scrape"));
-    }
-    served.extend(second.scrape().await);
-    let lost: Vec<_> = acknowledged.difference(&served).collect();
-    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
-    assert!(acknowledged.len() > 4, "{acknowledged:?}");
+    pushing.assert_nothing_lost().await;
 }
 
 #[tokio::test]

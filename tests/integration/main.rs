@@ -9,6 +9,7 @@
 
 mod agent;
 mod app;
+mod balancer;
 mod cli_bench;
 mod cli_push;
 mod client;

@@ -94,16 +94,20 @@ pub(crate) async fn three() -> ([Node; 3], Scratch) {
     (nodes, scratch)
 }
 
-/// A node on this host that gossips on one port and looks for others on another.
+/// A node on this host that gossips on one port and looks for others on another; on free ports unless the flags say
+/// otherwise.
 pub(crate) async fn local(gossip: u16, peer: u16, flags: &[&str]) -> Node {
+    let ports = [
+        "--web.listen-address",
+        "--rsocket.tcp.listen-address",
+        "--rsocket.websocket.listen-address",
+        "--cluster.grpc.listen-address",
+    ];
+    let given = |port: &str| flags.iter().any(|flag| flag.starts_with(port));
+    let free = ports.into_iter().filter(|port| !given(port));
     let mut command = Command::new(BINARY);
     command
-        .args([
-            "--web.listen-address=127.0.0.1:0",
-            "--rsocket.tcp.listen-address=127.0.0.1:0",
-            "--rsocket.websocket.listen-address=127.0.0.1:0",
-            "--cluster.grpc.listen-address=127.0.0.1:0",
-        ])
+        .args(free.map(|port| format!("{port}=127.0.0.1:0")))
         .arg(format!("--cluster.listen-address=127.0.0.1:{gossip}"))
         .arg(format!("--cluster.peer=127.0.0.1:{peer}"))
         .args(flags);

@@ -26,6 +26,7 @@ pub(crate) enum Tool {
     Promtool,
     NodeExporter,
     Networks,
+    Haproxy,
 }
 
 /// What no installation brings: without it a test is left out everywhere.
@@ -41,6 +42,7 @@ impl Tool {
             Self::Promtool => &["promtool"],
             Self::NodeExporter => &["prometheus-node-exporter"],
             Self::Networks => &["ip", "iptables"],
+            Self::Haproxy => &["haproxy"],
         };
         if let Some(program) = programs.iter().find(|program| !installed(program)) {
             return Some(program);
@@ -58,7 +60,7 @@ impl Tool {
                     return Some(PERMISSION);
                 }
             }
-            Self::Prometheus | Self::Promtool | Self::NodeExporter => {}
+            Self::Prometheus | Self::Promtool | Self::NodeExporter | Self::Haproxy => {}
         }
         None
     }
