@@ -229,8 +229,7 @@ async fn every_push_that_is_acknowledged_while_all_nodes_restart_in_turn_is_serv
     let mut nodes = [start(0).await, start(1).await, start(2).await];
     nodes[0].sees(NODES, "active").await;
     let pushing = Pushing::start(&tcp, &web);
-    for number in 0..NODES {
-        let node = &mut nodes[number];
+    for (number, node) in nodes.iter_mut().enumerate() {
         node.program.terminate();
         assert!(node.program.ended().await.success());
         *node = start(number).await;
