@@ -7,8 +7,8 @@ use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::nodes::{Node, local};
 use crate::drain::{has_connections, scraping, status};
+use crate::nodes::{Node, local};
 use crate::peers::{Program, Scratch, need, reserved_port};
 use crate::sandbox::eventually;
 
