@@ -16,6 +16,7 @@ pub mod logging;
 pub mod metrics;
 pub mod node;
 pub mod push;
+pub mod rebalance;
 pub mod rsocket;
 pub mod scrape;
 pub mod settings;

@@ -20,6 +20,8 @@ pub struct Settings {
     pub cluster: Option<cluster::Settings>,
     /// Pushes held for other nodes.
     pub replication: store::Replication,
+    /// Moving connections to other nodes.
+    pub rebalance: Rebalance,
     /// The most that a drain takes.
     pub grace_period: Duration,
     /// How long a drain waits for balancers to notice; see [`Times::delay`](crate::drain::Times::delay).
@@ -88,4 +90,46 @@ pub struct Scrape {
     pub max_memory: usize,
     /// Scrapes under way at a time; more are answered 503.
     pub max_concurrent: usize,
+}
+
+/// When a node that has more connections than its peers lets go of some, and how fast.
+#[derive(Debug, Clone)]
+pub struct Rebalance {
+    /// Whether it does at all.
+    pub enabled: bool,
+    /// It begins above this many times the mean; more than one.
+    pub tolerance: f64,
+    /// It begins only with more than this above the mean.
+    pub min_surplus: usize,
+    /// The members must have stayed as they are for this long.
+    pub settle_time: Duration,
+    /// A connection younger than this stays. Meant as two scrape intervals: each is scraped before it moves again.
+    pub min_connection_age: Duration,
+    /// Connections closed in a second, as a share of its own.
+    pub max_rate: f64,
+    /// What a round closes is spread over this.
+    pub spread: Duration,
+    /// After a round: until gossip and connections that come back have shown what came of it.
+    pub freeze: Duration,
+    /// The first pause after closing connections was of no use; doubled each time, up to the longest.
+    pub first_pause: Duration,
+    /// The longest such pause.
+    pub longest_pause: Duration,
+}
+
+impl Default for Rebalance {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            tolerance: 1.2,
+            min_surplus: 10,
+            settle_time: Duration::from_secs(30),
+            min_connection_age: Duration::from_secs(60),
+            max_rate: 0.01,
+            spread: Duration::from_secs(10),
+            freeze: Duration::from_secs(5),
+            first_pause: Duration::from_secs(10 * 60),
+            longest_pause: Duration::from_secs(2 * 60 * 60),
+        }
+    }
 }

@@ -6,6 +6,7 @@ mod cluster;
 mod healthcheck;
 mod proxies;
 mod push;
+mod rebalance;
 mod serve;
 
 use std::ffi::OsString;

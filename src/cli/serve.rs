@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use tracing::error;
 
 use super::cluster::ClusterArgs;
+use super::rebalance::RebalanceArgs;
 use super::{LogArgs, bad_usage};
 use crate::node::Node;
 use crate::settings::{Envelope, RSocket, Scrape, Settings, Web};
@@ -136,6 +137,8 @@ pub(super) struct ServeArgs {
     push_replicas: usize,
     #[command(flatten)]
     cluster: ClusterArgs,
+    #[command(flatten)]
+    rebalance: RebalanceArgs,
     /// The longest a drain takes
     #[arg(long = "shutdown.grace-period", env = "PROXY_SHUTDOWN_GRACE_PERIOD", value_name = "DURATION", default_value = "30s", value_parser = grace_period)]
     shutdown_grace_period: Duration,
@@ -208,6 +211,7 @@ impl ServeArgs {
                 ..store::Replication::default()
             },
             cluster: self.cluster.settings()?,
+            rebalance: self.rebalance.settings(),
             grace_period: self.shutdown_grace_period,
             shutdown_delay: self.shutdown_delay,
         })

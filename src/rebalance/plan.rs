@@ -1,0 +1,339 @@
+//! How many connections to close, and when: values in, the time among them, and values out.
+
+use std::time::{Duration, Instant};
+
+use super::guard::{Effect, Guard, Verdict};
+use super::overview::Overview;
+use crate::settings::Rebalance;
+
+/// Of the way from the mean to where it begins, a node goes on until so much is left: to mean × 1.05 where it begins at
+/// mean × 1.2. Having begun, it does not stop at the first that moves; and it does not strive for what nobody can keep.
+const STOP_AT: f64 = 0.25;
+/// Of a surplus, what one round closes. Gossip may be late, and connections on their way.
+const ROUND_SHARE: f64 = 0.5;
+/// Between two looks at the counts: they are gossiped no more often than every second.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// What may be closed is not saved up for longer than this: no burst follows a time in which nothing could be closed.
+const BURST: Duration = Duration::from_secs(1);
+
+/// What a node knows at a moment.
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    /// The active nodes and their connections.
+    pub overview: Overview,
+    /// Since when members and their states have been what they are; `None` while somebody starts or leaves.
+    pub settled_since: Option<Instant>,
+    /// Connections that were opened on this node, ever.
+    pub opened: u64,
+}
+
+/// What rebalancing is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// There is no other active node.
+    Alone,
+    /// The members or their states changed lately.
+    Settling,
+    /// This node does not have too many connections.
+    Balanced,
+    /// A round: connections are closed.
+    Shedding,
+    /// After a round: what came of it is not known yet.
+    Frozen,
+    /// What is closed comes back: nothing is closed for a while.
+    Yielding,
+}
+
+impl Phase {
+    /// Every phase.
+    pub const ALL: [Self; 6] = [
+        Self::Alone,
+        Self::Settling,
+        Self::Balanced,
+        Self::Shedding,
+        Self::Frozen,
+        Self::Yielding,
+    ];
+
+    /// The word in status, metrics and log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Alone => "alone",
+            Self::Settling => "settling",
+            Self::Balanced => "balanced",
+            Self::Shedding => "shedding",
+            Self::Frozen => "frozen",
+            Self::Yielding => "yielding",
+        }
+    }
+}
+
+/// A turn that rebalancing takes, for the log.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Turn {
+    /// The node has too many connections and begins to close some.
+    Begun,
+    /// It has its share; so many were closed since it began.
+    Done {
+        /// Connections closed.
+        shed: u64,
+    },
+    /// What it closed came back.
+    Useless,
+    /// That again: it stops for so long.
+    Yielding {
+        /// How long.
+        pause: Duration,
+    },
+}
+
+/// What is to be done now.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Step {
+    /// Connections to close; how many were is to be said by [`Plan::closed`].
+    pub close: usize,
+    /// What is new.
+    pub turn: Option<Turn>,
+}
+
+/// What has been done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Connections closed.
+    pub shed: u64,
+    /// Connections opened on this node from the beginning of a round to the end of its freeze, of each round no more
+    /// than it closed. Which of them had been closed here cannot be told.
+    pub came_back: u64,
+    /// Rounds that closed something.
+    pub rounds: u64,
+    /// Verdicts that closing was of no use.
+    pub useless: u64,
+    /// Times that it stopped for a while because of these.
+    pub yields: u64,
+}
+
+/// Decides for one node.
+#[derive(Debug)]
+pub struct Plan {
+    settings: Rebalance,
+    stage: Stage,
+    /// What was closed since the node had too many connections; `None` while it does not.
+    episode: Option<u64>,
+    guard: Guard,
+    tally: Tally,
+    looked_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Idle(Phase),
+    Shedding(Round),
+    Frozen(Round, Instant),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    before: Overview,
+    opened_before: u64,
+    quota: usize,
+    shed: usize,
+    /// Connections in a second.
+    rate: f64,
+    ends: Instant,
+    /// What may be closed by now.
+    allowance: f64,
+    paced_at: Instant,
+}
+
+impl Plan {
+    /// Nothing is known yet.
+    pub fn new(settings: Rebalance) -> Self {
+        Self {
+            stage: Stage::Idle(Phase::Settling),
+            episode: None,
+            guard: Guard::new(&settings),
+            tally: Tally::default(),
+            looked_at: None,
+            settings,
+        }
+    }
+
+    /// What it is doing.
+    pub fn phase(&self) -> Phase {
+        match self.stage {
+            Stage::Idle(phase) => phase,
+            Stage::Shedding(_) => Phase::Shedding,
+            Stage::Frozen(..) => Phase::Frozen,
+        }
+    }
+
+    /// What it has done.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Whether the next [`step`](Self::step) at this time would look at the counts; those of before do otherwise.
+    pub fn looks(&self, now: Instant) -> bool {
+        let due = |at: Instant| now >= at + LOOK_EVERY;
+        match &self.stage {
+            Stage::Idle(_) => self.looked_at.is_none_or(due),
+            Stage::Shedding(_) => false,
+            Stage::Frozen(_, until) => now >= *until,
+        }
+    }
+
+    /// What to do now. To be asked several times a second.
+    pub fn step(&mut self, now: Instant, view: &View) -> Step {
+        if let Some(phase) = self.obstacle(now, view) {
+            // What came of a round that is cut short here cannot be told from what else happens.
+            self.stage = Stage::Idle(phase);
+            self.episode = None;
+            return Step::default();
+        }
+        match self.stage {
+            Stage::Idle(_) if self.looks(now) => self.look(now, view),
+            Stage::Idle(_) => Step::default(),
+            Stage::Shedding(round) => self.shed(now, round),
+            Stage::Frozen(round, until) if now >= until => self.conclude(now, round, view),
+            Stage::Frozen(..) => Step::default(),
+        }
+    }
+
+    /// So many connections have been closed as the last step said, or fewer where fewer were fit for it.
+    pub fn closed(&mut self, connections: usize) {
+        if let Stage::Shedding(round) = &mut self.stage {
+            round.shed += connections;
+            round.allowance -= connections as f64;
+        }
+        self.tally.shed += connections as u64;
+        if let Some(shed) = &mut self.episode {
+            *shed += connections as u64;
+        }
+    }
+
+    fn obstacle(&self, now: Instant, view: &View) -> Option<Phase> {
+        let settled = view
+            .settled_since
+            .is_some_and(|since| now >= since + self.settings.settle_time);
+        if view.overview.nodes < 2 {
+            Some(Phase::Alone)
+        } else if !settled {
+            Some(Phase::Settling)
+        } else {
+            self.guard.yields_until(now).map(|_| Phase::Yielding)
+        }
+    }
+
+    /// Begins a round if there is need.
+    fn look(&mut self, now: Instant, view: &View) -> Step {
+        self.looked_at = Some(now);
+        let begins = self.episode.is_none();
+        if self.has_its_share(&view.overview) {
+            self.stage = Stage::Idle(Phase::Balanced);
+            self.guard.rest();
+            let turn = self.episode.take().map(|shed| Turn::Done { shed });
+            return Step { close: 0, turn };
+        }
+        self.episode.get_or_insert(0);
+        self.stage = Stage::Shedding(self.round(now, view));
+        Step {
+            close: 0,
+            turn: begins.then_some(Turn::Begun),
+        }
+    }
+
+    /// Whether there is nothing to close: less above the mean than makes a node begin, or once it has, than makes it stop.
+    fn has_its_share(&self, overview: &Overview) -> bool {
+        let Rebalance {
+            tolerance,
+            min_surplus,
+            ..
+        } = self.settings;
+        let surplus = overview.surplus();
+        let tolerated = overview.target * (tolerance - 1.0);
+        if self.episode.is_some() {
+            surplus <= (tolerated * STOP_AT).max(1.0)
+        } else {
+            surplus <= tolerated.max(min_surplus as f64)
+        }
+    }
+
+    fn round(&self, now: Instant, view: &View) -> Round {
+        let Rebalance {
+            max_rate,
+            spread,
+            min_connection_age,
+            ..
+        } = self.settings;
+        let seconds = spread.as_secs_f64();
+        let surplus = view.overview.surplus() * ROUND_SHARE;
+        let most = view.overview.own as f64 * max_rate * seconds;
+        let quota = surplus.min(most).ceil().max(1.0);
+        Round {
+            before: view.overview,
+            opened_before: view.opened,
+            quota: quota as usize,
+            shed: 0,
+            rate: quota / seconds,
+            // Two scrape intervals: every connection is scraped meanwhile, and may be closed after that.
+            ends: now + spread.max(min_connection_age),
+            allowance: 1.0,
+            paced_at: now,
+        }
+    }
+
+    fn shed(&mut self, now: Instant, mut round: Round) -> Step {
+        let left = round.quota.saturating_sub(round.shed);
+        if left == 0 || now >= round.ends {
+            self.stage = if round.shed == 0 {
+                Stage::Idle(Phase::Shedding)
+            } else {
+                Stage::Frozen(round, now + self.settings.freeze)
+            };
+            return Step::default();
+        }
+        let passed = now.duration_since(round.paced_at).min(BURST);
+        let most = (round.rate * BURST.as_secs_f64()).max(1.0);
+        round.allowance = (round.allowance + round.rate * passed.as_secs_f64()).min(most);
+        round.paced_at = now;
+        self.stage = Stage::Shedding(round);
+        Step {
+            close: left.min(round.allowance as usize),
+            turn: None,
+        }
+    }
+
+    /// The end of a freeze: takes the round into account, and looks whether there is to be another.
+    fn conclude(&mut self, now: Instant, round: Round, view: &View) -> Step {
+        let opened = view.opened.saturating_sub(round.opened_before);
+        self.tally.came_back += opened.min(round.shed as u64);
+        self.tally.rounds += 1;
+        let verdict = self.guard.judge(
+            now,
+            &Effect {
+                shed: round.shed,
+                before: round.before,
+                after: view.overview,
+            },
+        );
+        match verdict {
+            Verdict::Open | Verdict::Useful => self.look(now, view),
+            Verdict::Useless => {
+                self.tally.useless += 1;
+                let step = self.look(now, view);
+                let turn = step.turn.or(Some(Turn::Useless));
+                Step { turn, ..step }
+            }
+            Verdict::Yield(pause) => {
+                self.tally.useless += 1;
+                self.tally.yields += 1;
+                self.stage = Stage::Idle(Phase::Yielding);
+                self.episode = None;
+                Step {
+                    close: 0,
+                    turn: Some(Turn::Yielding { pause }),
+                }
+            }
+        }
+    }
+}
