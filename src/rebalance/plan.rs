@@ -11,8 +11,8 @@ use crate::settings::Rebalance;
 const STOP_AT: f64 = 0.25;
 /// Of a surplus, what one round closes. Gossip may be late, and connections on their way.
 const ROUND_SHARE: f64 = 0.5;
-/// Between two looks at the counts: they are gossiped no more often than every second.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Between two looks at the counts while there is nothing to do.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What may be closed is not saved up for longer than this: no burst follows a time in which nothing could be closed.
 const BURST: Duration = Duration::from_secs(1);
 
