@@ -52,9 +52,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rebalancing");
     std::fs::create_dir_all(&directory)?;
     println!(
-        "| scenario | balancer | nodes | connections | closed | necessary | ratio | surplus | seconds | yields |"
+        "| scenario | balancer | nodes | connections | closed | necessary | ratio | surplus | seconds | yields | at rest |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for (name, mut scenario) in shown() {
         scenario.name = name.to_owned();
         let mut world = World::new(scenario);
@@ -74,7 +74,7 @@ fn report(world: &World) {
     for epoch in world.epochs.iter().filter(|epoch| epoch.shed() > 0) {
         let necessary = epoch.necessary(scenario.policy, &scenario.settings);
         println!(
-            "| {} | {} | {} | {} | {} | {necessary} | {:.2} | {:.0} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {necessary} | {:.2} | {:.0} | {} | {} | {} |",
             scenario.name,
             scenario.policy.name(),
             world.active().count(),
@@ -84,6 +84,7 @@ fn report(world: &World) {
             epoch.surplus(),
             epoch.ended - epoch.began,
             world.yields(),
+            world.is_at_rest(),
         );
     }
 }

@@ -16,7 +16,7 @@ use crate::settings::Rebalance;
 /// Connections that a random balancer would have moved, before a verdict is given: fewer prove nothing.
 const ENOUGH: f64 = 5.0;
 /// Closing is of no use when less than this part of them moved.
-const USELESS_BELOW: f64 = 0.5;
+const INEFFECTIVE_BELOW: f64 = 0.5;
 /// Verdicts in a row after which a node yields; once it has, the next one is enough.
 const PATIENCE: u32 = 2;
 
@@ -54,9 +54,9 @@ pub(super) enum Verdict {
     /// Too little was closed to tell.
     Open,
     /// Connections moved.
-    Useful,
+    Effective,
     /// They came back.
-    Useless,
+    Ineffective,
     /// They came back again: nothing is closed for this long.
     Yield(Duration),
 }
@@ -67,7 +67,7 @@ pub(super) struct Guard {
     expected: f64,
     observed: f64,
     /// Verdicts in a row that closing is of no use.
-    useless: u32,
+    ineffective: u32,
     pause: Duration,
     first_pause: Duration,
     longest_pause: Duration,
@@ -79,7 +79,7 @@ impl Guard {
         Self {
             expected: 0.0,
             observed: 0.0,
-            useless: 0,
+            ineffective: 0,
             pause: settings.first_pause,
             first_pause: settings.first_pause,
             longest_pause: settings.longest_pause,
@@ -100,17 +100,17 @@ impl Guard {
         if self.expected < ENOUGH {
             return Verdict::Open;
         }
-        let useless = self.observed < self.expected * USELESS_BELOW;
+        let ineffective = self.observed < self.expected * INEFFECTIVE_BELOW;
         (self.expected, self.observed) = (0.0, 0.0);
-        if !useless {
-            self.useless = 0;
+        if !ineffective {
+            self.ineffective = 0;
             self.pause = self.first_pause;
             self.yields_until = None;
-            return Verdict::Useful;
+            return Verdict::Effective;
         }
-        self.useless = self.useless.saturating_add(1);
-        if self.useless < PATIENCE {
-            return Verdict::Useless;
+        self.ineffective = self.ineffective.saturating_add(1);
+        if self.ineffective < PATIENCE {
+            return Verdict::Ineffective;
         }
         let pause = self.pause;
         self.yields_until = Some(now + pause);
@@ -121,7 +121,7 @@ impl Guard {
     /// The node has its share: what had been seen is of no interest any more.
     pub(super) fn rest(&mut self) {
         (self.expected, self.observed) = (0.0, 0.0);
-        self.useless = 0;
+        self.ineffective = 0;
     }
 }
 
@@ -151,7 +151,7 @@ mod tests {
         for others in [&[0][..], &[100, 100, 100, 100, 0], &[10; 50]] {
             let (mut guard, now) = (guard(), Instant::now());
             let same = effect(40, overview(100, others), overview(100, others));
-            assert_eq!(guard.judge(now, &same), Verdict::Useless, "{others:?}");
+            assert_eq!(guard.judge(now, &same), Verdict::Ineffective, "{others:?}");
             assert_eq!(guard.judge(now, &same), Verdict::Yield(10 * minute));
             let later = now + 11 * minute;
             assert!(guard.yields_until(now).is_some() && guard.yields_until(later).is_none());
@@ -174,7 +174,7 @@ mod tests {
             now,
             &effect(12, again, overview(114, &[114, 114, 114, 114, 30])),
         );
-        assert_eq!(third, Verdict::Useful);
+        assert_eq!(third, Verdict::Effective);
     }
 
     #[test]
@@ -183,10 +183,10 @@ mod tests {
         let before = overview(200, &[100, 100, 100]);
         let after = overview(225, &[140, 140, 140]);
         let verdict = guard.judge(now, &effect(20, before, after));
-        assert_eq!(verdict, Verdict::Useful);
+        assert_eq!(verdict, Verdict::Effective);
         let unmoved = overview(240, &[140, 140, 140]);
         let verdict = guard.judge(now, &effect(20, before, unmoved));
-        assert_eq!(verdict, Verdict::Useless);
+        assert_eq!(verdict, Verdict::Ineffective);
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
         let moved = overview(80, &[20]);
         assert_eq!(
             guard.judge(now, &effect(40, before, moved)),
-            Verdict::Useful
+            Verdict::Effective
         );
         assert_eq!(guard.yields_until(now), None);
     }

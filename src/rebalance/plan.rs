@@ -79,7 +79,7 @@ pub enum Turn {
         shed: u64,
     },
     /// What it closed came back.
-    Useless,
+    Ineffective,
     /// That again: it stops for so long.
     Yielding {
         /// How long.
@@ -107,7 +107,7 @@ pub struct Tally {
     /// Rounds that closed something.
     pub rounds: u64,
     /// Verdicts that closing was of no use.
-    pub useless: u64,
+    pub ineffective: u64,
     /// Times that it stopped for a while because of these.
     pub yields: u64,
 }
@@ -249,13 +249,13 @@ impl Plan {
             min_surplus,
             ..
         } = self.settings;
-        let surplus = overview.surplus();
-        let tolerated = overview.target * (tolerance - 1.0);
-        if self.episode.is_some() {
-            surplus <= (tolerated * STOP_AT).max(1.0)
+        let target = overview.target;
+        let limit = if self.episode.is_some() {
+            target + (target * (tolerance - 1.0) * STOP_AT).max(1.0)
         } else {
-            surplus <= tolerated.max(min_surplus as f64)
-        }
+            (target * tolerance).max(target + min_surplus as f64)
+        };
+        overview.own as f64 <= limit
     }
 
     fn round(&self, now: Instant, view: &View) -> Round {
@@ -317,15 +317,15 @@ impl Plan {
             },
         );
         match verdict {
-            Verdict::Open | Verdict::Useful => self.look(now, view),
-            Verdict::Useless => {
-                self.tally.useless += 1;
+            Verdict::Open | Verdict::Effective => self.look(now, view),
+            Verdict::Ineffective => {
+                self.tally.ineffective += 1;
                 let step = self.look(now, view);
-                let turn = step.turn.or(Some(Turn::Useless));
+                let turn = step.turn.or(Some(Turn::Ineffective));
                 Step { turn, ..step }
             }
             Verdict::Yield(pause) => {
-                self.tally.useless += 1;
+                self.tally.ineffective += 1;
                 self.tally.yields += 1;
                 self.stage = Stage::Idle(Phase::Yielding);
                 self.episode = None;
@@ -335,5 +335,154 @@ impl Plan {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node whose plan is asked, and followed, four times a second.
+    struct Node {
+        plan: Plan,
+        now: Instant,
+        settled_since: Option<Instant>,
+        own: usize,
+        others: Vec<usize>,
+        opened: u64,
+    }
+
+    impl Node {
+        /// In a cluster that has been settled for an hour.
+        fn new(own: usize, others: &[usize]) -> Self {
+            let start = Instant::now();
+            Self {
+                plan: Plan::new(Rebalance::default()),
+                now: start + Duration::from_secs(3600),
+                settled_since: Some(start),
+                own,
+                others: others.to_vec(),
+                opened: own as u64,
+            }
+        }
+
+        fn step(&mut self) -> Step {
+            let overview = Overview::new(self.own, self.others.iter().copied());
+            let view = View {
+                overview,
+                settled_since: self.settled_since,
+                opened: self.opened,
+            };
+            let step = self.plan.step(self.now, &view);
+            self.now += Duration::from_millis(250);
+            step
+        }
+
+        /// How many connections it closes in this time; they all go to the last of the others.
+        fn pass(&mut self, seconds: u64) -> usize {
+            let mut closed = 0;
+            for _ in 0..seconds * 4 {
+                let close = self.step().close;
+                self.plan.closed(close);
+                self.own -= close;
+                if let Some(last) = self.others.last_mut() {
+                    *last += close;
+                }
+                closed += close;
+            }
+            closed
+        }
+    }
+
+    #[test]
+    fn it_begins_above_both_thresholds_only() {
+        for (own, others, begins) in [
+            (120, &[90, 90][..], false),
+            (121, &[89, 90], true),
+            (30, &[10], false),
+            (32, &[10], true),
+            (5, &[200], false),
+            (7, &[0], false),
+        ] {
+            let mut node = Node::new(own, others);
+            assert_eq!(node.pass(20) > 0, begins, "{own} {others:?}");
+        }
+        assert_eq!(Node::new(1_000, &[]).pass(60), 0);
+    }
+
+    #[test]
+    fn having_begun_it_goes_on_until_it_is_near_the_mean() {
+        let mut node = Node::new(300, &[150, 0]);
+        node.pass(600);
+        assert_eq!(node.plan.phase(), Phase::Balanced);
+        assert!((150..=157).contains(&node.own), "{}", node.own);
+        // Not far enough away to begin again.
+        node.own = 175;
+        assert_eq!(node.pass(60), 0);
+    }
+
+    #[test]
+    fn a_round_closes_half_the_surplus_and_never_faster_than_allowed() {
+        let mut node = Node::new(1_200, &[900, 900]);
+        assert_eq!(node.pass(14), 0, "exactly at the tolerance");
+        node.own = 1_210;
+        assert_eq!(node.pass(14), 104);
+        let mut node = Node::new(10_000, &[0]);
+        let first = node.pass(1);
+        assert!((75..=200).contains(&first), "{first} in a second");
+        assert_eq!(first + node.pass(12), 1_000);
+    }
+
+    #[test]
+    fn after_a_round_it_waits_for_what_comes_of_it() {
+        let mut node = Node::new(400, &[0]);
+        while node.plan.phase() != Phase::Frozen {
+            node.pass(1);
+        }
+        assert_eq!(node.pass(4), 0);
+        assert!(node.pass(4) > 0);
+    }
+
+    #[test]
+    fn it_stops_at_once_when_the_cluster_changes_and_until_it_is_settled_again() {
+        let mut node = Node::new(10_000, &[0]);
+        assert!(node.pass(5) > 0);
+        node.settled_since = None;
+        assert_eq!(node.pass(60), 0);
+        assert_eq!(node.plan.phase(), Phase::Settling);
+        node.settled_since = Some(node.now);
+        assert_eq!(node.pass(29), 0);
+        assert!(node.pass(5) > 0);
+    }
+
+    #[test]
+    fn what_could_not_be_closed_is_not_made_up_for_in_a_burst() {
+        let mut node = Node::new(10_000, &[0]);
+        for _ in 0..80 {
+            node.step();
+        }
+        let close = node.step().close;
+        assert!((1..=100).contains(&close), "{close}");
+    }
+
+    #[test]
+    fn it_yields_where_everything_comes_back() {
+        let mut node = Node::new(400, &[0]);
+        let mut turns = Vec::new();
+        for _ in 0..4 * 300 {
+            let step = node.step();
+            node.plan.closed(step.close);
+            node.opened += step.close as u64;
+            turns.extend(step.turn);
+        }
+        let pause = Duration::from_secs(600);
+        assert_eq!(
+            turns,
+            [Turn::Begun, Turn::Ineffective, Turn::Yielding { pause }]
+        );
+        let tally = node.plan.tally();
+        assert_eq!(tally.shed, tally.came_back);
+        assert_eq!((tally.rounds, tally.yields), (2, 1));
+        assert_eq!(node.plan.phase(), Phase::Yielding);
     }
 }
