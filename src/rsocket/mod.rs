@@ -12,6 +12,7 @@ mod opener;
 mod pull;
 mod registry;
 mod retire;
+mod rhythm;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use prometheus_rsocket_wire::ErrorCode;
 pub use pull::{Answer, PullError};
 pub use registry::{ConnectionId, Handle, LastScrape, Left, Registry, Transport};
 pub use retire::{Cause, Retirement};
+pub use rhythm::Rhythm;
 
 /// Why a push is not held; told to the application where it waits for an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

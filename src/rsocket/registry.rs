@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::pull::{Answer, PullError, PullReply, PullRequest};
 use super::retire::Retirement;
+use super::rhythm::Rhythm;
 
 /// Connections that left, remembered for the status page.
 const LEFT_KEPT: usize = 100;
@@ -76,7 +77,9 @@ pub struct Handle {
     pulls: mpsc::Sender<PullRequest>,
     nudge: Arc<Notify>,
     retirement: OnceLock<Retirement>,
+    since: Instant,
     last_scrape: Mutex<Option<LastScrape>>,
+    rhythm: Mutex<Option<Rhythm>>,
 }
 
 impl Handle {
@@ -110,8 +113,24 @@ impl Handle {
             .clone()
     }
 
+    /// When pulls end; `None` before the first.
+    pub fn rhythm(&self) -> Option<Rhythm> {
+        *self.rhythm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long ago SETUP was accepted.
+    pub fn age(&self, now: Instant) -> Duration {
+        now - self.since
+    }
+
     /// Notes how a pull went and gives what was noted before.
     pub fn note_scrape(&self, scrape: LastScrape) -> Option<LastScrape> {
+        let now = Instant::now();
+        self.rhythm
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(Rhythm::new(now))
+            .beat(now);
         self.last_scrape
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -216,7 +235,9 @@ impl Registry {
             pulls: sender,
             nudge: Arc::clone(&nudge),
             retirement: OnceLock::new(),
+            since: Instant::now(),
             last_scrape: Mutex::default(),
+            rhythm: Mutex::default(),
         });
         inner.handles.insert(id, Arc::clone(&handle));
         self.active.set(count(inner.handles.len()));
@@ -237,6 +258,11 @@ impl Registry {
     /// How many connections there are.
     pub fn len(&self) -> usize {
         self.lock().handles.len()
+    }
+
+    /// How many connections there have been, those that left among them.
+    pub fn opened(&self) -> u64 {
+        self.lock().next
     }
 
     /// Whether there is none.
