@@ -18,6 +18,7 @@ use crate::drain::{self, Leaving, Lifecycle, State, Times};
 use crate::http::{self, Identity, Site};
 use crate::metrics::Metrics;
 use crate::push::{Pushes, Sink};
+use crate::rebalance;
 use crate::rsocket::{Applications, KeyRing, Listener, Opener, Registry, Transport};
 use crate::scrape::Scraper;
 use crate::settings::{self, Settings};
@@ -127,7 +128,14 @@ impl Node {
             }),
             (joining, _) => joining,
         };
-        let site = parts.site(&settings, &cluster, web_address, started_at);
+        let rebalance = parts.rebalance(&settings, &cluster);
+        let site = parts.site(
+            &settings,
+            &cluster,
+            rebalance.report.subscribe(),
+            web_address,
+            started_at,
+        );
 
         let ended = CancellationToken::new();
         let stop_accepting = CancellationToken::new();
@@ -141,6 +149,7 @@ impl Node {
         let keys = Arc::clone(&parts.keys);
         background.spawn(async move { keys.run().await });
         background.spawn(parts.activate(&cluster));
+        background.spawn(rebalance.run());
         let apps = parts.applications(&settings, &ended);
         background.spawn(ports.tcp.run(Arc::clone(&apps), stop_accepting.clone()));
         background.spawn(
@@ -297,10 +306,22 @@ impl Parts {
         ))
     }
 
+    fn rebalance(&self, settings: &Settings, cluster: &Cluster) -> rebalance::Task {
+        rebalance::Task {
+            settings: settings.rebalance.clone(),
+            registry: Arc::clone(&self.registry),
+            members: cluster.members(),
+            state: self.lifecycle.subscribe(),
+            metrics: Arc::clone(&self.metrics),
+            report: watch::channel(rebalance::Report::default()).0,
+        }
+    }
+
     fn site(
         &self,
         settings: &Settings,
         cluster: &Cluster,
+        rebalancing: watch::Receiver<rebalance::Report>,
         web_address: SocketAddr,
         started_at: SystemTime,
     ) -> Site {
@@ -313,6 +334,7 @@ impl Parts {
         );
         Site {
             members: cluster.members(),
+            rebalancing,
             identity: Arc::new(Identity {
                 id: node_id(web_address),
                 started_at,

@@ -156,7 +156,7 @@ impl Members {
     }
 
     /// The others that are heard.
-    pub fn alive(&self) -> impl Iterator<Item = &Member> {
+    pub fn alive(&self) -> impl Iterator<Item = &Member> + Clone {
         self.others.iter().filter(|member| member.is_alive())
     }
 }

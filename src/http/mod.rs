@@ -31,6 +31,7 @@ use crate::cluster::Members;
 use crate::drain::Lifecycle;
 use crate::metrics::Metrics;
 use crate::push::Pushes;
+use crate::rebalance::Report;
 use crate::rsocket::Registry;
 use crate::scrape::Scraper;
 use crate::settings;
@@ -52,6 +53,8 @@ pub struct Site {
     pub pushes: Arc<Pushes>,
     /// The nodes of the cluster.
     pub members: watch::Receiver<Members>,
+    /// How rebalancing stands.
+    pub rebalancing: watch::Receiver<Report>,
     /// Whether the node is ready.
     pub lifecycle: Arc<Lifecycle>,
     /// Whether whoever asks may drain the node.

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::Site;
 use crate::cluster::{self, Load, Me};
+use crate::rebalance::{Report, Tally};
 use crate::rsocket::{Handle, Left};
 use crate::store::Counts;
 
@@ -31,6 +32,7 @@ pub(super) struct Status {
     connections: Vec<Connection>,
     left: Vec<Gone>,
     pushes: Pushes,
+    rebalance: Rebalance,
 }
 
 #[derive(Debug, Serialize)]
@@ -99,6 +101,19 @@ struct Pushes {
     bytes: usize,
 }
 
+/// Whether this node has more connections than its share, and what it has done about that.
+#[derive(Debug, Serialize)]
+struct Rebalance {
+    phase: &'static str,
+    target: f64,
+    surplus: f64,
+    shed: u64,
+    came_back: u64,
+    rounds: u64,
+    ineffective: u64,
+    yields: u64,
+}
+
 pub(super) async fn status(State(site): State<Site>) -> Json<Status> {
     let state = site.lifecycle.state().name();
     let version = env!("CARGO_PKG_VERSION");
@@ -147,7 +162,28 @@ pub(super) async fn status(State(site): State<Site>) -> Json<Status> {
             replicas,
             bytes,
         },
+        rebalance: rebalance(&site.rebalancing.borrow()),
     })
+}
+
+fn rebalance(report: &Report) -> Rebalance {
+    let Tally {
+        shed,
+        came_back,
+        rounds,
+        ineffective,
+        yields,
+    } = report.tally;
+    Rebalance {
+        phase: report.phase,
+        target: report.target,
+        surplus: report.surplus,
+        shed,
+        came_back,
+        rounds,
+        ineffective,
+        yields,
+    }
 }
 
 fn this_member(me: &Me, state: &'static str, load: Load) -> Member {

@@ -90,6 +90,22 @@ pub struct Metrics {
     pub cluster_calls_failed: IntCounterVec,
     /// Connections from other nodes, or from whoever reaches the port, that were ended: label `reason`.
     pub cluster_connection_errors: IntCounterVec,
+    /// What each node would have if connections were even.
+    pub rebalance_target: IntGauge,
+    /// What this node has above that.
+    pub rebalance_surplus: IntGauge,
+    /// 1 for what rebalancing is doing: label `phase`.
+    pub rebalance_phase: IntGaugeVec,
+    /// Connections closed so that they come back to other nodes.
+    pub rebalance_shed: IntCounter,
+    /// Connections opened on this node meanwhile.
+    pub rebalance_came_back: IntCounter,
+    /// Rounds in which connections were closed.
+    pub rebalance_rounds: IntCounter,
+    /// Times that this was of no use.
+    pub rebalance_ineffective: IntCounter,
+    /// Times that it was given up for a while.
+    pub rebalance_yields: IntCounter,
     /// 1 from the first moment of a drain.
     pub draining: IntGauge,
     /// 1 for what a drain is at: label `stage`.
@@ -282,6 +298,39 @@ impl Metrics {
                 "prometheus_proxy_cluster_connection_errors_total",
                 "Connections to the port for other nodes that were ended for an error.",
                 &["reason"],
+            )?,
+            rebalance_target: own.gauge(
+                "prometheus_proxy_rebalance_target_connections",
+                "Connections that this node would have if all active nodes had the same.",
+            )?,
+            rebalance_surplus: own.gauge(
+                "prometheus_proxy_rebalance_surplus_connections",
+                "Connections that this node has above the target.",
+            )?,
+            rebalance_phase: own.gauges(
+                "prometheus_proxy_rebalance_phase",
+                "1 for what rebalancing is doing.",
+                &["phase"],
+            )?,
+            rebalance_shed: own.counter(
+                "prometheus_proxy_rebalance_connections_shed_total",
+                "Connections closed so that they come back to other nodes.",
+            )?,
+            rebalance_came_back: own.counter(
+                "prometheus_proxy_rebalance_connections_came_back_total",
+                "Connections opened on this node in and right after each round, up to as many as the round closed.",
+            )?,
+            rebalance_rounds: own.counter(
+                "prometheus_proxy_rebalance_rounds_total",
+                "Rounds in which connections were closed.",
+            )?,
+            rebalance_ineffective: own.counter(
+                "prometheus_proxy_rebalance_ineffective_total",
+                "Times that closing connections was found to be of no use because they came back.",
+            )?,
+            rebalance_yields: own.counter(
+                "prometheus_proxy_rebalance_yields_total",
+                "Times that closing connections was given up for a while because it was of no use.",
             )?,
             draining: own.gauge("prometheus_proxy_draining", "1 from the first moment of a drain.")?,
             drain_stage: own.gauges(

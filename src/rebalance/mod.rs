@@ -10,14 +10,17 @@
 //! - What it closes is idle, has just been scraped, is not young, and is otherwise taken at random.
 //! - Where connections come back to it, it yields: see `guard`.
 //!
-//! [`Plan`] decides, [`Overview`] is what it decides by, [`Membership`] says whether it may: plain data, no socket, no
+//! [`Task`] is the loop. [`Plan`] decides, [`Overview`] is what it decides by, [`Membership`] says whether it may: plain data, no socket, no
 //! clock. `examples/rebalancing` runs a thousand of them; `docs/rebalancing.md` shows what comes of it.
 
 mod guard;
 mod membership;
 mod overview;
 mod plan;
+mod task;
+mod victims;
 
 pub use membership::Membership;
 pub use overview::Overview;
 pub use plan::{Phase, Plan, Step, Tally, Turn, View};
+pub use task::{Report, Task};

@@ -31,5 +31,6 @@ mod operation;
 mod peers;
 mod prometheus;
 mod push;
+mod rebalance;
 mod sandbox;
 mod scrape;

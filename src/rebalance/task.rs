@@ -1,0 +1,184 @@
+//! The loop around the plan: looks, asks the plan, closes, tells.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use super::membership::Membership;
+use super::overview::Overview;
+use super::plan::{Phase, Plan, Step, Tally, Turn, View};
+use super::victims;
+use crate::cluster::{Members, State};
+use crate::metrics::Metrics;
+use crate::rsocket::Registry;
+use crate::settings::Rebalance;
+
+/// Between two steps of the plan: so much is closed at once.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How rebalancing stands, for the status page.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// What it is doing: [`Phase::name`](super::Phase::name), or `off`.
+    pub phase: &'static str,
+    /// What this node would have if all had the same.
+    pub target: f64,
+    /// What it has above that.
+    pub surplus: f64,
+    /// What was done so far.
+    pub tally: Tally,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            phase: "off",
+            target: 0.0,
+            surplus: 0.0,
+            tally: Tally::default(),
+        }
+    }
+}
+
+/// What the loop works with.
+pub struct Task {
+    /// When, and how fast.
+    pub settings: Rebalance,
+    /// This node's connections.
+    pub registry: Arc<Registry>,
+    /// The other nodes.
+    pub members: watch::Receiver<Members>,
+    /// What this node is doing.
+    pub state: watch::Receiver<State>,
+    /// The node's metrics.
+    pub metrics: Arc<Metrics>,
+    /// Where the status page finds how it stands.
+    pub report: watch::Sender<Report>,
+}
+
+impl Task {
+    /// Runs for ever, unless it is turned off.
+    pub async fn run(self) {
+        if !self.settings.enabled {
+            return;
+        }
+        let mut plan = Plan::new(self.settings.clone());
+        let mut membership = Membership::default();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let now = ticks.tick().await;
+            let view = self.view(&mut membership, now);
+            let before = plan.tally();
+            let step = plan.step(now.into_std(), &view);
+            plan.closed(self.close(&step, now));
+            if let Some(turn) = step.turn {
+                log(turn, &view.overview);
+            }
+            self.count(&before, &plan.tally());
+            self.tell(&plan, &view.overview);
+        }
+    }
+
+    fn view(&self, membership: &mut Membership, now: Instant) -> View {
+        let members = self.members.borrow();
+        let state = *self.state.borrow();
+        let active = members
+            .alive()
+            .filter(|member| member.profile.state == State::Active);
+        let others = active.map(|member| member.profile.load.connections);
+        View {
+            overview: Overview::new(self.registry.len(), others),
+            settled_since: membership.settled_since(now.into_std(), state, &members),
+            opened: self.registry.opened(),
+        }
+    }
+
+    fn close(&self, step: &Step, now: Instant) -> usize {
+        if step.close == 0 {
+            return 0;
+        }
+        let victims = victims::choose(
+            &self.registry.snapshot(),
+            step.close,
+            self.settings.min_connection_age,
+            now,
+            &mut rand::rng(),
+        );
+        victims
+            .iter()
+            .filter(|handle| victims::close(handle, now))
+            .count()
+    }
+
+    fn count(&self, before: &Tally, after: &Tally) {
+        let metrics = &self.metrics;
+        let came_back = after.came_back - before.came_back;
+        let ineffective = after.ineffective - before.ineffective;
+        metrics.rebalance_shed.inc_by(after.shed - before.shed);
+        metrics.rebalance_came_back.inc_by(came_back);
+        metrics
+            .rebalance_rounds
+            .inc_by(after.rounds - before.rounds);
+        metrics.rebalance_ineffective.inc_by(ineffective);
+        metrics
+            .rebalance_yields
+            .inc_by(after.yields - before.yields);
+    }
+
+    fn tell(&self, plan: &Plan, overview: &Overview) {
+        let report = Report {
+            phase: plan.phase().name(),
+            target: overview.target,
+            surplus: overview.surplus().max(0.0),
+            tally: plan.tally(),
+        };
+        self.metrics
+            .rebalance_target
+            .set(report.target.round() as i64);
+        self.metrics
+            .rebalance_surplus
+            .set(report.surplus.round() as i64);
+        for phase in Phase::ALL {
+            self.metrics
+                .rebalance_phase
+                .with_label_values(&[phase.name()])
+                .set(i64::from(phase == plan.phase()));
+        }
+        self.report.send_replace(report);
+    }
+}
+
+fn log(turn: Turn, overview: &Overview) {
+    let Overview {
+        nodes, own, target, ..
+    } = overview;
+    let target = target.round();
+    match turn {
+        Turn::Begun => {
+            info!(
+                connections = own,
+                target, nodes, "more connections than other nodes, closing some"
+            );
+        }
+        Turn::Done { shed } => {
+            info!(
+                connections = own,
+                target, nodes, shed, "connections are even again"
+            );
+        }
+        Turn::Ineffective => {
+            info!(
+                connections = own,
+                target, nodes, "connections that were closed came back"
+            );
+        }
+        Turn::Yielding { pause } => {
+            warn!(connections = own, target, nodes, pause = %humantime::format_duration(pause),
+                "connections that are closed come back to this node, is its balancer sticky? closing none for a while");
+        }
+    }
+}

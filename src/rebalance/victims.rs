@@ -1,0 +1,39 @@
+//! Which connections are closed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use rand::seq::IteratorRandom;
+use tokio::time::Instant;
+
+use crate::rsocket::{Cause, Handle, Retirement, Rhythm};
+
+/// Up to so many, at random, of those that nobody is going to miss.
+pub(super) fn choose(
+    handles: &[Arc<Handle>],
+    wanted: usize,
+    min_age: Duration,
+    now: Instant,
+    rng: &mut impl Rng,
+) -> Vec<Arc<Handle>> {
+    let fit = handles.iter().filter(|handle| {
+        !handle.is_retiring() && is_fit(handle.age(now), handle.rhythm(), min_age, now)
+    });
+    fit.cloned().sample(rng, wanted)
+}
+
+/// Whether a connection is old enough, and its application is back before it is pulled again. One that was never pulled in
+/// all that time is not scraped at all.
+fn is_fit(age: Duration, rhythm: Option<Rhythm>, min_age: Duration, now: Instant) -> bool {
+    age >= min_age && rhythm.is_none_or(|rhythm| rhythm.pauses(now))
+}
+
+/// Closes it as soon as nothing is under way. Whether nobody else had asked for that.
+pub(super) fn close(handle: &Handle, now: Instant) -> bool {
+    handle.retire(Retirement {
+        cause: Cause::Rebalance,
+        linger: Duration::ZERO,
+        by: now,
+    })
+}
