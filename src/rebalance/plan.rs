@@ -192,10 +192,9 @@ impl Plan {
         }
         match self.stage {
             Stage::Idle(_) if self.looks(now) => self.look(now, view),
-            Stage::Idle(_) => Step::default(),
             Stage::Shedding(round) => self.shed(now, round),
             Stage::Frozen(round, until) if now >= until => self.conclude(now, round, view),
-            Stage::Frozen(..) => Step::default(),
+            Stage::Idle(_) | Stage::Frozen(..) => Step::default(),
         }
     }
 
