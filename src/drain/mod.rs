@@ -42,7 +42,7 @@ pub struct Times {
 }
 
 impl Times {
-    fn delay(&self, others: bool) -> Duration {
+    fn for_balancers(&self, others: bool) -> Duration {
         match self.delay {
             Some(delay) => delay.min(self.grace_period / 2),
             None if others => DELAY.min(self.grace_period / 6),
@@ -157,7 +157,7 @@ impl Leaving {
     }
 
     async fn let_balancers_notice(&self, times: Times, deadline: Deadline) {
-        let delay = times.delay(self.has_others());
+        let delay = times.for_balancers(self.has_others());
         if !delay.is_zero() {
             self.enter(Stage::AwaitingBalancers, deadline);
             sleep(delay).await;
@@ -248,7 +248,7 @@ mod tests {
                 grace_period: Duration::from_secs(grace_period),
                 delay: delay.map(Duration::from_secs),
             };
-            times.delay(others).as_secs()
+            times.for_balancers(others).as_secs()
         };
         assert_eq!(delay(30, None, true), 5);
         assert_eq!(delay(6, None, true), 1);

@@ -23,8 +23,12 @@ const APPS: usize = 50;
 
 /// Two nodes that know each other and leave within a time that a test can wait for.
 async fn two() -> (Node, Node) {
+    two_with("--shutdown.grace-period=20s").await
+}
+
+async fn two_with(grace_period: &str) -> (Node, Node) {
     let (first, second) = (reserved_port(), reserved_port());
-    let flags = ["--shutdown.grace-period=20s", "--shutdown.delay=200ms"];
+    let flags = [grace_period, "--shutdown.delay=200ms"];
     let nodes = (
         local(first, second, &flags).await,
         local(second, first, &flags).await,
@@ -119,6 +123,24 @@ async fn applications_move_to_another_node_before_theirs_exits() {
     stop.send_replace(true);
     let [_, of_second] = scrapes;
     assert_eq!(of_second.await.expect("no panic").failures, 0);
+    drop(clients);
+}
+
+#[tokio::test]
+async fn where_nobody_scrapes_applications_move_one_after_the_other() {
+    let (mut first, second) = two_with("--shutdown.grace-period=6s").await;
+    let clients = apps(&[first.tcp, second.tcp]);
+    has_connections(&first, APPS).await;
+    first.program.terminate();
+    let mut seen = BTreeSet::new();
+    eventually("everybody at the other node", async || {
+        let connections = status(second.web).await["connections"].clone();
+        seen.insert(connections.as_array().map_or(0, Vec::len));
+        seen.contains(&APPS)
+    })
+    .await;
+    assert!(seen.len() > 5, "{seen:?}");
+    assert!(first.program.ended().await.success());
     drop(clients);
 }
 
