@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::drain::{has_connections, scraping, status};
 use crate::nodes::{Node, local};
 use crate::peers::{Program, Scratch, need, reserved_port};
+use crate::prometheus::{Prometheus, recommended};
 use crate::sandbox::eventually;
 
 const APPS: usize = 100;
@@ -23,16 +24,20 @@ struct Balancer {
 }
 
 impl Balancer {
-    async fn start(nodes: [&Node; 2]) -> Self {
+    /// Before nodes that take applications and answer HTTP at these ports, once they are there.
+    async fn start(nodes: &[[u16; 2]]) -> Self {
         let port = reserved_port();
         let scratch = Scratch::new();
-        let [first, second] = nodes.map(|node| format!("{} port {}", node.tcp, node.web.port()));
-        let text = format!(
+        let mut text = format!(
             "defaults\n mode tcp\n option redispatch\n retries 3\n timeout connect 1s\n\
              \x20timeout client 1h\n timeout server 1h\n\
              listen rsocket\n bind 127.0.0.1:{port}\n balance leastconn\n option httpchk GET /-/ready\n\
-             \x20default-server check inter 200ms fall 2 rise 1\n server first {first}\n server second {second}\n"
+             \x20default-server check inter 200ms fall 2 rise 1\n"
         );
+        for [tcp, web] in nodes {
+            let server = format!(" server node{tcp} 127.0.0.1:{tcp} port {web}\n");
+            text.push_str(&server);
+        }
         let config = scratch.file("haproxy.cfg", &text);
         let program = Program::start(Command::new("haproxy").arg("-db").arg("-f").arg(config));
         eventually("the balancer", async || {
@@ -60,27 +65,27 @@ async fn events(node: &Node) -> usize {
     events.count()
 }
 
-async fn start(gossip: u16, peer: u16, tcp: u16, web: u16) -> Node {
+async fn start(gossip: u16, peer: u16, [tcp, web]: [u16; 2], flags: &[&str]) -> Node {
     let tcp = format!("--rsocket.tcp.listen-address=127.0.0.1:{tcp}");
     let web = format!("--web.listen-address=127.0.0.1:{web}");
-    let flags = [
-        tcp.as_str(),
-        web.as_str(),
-        "--shutdown.grace-period=30s",
-        "--shutdown.delay=2s",
-    ];
-    local(gossip, peer, &flags).await
+    local(gossip, peer, &[&[tcp.as_str(), &web], flags].concat()).await
 }
+
+const LEAVING: [&str; 2] = ["--shutdown.grace-period=30s", "--shutdown.delay=2s"];
 
 #[tokio::test]
 async fn java_clients_move_when_a_node_drains_and_come_back_when_one_is_killed() {
     need!(Java, Haproxy);
     let (gossip, peer) = (reserved_port(), reserved_port());
-    let mut first = start(gossip, peer, reserved_port(), reserved_port()).await;
-    let second = start(peer, gossip, reserved_port(), reserved_port()).await;
+    let ports = [
+        [reserved_port(), reserved_port()],
+        [reserved_port(), reserved_port()],
+    ];
+    let mut first = start(gossip, peer, ports[0], &LEAVING).await;
+    let second = start(peer, gossip, ports[1], &LEAVING).await;
     first.sees(2, "active").await;
     second.sees(2, "active").await;
-    let balancer = Balancer::start([&first, &second]).await;
+    let balancer = Balancer::start(&ports).await;
     let (port, count) = (balancer.port.to_string(), APPS.to_string());
     let _java = Program::interop(
         "client",
@@ -104,9 +109,73 @@ async fn java_clients_move_when_a_node_drains_and_come_back_when_one_is_killed()
     assert_eq!(of_second.await.expect("no panic").failures, 0);
     assert_eq!(events(&second).await, APPS);
 
-    let again = start(gossip, peer, first.tcp.port(), first.web.port()).await;
+    let again = start(gossip, peer, ports[0], &LEAVING).await;
     again.sees(2, "active").await;
     second.program.kill().await;
     has_connections(&again, APPS).await;
     assert_eq!(events(&again).await, APPS);
+}
+
+/// Those of production, ten times as fast.
+const EVENING_OUT: [&str; 4] = [
+    "--rebalance.settle-time=3s",
+    "--rebalance.min-connection-age=6s",
+    "--rebalance.max-rate=10%",
+    "--rebalance.min-surplus=10",
+];
+
+#[tokio::test]
+async fn a_node_that_joins_gets_its_share_of_java_clients_and_prometheus_misses_none() {
+    need!(Java, Haproxy, Prometheus);
+    const MANY: usize = 300;
+    let gossip = [reserved_port(), reserved_port(), reserved_port()];
+    let ports = gossip.map(|_| [reserved_port(), reserved_port()]);
+    let mut nodes = vec![
+        start(gossip[0], gossip[1], ports[0], &EVENING_OUT).await,
+        start(gossip[1], gossip[0], ports[1], &EVENING_OUT).await,
+    ];
+    let balancer = Balancer::start(&ports).await;
+    let (port, count) = (balancer.port.to_string(), MANY.to_string());
+    let _java = Program::interop(
+        "client",
+        &["--port", &port, "--name", "shop", "--count", &count],
+    );
+    let webs = ports.map(|[_, web]| ([127, 0, 0, 1], web).into());
+    let prometheus = Prometheus::with(&recommended(&webs)).await;
+    prometheus
+        .shows("count(interop_events_total)", MANY as f64)
+        .await;
+
+    let joined = Instant::now();
+    nodes.push(start(gossip[2], gossip[0], ports[2], &EVENING_OUT).await);
+    let tolerated = MANY as f64 / 3.0 * 1.2;
+    eventually("the third node's share", async || {
+        let mut all = Vec::new();
+        for node in &nodes {
+            all.push(connections(node).await);
+        }
+        all.iter().sum::<usize>() == MANY && all.iter().all(|here| *here as f64 <= tolerated)
+    })
+    .await;
+    println!(
+        "within the tolerance {:?} after the start",
+        joined.elapsed()
+    );
+
+    // A scrape, and the time that a connection takes to move, may go missing: never two scrapes in a row.
+    let seconds = joined.elapsed().as_secs() + 1;
+    let complete =
+        format!("min_over_time(count(count_over_time(interop_events_total[3s]))[{seconds}s:1s])");
+    assert_eq!(prometheus.value(&complete).await, Some(MANY as f64));
+    let missed = format!("{seconds} - min(count_over_time(interop_events_total[{seconds}s]))");
+    println!(
+        "samples missed by an application at most: {:?}",
+        prometheus.value(&missed).await
+    );
+    let retired = "prometheus_proxy_connections_retired_total{cause=\"rebalance\"}";
+    let mut moved = 0.0;
+    for node in &nodes {
+        moved += node.own(retired).await;
+    }
+    println!("connections closed: {moved}");
 }

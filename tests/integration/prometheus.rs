@@ -388,24 +388,23 @@ async fn promtool_finds_nothing_to_say_about_the_nodes_own_metrics() {
     assert_eq!((lint.code, lint.findings.as_str()), (Some(0), ""));
 }
 
-/// The configuration that the documentation recommends, for these two nodes.
-fn recommended(nodes: [SocketAddr; 2]) -> String {
+/// The configuration that the documentation recommends, for these nodes.
+pub(crate) fn recommended(nodes: &[SocketAddr]) -> String {
     let text = include_str!("../../docs/prometheus.yml");
-    let [first, second] = nodes.map(|node| node.to_string());
-    let text = text
-        .replace("proxy-1:8080", &first)
-        .replace("proxy-2:8080", &second);
-    text.replace(
-        "scrape_interval: 15s",
-        "scrape_interval: 1s\n  scrape_timeout: 1s",
-    )
+    let nodes = nodes.iter().map(|node| format!("\"{node}\""));
+    let nodes = nodes.collect::<Vec<_>>().join(", ");
+    text.replace("\"proxy-1:8080\", \"proxy-2:8080\"", &nodes)
+        .replace(
+            "scrape_interval: 15s",
+            "scrape_interval: 1s\n  scrape_timeout: 1s",
+        )
 }
 
 #[tokio::test]
 async fn an_application_that_moves_to_another_node_keeps_its_series() {
     need!(Prometheus);
     let nodes = [Sandbox::start(&[]).await, Sandbox::start(&[]).await];
-    let prometheus = Prometheus::with(&recommended([nodes[0].web(), nodes[1].web()])).await;
+    let prometheus = Prometheus::with(&recommended(&[nodes[0].web(), nodes[1].web()])).await;
     for (round, node) in [&nodes[0], &nodes[1], &nodes[0]].into_iter().enumerate() {
         let text = format!(
             "moves_total{{app=\"shop\"}} {round}\n\
