@@ -37,3 +37,28 @@ pub(super) fn close(handle: &Handle, now: Instant) -> bool {
         by: now,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_closed_when_it_is_old_enough_and_has_just_been_scraped_or_never_is() {
+        let (start, min_age) = (Instant::now(), Duration::from_secs(60));
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut scraped = Rhythm::new(at(45));
+        scraped.beat(at(60));
+        for (now, rhythm, fit) in [
+            (59, None, false),
+            (60, None, true),
+            (66, Some(scraped), true),
+            (70, Some(scraped), false),
+        ] {
+            let now = at(now);
+            let found = is_fit(now - start, rhythm, min_age, now);
+            assert_eq!(found, fit, "{:?}", now - start);
+        }
+        scraped = Rhythm::new(at(55));
+        assert!(!is_fit(at(57) - start, Some(scraped), min_age, at(57)));
+    }
+}

@@ -23,7 +23,7 @@ pub struct Rhythm {
 
 impl Rhythm {
     /// After the first pull has ended.
-    pub(super) fn new(now: Instant) -> Self {
+    pub fn new(now: Instant) -> Self {
         Self {
             last: now,
             gaps: [None; 2],
@@ -31,7 +31,7 @@ impl Rhythm {
     }
 
     /// A further pull has ended.
-    pub(super) fn beat(&mut self, now: Instant) {
+    pub fn beat(&mut self, now: Instant) {
         let gap = now - self.last;
         if gap >= SAME_BEAT {
             self.gaps = [Some(gap), self.gaps[0]];
