@@ -31,8 +31,6 @@ pub(crate) struct Scenario {
     pub(crate) gossip_late: u64,
     /// Of a hundred counts, those that did not arrive and are older.
     pub(crate) gossip_lost: u64,
-    /// Of a million connections, those that end in a second: the application is started anew.
-    pub(crate) churn: u64,
 }
 
 impl Scenario {
@@ -49,7 +47,6 @@ impl Scenario {
             scrape_every: Some(15),
             gossip_late: 1,
             gossip_lost: 10,
-            churn: 0,
         }
     }
 

@@ -126,7 +126,6 @@ impl World {
         self.happen();
         self.wake();
         self.drain();
-        self.churn();
         for node in 0..self.nodes.len() {
             if self.nodes[node].is_active(self.now) {
                 self.step(node);
@@ -196,20 +195,6 @@ impl World {
                     let any = self.rng.usize(..self.nodes[node].count());
                     self.disconnect(node, any);
                 }
-            }
-        }
-    }
-
-    fn churn(&mut self) {
-        if self.scenario.churn == 0 {
-            return;
-        }
-        for node in 0..self.nodes.len() {
-            let ending = self.nodes[node].count() as f64 * self.scenario.churn as f64 / 1e6;
-            let ending = ending.floor() as usize + usize::from(self.rng.f64() < ending.fract());
-            for _ in 0..ending.min(self.nodes[node].count()) {
-                let any = self.rng.usize(..self.nodes[node].count());
-                self.disconnect(node, any);
             }
         }
     }
