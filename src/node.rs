@@ -344,6 +344,7 @@ impl Parts {
             scrape: Arc::new(settings.scrape.clone()),
             metrics: Arc::clone(&self.metrics),
             registry: Arc::clone(&self.registry),
+            keys: Arc::clone(&self.keys),
             pushes: Arc::clone(&self.pushes),
             lifecycle: Arc::clone(&self.lifecycle),
             lifecycle_enabled: settings.web.enable_lifecycle,

@@ -5,7 +5,7 @@
 //! next time. Nothing of it reaches the others.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -189,6 +189,7 @@ impl Scraper {
             .map(ToString::to_string)
             .unwrap_or_default();
         let before = handle.note_scrape(LastScrape {
+            at: SystemTime::now(),
             outcome,
             reason: reason.clone(),
             duration,

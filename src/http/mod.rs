@@ -7,14 +7,14 @@
 //! | `GET /-/healthy`, `GET /-/ready` | for probes |
 //! | `PUT /-/drain`, `POST /-/drain` | the node leaves, where that is enabled |
 //! | `GET /api/v1/status` | what the node knows, as JSON |
-//! | `GET /` | where to find all this |
+//! | `GET /` | the same, as a page for people |
 
 pub mod client;
 mod connected;
 mod delivery;
 mod health;
-mod index;
 mod leave;
+mod page;
 mod proxy;
 mod server;
 mod status;
@@ -32,7 +32,7 @@ use crate::drain::Lifecycle;
 use crate::metrics::Metrics;
 use crate::push::Pushes;
 use crate::rebalance::Report;
-use crate::rsocket::Registry;
+use crate::rsocket::{KeyRing, Registry};
 use crate::scrape::Scraper;
 use crate::settings;
 
@@ -49,6 +49,8 @@ pub struct Site {
     pub metrics: Arc<Metrics>,
     /// The connected applications.
     pub registry: Arc<Registry>,
+    /// The keys that applications seal to.
+    pub keys: Arc<KeyRing>,
     /// The pushes held.
     pub pushes: Arc<Pushes>,
     /// The nodes of the cluster.
@@ -74,6 +76,6 @@ pub fn router(site: Site) -> Router {
         .route("/-/ready", get(health::ready))
         .route("/-/drain", put(leave::drain).post(leave::drain))
         .route("/api/v1/status", get(status::status))
-        .route("/", get(index::index))
+        .merge(page::routes())
         .with_state(site)
 }

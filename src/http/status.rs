@@ -1,14 +1,16 @@
-//! `GET /api/v1/status`: what the node knows, as JSON.
+//! What the node knows of itself, its cluster and its applications: made here once, shown by the page, and as JSON at
+//! `GET /api/v1/status`.
 
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::Site;
 use crate::cluster::{self, Load, Me};
+use crate::drain;
 use crate::rebalance::{Report, Tally};
 use crate::rsocket::{Handle, Left};
 use crate::store::Counts;
@@ -24,146 +26,182 @@ pub struct Identity {
     pub web_address: SocketAddr,
 }
 
+/// What the node knew at one moment.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
-    node: Node,
-    drain: Option<Drain>,
-    members: Vec<Member>,
-    connections: Vec<Connection>,
-    left: Vec<Gone>,
-    pushes: Pushes,
-    rebalance: Rebalance,
+    pub(super) node: Node,
+    /// While it leaves.
+    pub(super) drain: Option<Drain>,
+    /// This node is the first.
+    pub(super) members: Vec<Member>,
+    /// Oldest first.
+    pub(super) connections: Vec<Connection>,
+    /// The latest first.
+    pub(super) left: Vec<Gone>,
+    pub(super) pushes: Pushes,
+    pub(super) rebalance: Rebalance,
 }
 
 #[derive(Debug, Serialize)]
-struct Node {
-    id: String,
-    version: &'static str,
-    state: &'static str,
-    started_at: String,
-    web_address: SocketAddr,
+pub(super) struct Node {
+    pub(super) id: String,
+    pub(super) version: &'static str,
+    pub(super) state: &'static str,
+    /// What a starting node lacks.
+    pub(super) waiting_for: Option<&'static str>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(super) started_at: SystemTime,
+    pub(super) web_address: SocketAddr,
 }
 
 #[derive(Debug, Serialize)]
-struct Drain {
-    stage: &'static str,
-    connections: usize,
-    deadline: String,
+pub(super) struct Drain {
+    pub(super) stage: &'static str,
+    pub(super) connections: usize,
+    #[serde(serialize_with = "rfc3339")]
+    pub(super) deadline: SystemTime,
 }
 
 #[derive(Debug, Serialize)]
-struct Member {
-    id: String,
-    state: &'static str,
-    version: String,
-    generation: u64,
-    http_address: SocketAddr,
-    gossip_address: Option<SocketAddr>,
-    grpc_address: Option<SocketAddr>,
-    connections: usize,
-    pushes: usize,
+pub(super) struct Member {
+    pub(super) id: String,
+    pub(super) state: &'static str,
+    pub(super) version: String,
+    pub(super) generation: u64,
+    pub(super) http_address: SocketAddr,
+    pub(super) gossip_address: Option<SocketAddr>,
+    pub(super) grpc_address: Option<SocketAddr>,
+    pub(super) connections: usize,
+    pub(super) pushes: usize,
 }
 
 #[derive(Debug, Serialize)]
-struct Connection {
-    id: String,
-    peer: SocketAddr,
-    transport: &'static str,
-    connected_at: String,
-    last_scrape: Option<LastScrape>,
+pub(super) struct Connection {
+    pub(super) id: String,
+    pub(super) peer: SocketAddr,
+    pub(super) transport: &'static str,
+    #[serde(serialize_with = "rfc3339")]
+    pub(super) connected_at: SystemTime,
+    pub(super) last_scrape: Option<LastScrape>,
 }
 
 #[derive(Debug, Serialize)]
-struct LastScrape {
-    outcome: &'static str,
-    reason: String,
-    seconds: f64,
-    bytes: usize,
-    envelope: &'static str,
+pub(super) struct LastScrape {
+    /// When it was over.
+    #[serde(serialize_with = "rfc3339")]
+    pub(super) at: SystemTime,
+    pub(super) outcome: &'static str,
+    pub(super) reason: String,
+    pub(super) seconds: f64,
+    pub(super) bytes: usize,
+    pub(super) envelope: &'static str,
 }
 
 #[derive(Debug, Serialize)]
-struct Gone {
-    id: String,
-    peer: SocketAddr,
-    transport: &'static str,
-    connected_at: String,
-    left_at: String,
-    reason: String,
+pub(super) struct Gone {
+    pub(super) id: String,
+    pub(super) peer: SocketAddr,
+    pub(super) transport: &'static str,
+    #[serde(serialize_with = "rfc3339")]
+    pub(super) connected_at: SystemTime,
+    #[serde(serialize_with = "rfc3339")]
+    pub(super) left_at: SystemTime,
+    pub(super) reason: String,
 }
 
 #[derive(Debug, Serialize)]
-struct Pushes {
-    pending: usize,
-    claimed: usize,
-    retained: usize,
-    replicas: usize,
-    bytes: usize,
+pub(super) struct Pushes {
+    pub(super) pending: usize,
+    pub(super) claimed: usize,
+    pub(super) retained: usize,
+    pub(super) replicas: usize,
+    pub(super) bytes: usize,
 }
 
 /// Whether this node has more connections than its share, and what it has done about that.
 #[derive(Debug, Serialize)]
-struct Rebalance {
-    phase: &'static str,
-    target: f64,
-    surplus: f64,
-    shed: u64,
-    came_back: u64,
-    rounds: u64,
-    ineffective: u64,
-    yields: u64,
+pub(super) struct Rebalance {
+    pub(super) phase: &'static str,
+    pub(super) target: f64,
+    pub(super) surplus: f64,
+    pub(super) shed: u64,
+    pub(super) came_back: u64,
+    pub(super) rounds: u64,
+    pub(super) ineffective: u64,
+    pub(super) yields: u64,
 }
 
 pub(super) async fn status(State(site): State<Site>) -> Json<Status> {
-    let state = site.lifecycle.state().name();
-    let version = env!("CARGO_PKG_VERSION");
-    let identity = &site.identity;
-    let connections: Vec<_> = site
-        .registry
-        .snapshot()
-        .iter()
-        .map(|handle| connection(handle))
-        .collect();
+    Json(Status::of(&site))
+}
+
+impl Status {
+    /// What the node knows now.
+    pub(super) fn of(site: &Site) -> Self {
+        let connections: Vec<_> = site
+            .registry
+            .snapshot()
+            .iter()
+            .map(|handle| connection(handle))
+            .collect();
+        let pushes = pushes(site.pushes.counts());
+        let load = Load {
+            connections: connections.len(),
+            pushes: pushes.pending + pushes.claimed,
+        };
+        let node = node(site);
+        let members = site.members.borrow().clone();
+        let me = this_member(&members.me, node.state, load);
+        let others = members.others.iter().map(member);
+        Self {
+            node,
+            drain: drain(site, connections.len()),
+            members: std::iter::once(me).chain(others).collect(),
+            connections,
+            left: site.registry.left().into_iter().map(gone).collect(),
+            pushes,
+            rebalance: rebalance(&site.rebalancing.borrow()),
+        }
+    }
+}
+
+fn node(site: &Site) -> Node {
+    let state = site.lifecycle.state();
+    let starting = state == drain::State::Starting;
+    Node {
+        id: site.identity.id.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        state: state.name(),
+        waiting_for: starting.then(|| if site.keys.is_empty() { "key" } else { "peers" }),
+        started_at: site.identity.started_at,
+        web_address: site.identity.web_address,
+    }
+}
+
+fn drain(site: &Site, connections: usize) -> Option<Drain> {
+    let progress = site.lifecycle.progress()?;
+    Some(Drain {
+        stage: progress.stage.name(),
+        connections,
+        deadline: progress.deadline,
+    })
+}
+
+fn pushes(counts: Counts) -> Pushes {
     let Counts {
         pending,
         claimed,
         retained,
         replicas,
         bytes,
-    } = site.pushes.counts();
-    let members = site.members.borrow().clone();
-    let load = Load {
-        connections: connections.len(),
-        pushes: pending + claimed,
-    };
-    let me = this_member(&members.me, state, load);
-    Json(Status {
-        node: Node {
-            id: identity.id.clone(),
-            version,
-            state,
-            started_at: time(identity.started_at),
-            web_address: identity.web_address,
-        },
-        drain: site.lifecycle.progress().map(|progress| Drain {
-            stage: progress.stage.name(),
-            connections: connections.len(),
-            deadline: time(progress.deadline),
-        }),
-        members: std::iter::once(me)
-            .chain(members.others.iter().map(member))
-            .collect(),
-        connections,
-        left: site.registry.left().into_iter().map(gone).collect(),
-        pushes: Pushes {
-            pending,
-            claimed,
-            retained,
-            replicas,
-            bytes,
-        },
-        rebalance: rebalance(&site.rebalancing.borrow()),
-    })
+    } = counts;
+    Pushes {
+        pending,
+        claimed,
+        retained,
+        replicas,
+        bytes,
+    }
 }
 
 fn rebalance(report: &Report) -> Rebalance {
@@ -220,8 +258,9 @@ fn connection(handle: &Handle) -> Connection {
         id: handle.id.to_string(),
         peer: handle.peer,
         transport: handle.transport.name(),
-        connected_at: time(handle.connected_at),
+        connected_at: handle.connected_at,
         last_scrape: handle.last_scrape().map(|scrape| LastScrape {
+            at: scrape.at,
             outcome: scrape.outcome,
             reason: scrape.reason,
             seconds: scrape.duration.as_secs_f64(),
@@ -236,12 +275,12 @@ fn gone(left: Left) -> Gone {
         id: left.id.to_string(),
         peer: left.peer,
         transport: left.transport.name(),
-        connected_at: time(left.connected_at),
-        left_at: time(left.left_at),
+        connected_at: left.connected_at,
+        left_at: left.left_at,
         reason: left.reason,
     }
 }
 
-fn time(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
+fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_millis(*time))
 }

@@ -73,6 +73,11 @@ impl KeyRing {
         }
     }
 
+    /// Whether the first key is still being made.
+    pub fn is_empty(&self) -> bool {
+        self.keys.borrow().is_empty()
+    }
+
     /// The keys of the moment, and word of each change.
     pub fn subscribe(&self) -> watch::Receiver<Keys> {
         self.keys.subscribe()

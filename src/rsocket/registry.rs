@@ -51,6 +51,8 @@ impl Transport {
 /// How the last pull of a connection went.
 #[derive(Debug, Clone)]
 pub struct LastScrape {
+    /// When it was over.
+    pub at: SystemTime,
     /// From the closed set of outcomes.
     pub outcome: &'static str,
     /// For people; empty on success.

@@ -30,7 +30,7 @@ async fn node(peers: &[SocketAddr], flags: &[&str]) -> Sandbox {
     Sandbox::start(&all).await
 }
 
-async fn nodes(count: usize, flags: &[&str]) -> Vec<Sandbox> {
+pub(crate) async fn nodes(count: usize, flags: &[&str]) -> Vec<Sandbox> {
     let mut nodes = vec![node(&[], flags).await];
     for _ in 1..count {
         nodes.push(node(&[gossip(&nodes[0])], flags).await);
@@ -61,7 +61,7 @@ async fn sees(node: &Sandbox, expected: &[&str]) {
     .await;
 }
 
-async fn formed(nodes: &[Sandbox]) {
+pub(crate) async fn formed(nodes: &[Sandbox]) {
     let everybody = vec!["active"; nodes.len()];
     for node in nodes {
         sees(node, &everybody).await;

@@ -10,6 +10,7 @@
 mod agent;
 mod app;
 mod balancer;
+mod browser;
 mod cli_bench;
 mod cli_push;
 mod client;
@@ -34,3 +35,4 @@ mod push;
 mod rebalance;
 mod sandbox;
 mod scrape;
+mod status_page;

@@ -27,10 +27,14 @@ pub(crate) enum Tool {
     NodeExporter,
     Networks,
     Haproxy,
+    Browser,
 }
 
 /// What no installation brings: without it a test is left out everywhere.
 const PERMISSION: &str = "permission to make networks";
+
+/// The names under which systems install Chromium.
+pub(crate) const CHROMIUMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 impl Tool {
     /// The name of what is missing.
@@ -43,14 +47,17 @@ impl Tool {
             Self::NodeExporter => &["prometheus-node-exporter"],
             Self::Networks => &["ip", "iptables"],
             Self::Haproxy => &["haproxy"],
+            Self::Browser => &["node", "npm"],
         };
         if let Some(program) = programs.iter().find(|program| !installed(program)) {
             return Some(program);
         }
         match self {
-            Self::Java => build(),
+            Self::Java => build_peers(),
+            Self::Browser if !CHROMIUMS.into_iter().any(installed) => return Some("chromium"),
+            Self::Browser => build_browser(),
             Self::Python => {
-                build();
+                build_peers();
                 if !interop().join("python/.venv/built").exists() {
                     return Some("python3-venv");
                 }
@@ -92,8 +99,14 @@ pub(crate) fn skipped(here: &str, tool: Tool) -> bool {
 }
 
 pub(crate) fn installed(program: &str) -> bool {
+    found(program).is_some()
+}
+
+/// Where a program is.
+pub(crate) fn found(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+    let mut places = std::env::split_paths(&path).map(|directory| directory.join(program));
+    places.find(|place| place.is_file())
 }
 
 fn interop() -> PathBuf {
@@ -101,13 +114,21 @@ fn interop() -> PathBuf {
 }
 
 /// Builds the programs, once however many tests ask.
-fn build() {
+fn build_peers() {
     static BUILT: OnceLock<Output> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        let script = interop().join("build.sh");
-        std::process::Command::new(script)
-            .output()
-            .expect("tests/interop/build.sh")
+    build(&BUILT, "tests/interop/build.sh");
+}
+
+/// Fetches what drives the browser, likewise.
+fn build_browser() {
+    static BUILT: OnceLock<Output> = OnceLock::new();
+    build(&BUILT, "tests/browser/build.sh");
+}
+
+fn build(once: &OnceLock<Output>, script: &str) {
+    let built = once.get_or_init(|| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+        std::process::Command::new(path).output().expect(script)
     });
     assert!(
         built.status.success(),
@@ -206,6 +227,11 @@ impl Program {
             .write_all(format!("{command}\n").as_bytes())
             .await
             .expect("a listening program");
+    }
+
+    /// Says nothing more.
+    pub(crate) fn hang_up(&mut self) {
+        self.input = None;
     }
 
     /// Waits for a line that is `words` or goes on with a space, past all others, and gives what follows.

@@ -1,0 +1,279 @@
+//! `GET /`: what [`Status`] says, for people who ask why an application is not scraped.
+//!
+//! It works by links and one form. A script fetches it again and again and puts its parts in place of the old ones.
+
+mod listing;
+mod query;
+#[cfg(test)]
+mod sample;
+mod units;
+
+use std::time::SystemTime;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use tracing::error;
+
+use self::listing::Listing;
+use self::query::{Column, Query, is_failure};
+use super::Site;
+use super::status::{Connection, Gone, Member, Status};
+
+/// Nothing from anywhere else, nothing inline, in nobody's frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// What every answer here says.
+const HEADERS: [(HeaderName, &str); 4] = [
+    (CONTENT_SECURITY_POLICY, POLICY),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+    (CACHE_CONTROL, "no-store"),
+];
+
+const STYLE: &str = include_str!("../../../templates/status.css");
+const SCRIPT: &str = include_str!("../../../templates/status.js");
+const ICON: &str = include_str!("../../../templates/status.svg");
+
+/// The page, and what it consists of.
+pub(super) fn routes() -> Router<Site> {
+    Router::new()
+        .route("/", get(page))
+        .route(
+            "/status.css",
+            get(|| asset("text/css; charset=utf-8", STYLE)),
+        )
+        .route(
+            "/status.js",
+            get(|| asset("text/javascript; charset=utf-8", SCRIPT)),
+        )
+        .route("/status.svg", get(|| asset("image/svg+xml", ICON)))
+}
+
+async fn asset(media_type: &'static str, text: &'static str) -> impl IntoResponse {
+    (HEADERS, [(CONTENT_TYPE, media_type)], text)
+}
+
+async fn page(State(site): State<Site>, RawQuery(query): RawQuery) -> Response {
+    let query = Query::parse(query.as_deref().unwrap_or_default());
+    match render(&Status::of(&site), &query, SystemTime::now()) {
+        Ok(html) => (HEADERS, Html(html)).into_response(),
+        Err(failure) => {
+            error!(error = %failure, "the status page could not be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+fn render(status: &Status, query: &Query, now: SystemTime) -> askama::Result<String> {
+    let failing = |connection: &&Connection| is_failure(connection.outcome());
+    let page = Page {
+        listing: Listing::new(&status.connections, query),
+        failing: status.connections.iter().filter(failing).count(),
+        left: listing::gone(&status.left, &query.filter),
+        status,
+        query,
+        now,
+    };
+    page.render()
+}
+
+#[derive(Template)]
+#[template(path = "status.html")]
+struct Page<'a> {
+    status: &'a Status,
+    query: &'a Query,
+    listing: Listing<'a>,
+    /// Connections whose last pull brought nothing, whatever is listed.
+    failing: usize,
+    left: Vec<&'a Gone>,
+    now: SystemTime,
+}
+
+impl Page<'_> {
+    /// The other nodes that a reader can go to.
+    fn others(&self) -> impl Iterator<Item = &Member> {
+        let others = self.status.members.iter().skip(1);
+        others.filter(|member| member.state != "dead")
+    }
+
+    /// How much of the fullest node's connections these are, in percent.
+    fn share(&self, connections: usize) -> usize {
+        let members = self.status.members.iter();
+        let most = members.map(|member| member.connections).max();
+        connections * 100 / most.unwrap_or_default().max(1)
+    }
+
+    /// What the phase of rebalancing means.
+    fn rebalancing(&self) -> &'static str {
+        match self.status.rebalance.phase {
+            "off" => "Not wanted here.",
+            "alone" => "There is no other active node.",
+            "settling" => {
+                "Nodes came, went or changed lately: nothing is closed before that is over."
+            }
+            "balanced" => "This node has no more connections than its share, within the tolerance.",
+            "shedding" => "This node closes connections that other nodes have room for.",
+            "frozen" => "Connections were closed: what comes of it is not known yet.",
+            "yielding" => "What is closed comes back: nothing is closed for a while.",
+            _ => "",
+        }
+    }
+
+    fn ago(&self, then: SystemTime) -> String {
+        units::ago(then, self.now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::super::status::Drain;
+    use super::sample::{connection, gone, member, noon, pulled, status};
+    use super::*;
+    use crate::rebalance::Phase;
+
+    fn page(status: &Status, query: &str) -> String {
+        let later = noon() + Duration::from_secs(3 * 3600 + 300);
+        render(status, &Query::parse(query), later).expect("a page")
+    }
+
+    #[test]
+    fn an_application_that_is_not_scraped_is_shown_with_the_reason() {
+        let connections = vec![
+            pulled(0, "success", ""),
+            pulled(1, "timeout", "no answer before the scrape's deadline"),
+            connection(2),
+        ];
+        let mut status = status(connections);
+        status.left = vec![gone(3, "no KEEPALIVE came in time")];
+        let page = page(&status, "");
+        for part in [
+            "<title>1 failing · host-1:8080",
+            "<th scope=\"row\">10.0.0.1:50000</th>",
+            "<span class=\"outcome timeout\">timeout</span> no answer before the scrape&#39;s deadline",
+            "<span class=\"outcome unpulled\">not pulled yet</span>",
+            "97.7 KiB",
+            ">3 h 5 min</time>",
+            "no KEEPALIVE came in time",
+            "<dt>Waiting for a scrape</dt><dd>3</dd>",
+        ] {
+            assert!(page.contains(part), "{part} in {page}");
+        }
+    }
+
+    #[test]
+    fn what_others_wrote_stays_text() {
+        let hostile = "</td><script>alert(1)</script><img src=x onerror=alert(1)>\"'";
+        let mut status = status(vec![pulled(1, "error", hostile)]);
+        status.left = vec![gone(3, hostile)];
+        status.members.push(member(hostile, 2, "active", 1));
+        let address = form_urlencoded::byte_serialize(hostile.as_bytes());
+        let query = format!("filter={}", address.collect::<String>());
+        for query in ["", &query] {
+            let page = page(&status, query);
+            assert!(!page.contains("<script>"), "{page}");
+            assert!(!page.contains("<img"), "{page}");
+            assert!(!page.contains(hostile), "{page}");
+            assert_eq!(page.matches("<tbody>").count(), 3, "{page}");
+        }
+    }
+
+    #[test]
+    fn other_nodes_are_linked_and_the_filter_goes_along() {
+        let mut status = status(Vec::new());
+        status.members.push(member("host-2:8080", 2, "active", 4));
+        status.members.push(member("host-3:8080", 3, "dead", 9));
+        let page = page(&status, "filter=10.0.0.9&sort=took");
+        assert!(page.contains("No application is connected"), "{page}");
+        let link = "href=\"//10.1.0.2:8080/?filter=10.0.0.9\">host-2:8080";
+        assert_eq!(page.matches(link).count(), 2, "{page}");
+        assert!(!page.contains("//10.1.0.1:8080") && !page.contains("//10.1.0.3:8080"));
+        assert!(page.contains("<rect width=\"44\""), "{page}");
+    }
+
+    #[test]
+    fn a_node_that_starts_says_what_it_waits_for() {
+        let mut status = status(Vec::new());
+        status.node.state = "starting";
+        status.node.waiting_for = Some("key");
+        assert!(page(&status, "").contains("is still being made"));
+        status.node.waiting_for = Some("peers");
+        assert!(page(&status, "").contains("not every other node knows it"));
+    }
+
+    #[test]
+    fn a_node_that_drains_says_how_far_it_is() {
+        let mut status = status(vec![connection(1), connection(2)]);
+        status.node.state = "draining";
+        status.drain = Some(Drain {
+            stage: "moving connections",
+            connections: 2,
+            deadline: noon(),
+        });
+        let page = page(&status, "");
+        assert!(
+            page.contains("Stage: moving connections. Connections left: 2."),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn rebalancing_is_told_in_words_and_where_there_are_others_in_numbers() {
+        let mut status = status(Vec::new());
+        let alone = page(&status, "");
+        assert!(alone.contains("There is no other active node."), "{alone}");
+        assert!(!alone.contains("Fair share"), "{alone}");
+        status.rebalance.phase = "shedding";
+        status.rebalance.target = 33.333;
+        status.rebalance.surplus = 20.0;
+        status.rebalance.shed = 1234;
+        let shedding = page(&status, "");
+        for part in [
+            "closes connections",
+            "<dd>33.3</dd>",
+            "<dd>+20.0</dd>",
+            "<dd>1,234</dd>",
+        ] {
+            assert!(shedding.contains(part), "{part} in {shedding}");
+        }
+        for phase in Phase::ALL {
+            status.rebalance.phase = phase.name();
+            let rendered = page(&status, "");
+            assert!(!rendered.contains("</span> </p>"), "no words for {phase:?}");
+        }
+    }
+
+    #[test]
+    fn rows_follow_the_address() {
+        let connections = (0..450).map(|number| pulled(number, "success", ""));
+        let status = status(connections.collect());
+        let page = page(&status, "sort=took&filter=10.0&page=2");
+        assert!(page.contains("201 to 400 of 450"), "{page}");
+        assert!(page.contains("aria-sort=\"descending\"><a id=\"sort-took\""));
+        assert!(page.contains("href=\"?sort=took&#38;filter=10.0&#38;page=3#connections\""));
+        assert!(page.contains("name=\"filter\" value=\"10.0\""));
+        assert!(page.contains("<input type=\"hidden\" name=\"sort\" value=\"took\">"));
+    }
+
+    #[test]
+    fn ten_thousand_connections_make_a_page_of_bounded_size() {
+        let connections = (0..10_000).map(|number| pulled(number, "invalid", "line 1, column 5"));
+        let status = status(connections.collect());
+        for query in ["", "filter=column+10.0&sort=peer&order=desc"] {
+            let started = Instant::now();
+            let page = page(&status, query);
+            println!("{} bytes in {:?}: ?{query}", page.len(), started.elapsed());
+            assert!(page.len() < 200_000);
+        }
+    }
+}

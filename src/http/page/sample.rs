@@ -1,0 +1,115 @@
+//! Status as tests need it.
+
+use std::time::{Duration, SystemTime};
+
+use crate::http::status::{Connection, Gone, LastScrape, Member, Node, Pushes, Rebalance, Status};
+
+/// When everything in here happened.
+pub(super) fn noon() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_014_400)
+}
+
+/// A connection that no scrape has pulled yet; greater numbers came later.
+pub(super) fn connection(number: usize) -> Connection {
+    let address = [10, 0, (number / 256) as u8, (number % 256) as u8];
+    Connection {
+        id: number.to_string(),
+        peer: (address, 50_000).into(),
+        transport: if number.is_multiple_of(2) {
+            "tcp"
+        } else {
+            "websocket"
+        },
+        connected_at: noon() + Duration::from_secs(number as u64),
+        last_scrape: None,
+    }
+}
+
+/// One that was pulled; greater numbers took longer and brought more.
+pub(super) fn pulled(number: usize, outcome: &'static str, reason: &str) -> Connection {
+    let success = outcome == "success";
+    let scrape = LastScrape {
+        at: noon() + Duration::from_secs(number as u64),
+        outcome,
+        reason: reason.to_owned(),
+        seconds: (number + 1) as f64 / 1000.0,
+        bytes: if success { 100_000 + number } else { 0 },
+        envelope: if success { "2" } else { "" },
+    };
+    Connection {
+        last_scrape: Some(scrape),
+        ..connection(number)
+    }
+}
+
+/// A connection that ended.
+pub(super) fn gone(number: usize, reason: &str) -> Gone {
+    let Connection {
+        id,
+        peer,
+        transport,
+        connected_at,
+        ..
+    } = connection(number);
+    Gone {
+        id,
+        peer,
+        transport,
+        connected_at,
+        left_at: noon() + Duration::from_secs(1000),
+        reason: reason.to_owned(),
+    }
+}
+
+/// A node, the only one.
+pub(super) fn status(connections: Vec<Connection>) -> Status {
+    let node = Node {
+        id: "host-1:8080".into(),
+        version: "1.2.3",
+        state: "active",
+        waiting_for: None,
+        started_at: noon(),
+        web_address: ([10, 1, 0, 1], 8080).into(),
+    };
+    let pushes = Pushes {
+        pending: 3,
+        claimed: 1,
+        retained: 0,
+        replicas: 2,
+        bytes: 4096,
+    };
+    let rebalance = Rebalance {
+        phase: "alone",
+        target: 0.0,
+        surplus: 0.0,
+        shed: 0,
+        came_back: 0,
+        rounds: 0,
+        ineffective: 0,
+        yields: 0,
+    };
+    Status {
+        members: vec![member("host-1:8080", 1, "active", connections.len())],
+        node,
+        drain: None,
+        connections,
+        left: Vec::new(),
+        pushes,
+        rebalance,
+    }
+}
+
+/// A node of the cluster.
+pub(super) fn member(id: &str, number: u8, state: &'static str, connections: usize) -> Member {
+    Member {
+        id: id.to_owned(),
+        state,
+        version: "1.2.3".into(),
+        generation: 1,
+        http_address: ([10, 1, 0, number], 8080).into(),
+        gossip_address: None,
+        grpc_address: None,
+        connections,
+        pushes: 0,
+    }
+}
