@@ -21,14 +21,14 @@ use crate::app::{App, Peer};
 use crate::sandbox::{PATIENCE, Sandbox, begin, eventually, long_text, request, samples};
 
 /// A node, and its view of the others.
-struct Member {
+pub(crate) struct Member {
     id: NodeId,
-    proxy: Sandbox,
+    pub(crate) proxy: Sandbox,
     others: watch::Sender<Arc<[Other]>>,
 }
 
 impl Member {
-    async fn start(name: &str, secret: Option<&str>, flags: &[&str]) -> Self {
+    pub(crate) async fn start(name: &str, secret: Option<&str>, flags: &[&str]) -> Self {
         let id = NodeId::new(name, 1);
         let (others, peers) = watch::channel(Arc::from([]));
         let secrets: Vec<_> = secret.into_iter().collect();
@@ -56,7 +56,7 @@ impl Member {
         }
     }
 
-    fn node_address(&self) -> SocketAddr {
+    pub(crate) fn node_address(&self) -> SocketAddr {
         self.proxy
             .node
             .grpc_address
@@ -64,7 +64,7 @@ impl Member {
     }
 
     /// Lets the node see these others, and waits until it does.
-    async fn see(&self, others: Vec<Other>) {
+    pub(crate) async fn see(&self, others: Vec<Other>) {
         let number = others.len();
         self.others.send_replace(others.into());
         eventually("the view", async || {
@@ -213,13 +213,13 @@ async fn a_response_that_breaks_off_leaves_its_pushes_to_the_scrape_of_another_n
 }
 
 /// A node that takes connections and never says anything.
-struct Hung {
+pub(crate) struct Hung {
     address: SocketAddr,
     task: JoinHandle<()>,
 }
 
 impl Hung {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let task = tokio::spawn(async move {
@@ -231,7 +231,7 @@ impl Hung {
         Self { address, task }
     }
 
-    fn as_other(&self) -> Other {
+    pub(crate) fn as_other(&self) -> Other {
         Other {
             id: NodeId::new("hung", 1),
             grpc: self.address,

@@ -35,4 +35,5 @@ mod push;
 mod rebalance;
 mod sandbox;
 mod scrape;
+mod ship;
 mod status_page;
