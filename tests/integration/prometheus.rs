@@ -420,7 +420,7 @@ async fn an_application_that_moves_to_another_node_keeps_its_series() {
         ("count(last_over_time(moves_total[1h]))", 1.0),
         ("count(last_over_time(names_itself_total[1h]))", 1.0),
         (
-            "count(last_over_time(moves_total{app=\"shop\",instance=\"rsocket\",job=\"applications\",proxy_node=\"\"}[1h]))",
+            "count(last_over_time(moves_total{app=\"shop\",instance=\"rsocket\",job=\"proxied-applications\",proxy_node=\"\"}[1h]))",
             1.0,
         ),
         (
@@ -430,7 +430,7 @@ async fn an_application_that_moves_to_another_node_keeps_its_series() {
         ("resets(moves_total[1h])", 0.0),
         // The nodes are told apart nevertheless.
         (
-            "count(count by (proxy_node) (up{job=\"applications\",proxy_node!=\"\"}))",
+            "count(count by (proxy_node) (up{job=\"proxied-applications\",proxy_node!=\"\"}))",
             2.0,
         ),
         (
