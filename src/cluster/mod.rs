@@ -202,7 +202,7 @@ impl Cluster {
         self.members.clone()
     }
 
-    /// Waits until all peers that the operator named have been heard, at most [`FIND_WITHIN`] for those that are not there.
+    /// Waits until all peers that the operator named have been heard, two seconds at most for those that are not there.
     pub fn found(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut members = self.members.clone();
         let seeds = self.seeds.clone();
