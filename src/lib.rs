@@ -21,3 +21,4 @@ pub mod rsocket;
 pub mod scrape;
 pub mod settings;
 pub mod store;
+pub mod tls;

@@ -150,7 +150,14 @@ impl Node {
         background.spawn(async move { keys.run().await });
         background.spawn(parts.activate(&cluster));
         background.spawn(rebalance.run());
-        let apps = parts.applications(&settings, &ended);
+        let mut apps = parts.applications(&settings, &ended);
+        if let Some(tls) = settings.rsocket.tls {
+            let mutual = tls.is_mutual();
+            let (config, files) = tls.followed();
+            background.spawn(files.follow());
+            apps = apps.with_tls(config, mutual);
+        }
+        let apps = Arc::new(apps);
         background.spawn(ports.tcp.run(Arc::clone(&apps), stop_accepting.clone()));
         background.spawn(
             ports
@@ -294,8 +301,8 @@ impl Parts {
         })
     }
 
-    fn applications(&self, settings: &Settings, ended: &CancellationToken) -> Arc<Applications> {
-        Arc::new(Applications::new(
+    fn applications(&self, settings: &Settings, ended: &CancellationToken) -> Applications {
+        Applications::new(
             &settings.rsocket,
             settings.scrape.max_payload,
             Arc::clone(&self.registry),
@@ -303,7 +310,7 @@ impl Parts {
             Arc::new(Sink(Arc::clone(&self.pushes))),
             Arc::clone(&self.metrics),
             ended.clone(),
-        ))
+        )
     }
 
     fn rebalance(&self, settings: &Settings, cluster: &Cluster) -> rebalance::Task {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::tls::Tls;
 use crate::{cluster, store};
 
 /// All of a node's settings.
@@ -49,6 +50,8 @@ pub struct RSocket {
     pub tcp_listen_address: SocketAddr,
     /// RSocket over WebSocket.
     pub websocket_listen_address: SocketAddr,
+    /// TLS on both; `None`: in the clear.
+    pub tls: Option<Tls>,
     /// Whether answers come encrypted.
     pub envelope: Envelope,
     /// A new key pair is made after this.

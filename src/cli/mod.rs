@@ -8,6 +8,7 @@ mod proxies;
 mod push;
 mod rebalance;
 mod serve;
+mod tls;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

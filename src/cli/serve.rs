@@ -10,6 +10,7 @@ use tracing::error;
 
 use super::cluster::ClusterArgs;
 use super::rebalance::RebalanceArgs;
+use super::tls::TlsArgs;
 use super::{LogArgs, bad_usage};
 use crate::node::Node;
 use crate::settings::{Envelope, RSocket, Scrape, Settings, Web};
@@ -57,6 +58,8 @@ pub(super) struct ServeArgs {
         default_value = "0.0.0.0:8081"
     )]
     rsocket_websocket_listen_address: SocketAddr,
+    #[command(flatten)]
+    rsocket_tls: TlsArgs,
     /// How applications send their text
     #[arg(
         long = "rsocket.envelope",
@@ -161,6 +164,7 @@ enum EnvelopeArg {
 impl ServeArgs {
     /// What the flags mean together. The error is one line that names the flag.
     pub(super) fn settings(&self) -> Result<Settings, String> {
+        let tls = self.rsocket_tls.tls()?;
         let authenticated = self.rsocket_min_envelope_version > 1;
         let envelope = match self.rsocket_envelope {
             EnvelopeArg::Encrypted if authenticated => Envelope::Authenticated,
@@ -168,10 +172,12 @@ impl ServeArgs {
             EnvelopeArg::Plaintext if authenticated => {
                 return Err("--rsocket.min-envelope-version=2 cannot be had with --rsocket.envelope=plaintext".into());
             }
-            EnvelopeArg::Plaintext if self.rsocket_insecure_plaintext => Envelope::Plaintext,
+            EnvelopeArg::Plaintext if tls.is_some() || self.rsocket_insecure_plaintext => {
+                Envelope::Plaintext
+            }
             EnvelopeArg::Plaintext => {
                 return Err("--rsocket.envelope=plaintext sends everybody's metrics readable over the network; \
-                            add --rsocket.insecure-plaintext if that is meant"
+                            turn TLS on (--rsocket.tls.cert-file), or add --rsocket.insecure-plaintext if that is meant"
                     .into());
             }
         };
@@ -185,6 +191,7 @@ impl ServeArgs {
             rsocket: RSocket {
                 tcp_listen_address: self.rsocket_tcp_listen_address,
                 websocket_listen_address: self.rsocket_websocket_listen_address,
+                tls,
                 envelope,
                 key_rotation: self.rsocket_key_rotation,
                 setup_timeout: self.rsocket_setup_timeout,

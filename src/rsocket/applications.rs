@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use prometheus_rsocket_wire::session::Limits;
+use rustls::ServerConfig;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +24,8 @@ pub struct Applications {
     pub pushes: Arc<dyn PushSink>,
     /// The node's metrics.
     pub metrics: Arc<Metrics>,
+    /// What to offer to the next client, and whether it is to show a certificate; `None`: no TLS.
+    pub(super) tls: Option<Secured>,
     pub(super) limits: Limits,
     pub(super) admission: Admission,
     pub(super) tasks: TaskTracker,
@@ -29,6 +33,15 @@ pub struct Applications {
     pub(super) leaving: CancellationToken,
     /// The node has ended: connections end.
     pub(super) ended: CancellationToken,
+}
+
+/// How a listener does TLS.
+#[derive(Debug)]
+pub(super) struct Secured {
+    /// The newest certificate.
+    pub(super) config: watch::Receiver<Arc<ServerConfig>>,
+    /// Clients are to show one, too.
+    pub(super) mutual: bool,
 }
 
 impl Applications {
@@ -52,6 +65,7 @@ impl Applications {
             keys,
             pushes,
             metrics,
+            tls: None,
             limits: Limits {
                 max_frame: settings.max_frame,
                 max_payload,
@@ -67,6 +81,12 @@ impl Applications {
             leaving: CancellationToken::new(),
             ended,
         }
+    }
+
+    /// With TLS, to whose next client this is offered; `mutual`: clients are to show a certificate, too.
+    pub fn with_tls(mut self, config: watch::Receiver<Arc<ServerConfig>>, mutual: bool) -> Self {
+        self.tls = Some(Secured { config, mutual });
+        self
     }
 
     /// Ends every connection once its pull is over, and waits until all have ended and every push that came is held or

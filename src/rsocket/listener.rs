@@ -1,5 +1,6 @@
 //! Accepts connections and starts a task for each.
 
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,14 +8,18 @@ use std::time::Duration;
 
 use prometheus_rsocket_wire::connection::Connection;
 use prometheus_rsocket_wire::session::Session;
+use prometheus_rsocket_wire::transport::Transport as FrameTransport;
 use prometheus_rsocket_wire::transport::tcp::Tcp;
 use prometheus_rsocket_wire::transport::websocket::WebSocket;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::applications::Applications;
+use super::applications::{Applications, Secured};
 use super::connection;
 use super::registry::Transport;
 
@@ -85,7 +90,7 @@ impl Listener {
     }
 }
 
-/// Serves one connection, from its handshake to its end.
+/// Serves one connection, from its handshakes to its end.
 async fn serve(apps: &Applications, stream: TcpStream, peer: SocketAddr, transport: Transport) {
     let place = timeout(MAX_UNANSWERED, apps.admission.place_of(peer.ip()));
     let Some(Ok(_place)) = apps.leaving.run_until_cancelled(place).await else {
@@ -94,36 +99,97 @@ async fn serve(apps: &Applications, stream: TcpStream, peer: SocketAddr, transpo
     if let Err(error) = stream.set_nodelay(true) {
         return debug!(%peer, %error, "connection lost");
     }
-    // Boxed, here and in `connection`, for what thousands of idle connections cost: a future is as large as the
-    // largest of its branches, and holds what is moved within it twice.
-    let session = Session::accepting(apps.limits, Instant::now().into_std());
-    match transport {
-        Transport::Tcp => {
-            let frames = Tcp::new(stream, apps.limits.max_frame);
-            let connection = Box::new(Connection::new(session, frames));
-            Box::pin(connection::run(connection, peer, transport, apps)).await;
-        }
-        Transport::WebSocket => {
-            let handshake = WebSocket::accept(stream, apps.limits.max_frame);
-            let handshake = timeout(apps.limits.setup_timeout, handshake);
-            match Box::pin(apps.leaving.run_until_cancelled(handshake)).await {
-                None => {}
-                Some(Ok(Ok(frames))) => {
-                    let connection = Box::new(Connection::new(session, frames));
-                    Box::pin(connection::run(connection, peer, transport, apps)).await;
-                }
-                Some(Ok(Err(error))) => failed_handshake(apps, peer, &error.to_string()),
-                Some(Err(_)) => failed_handshake(apps, peer, "not finished in time"),
+    let accepted_at = Instant::now();
+    let visitor = Visitor {
+        apps,
+        peer,
+        transport,
+        due: accepted_at + apps.limits.setup_timeout,
+        // Boxed, here and in `connection`, for what thousands of idle connections cost: a future is as large as the
+        // largest of its branches, and holds what is moved within it twice.
+        session: Session::accepting(apps.limits, accepted_at.into_std()),
+    };
+    match &apps.tls {
+        None => visitor.speak(stream).await,
+        Some(tls) => {
+            if let Some(stream) = Box::pin(visitor.secure(stream, tls)).await {
+                visitor.speak(stream).await;
             }
         }
     }
 }
 
-fn failed_handshake(apps: &Applications, peer: SocketAddr, reason: &str) {
-    let label = Transport::WebSocket.label();
-    apps.metrics
-        .connection_errors
-        .with_label_values(&["handshake", label])
-        .inc();
-    debug!(%peer, reason, "WebSocket handshake failed");
+/// A connection before its SETUP.
+struct Visitor<'a> {
+    apps: &'a Applications,
+    peer: SocketAddr,
+    transport: Transport,
+    /// When its handshakes have to be over.
+    due: Instant,
+    session: Session,
+}
+
+impl Visitor<'_> {
+    /// The TLS handshake. A client that was to show a certificate and has none is left unanswered until it is due: told
+    /// so, a Java client would be back at once, for ever.
+    async fn secure(&self, stream: TcpStream, tls: &Secured) -> Option<Box<TlsStream<TcpStream>>> {
+        let config = Arc::clone(&tls.config.borrow());
+        let stream = self
+            .shake(TlsAcceptor::from(config).accept(stream), "tls")
+            .await?;
+        let certificates = stream.get_ref().1.peer_certificates();
+        if tls.mutual && certificates.is_none() {
+            self.failed("client_certificate", "the client shows no certificate");
+            let patience = sleep_until(self.due);
+            self.apps.leaving.run_until_cancelled(patience).await;
+            return None;
+        }
+        Some(Box::new(stream))
+    }
+
+    /// What goes over the bytes: frames as they are, or in WebSocket messages.
+    async fn speak<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin,
+    {
+        let max_frame = self.apps.limits.max_frame;
+        match self.transport {
+            Transport::Tcp => self.converse(Tcp::new(stream, max_frame)).await,
+            Transport::WebSocket => {
+                let handshake = WebSocket::accept(stream, max_frame);
+                if let Some(frames) = Box::pin(self.shake(handshake, "handshake")).await {
+                    self.converse(frames).await;
+                }
+            }
+        }
+    }
+
+    async fn converse<T: FrameTransport>(self, frames: T) {
+        let connection = Box::new(Connection::new(self.session, frames));
+        let run = connection::run(connection, self.peer, self.transport, self.apps);
+        Box::pin(run).await;
+    }
+
+    /// A handshake, or `None` when it failed or was not over in time.
+    async fn shake<H, E: Display>(
+        &self,
+        handshake: impl Future<Output = Result<H, E>>,
+        exception: &'static str,
+    ) -> Option<H> {
+        let handshake = timeout_at(self.due, handshake);
+        let reason = match self.apps.leaving.run_until_cancelled(handshake).await? {
+            Ok(Ok(done)) => return Some(done),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "not finished in time".into(),
+        };
+        self.failed(exception, &reason);
+        None
+    }
+
+    fn failed(&self, exception: &'static str, reason: &str) {
+        let labels = [exception, self.transport.label()];
+        let errors = &self.apps.metrics.connection_errors;
+        errors.with_label_values(&labels).inc();
+        debug!(peer = %self.peer, exception, reason, "handshake failed");
+    }
 }

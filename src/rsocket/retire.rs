@@ -154,6 +154,7 @@ mod tests {
         let address = NOWHERE;
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let settings = RSocket {
+            tls: None,
             tcp_listen_address: address,
             websocket_listen_address: address,
             envelope: Envelope::Plaintext,

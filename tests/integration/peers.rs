@@ -195,11 +195,14 @@ pub(crate) struct Program {
 impl Program {
     /// One of the programs of `tests/interop`.
     pub(crate) fn interop(program: &str, arguments: &[&str]) -> Self {
-        Self::start(
-            Command::new(interop().join("run.sh"))
-                .arg(program)
-                .args(arguments),
-        )
+        Self::start(Self::peer(program).args(arguments))
+    }
+
+    /// What starts one of the programs of `tests/interop`.
+    pub(crate) fn peer(program: &str) -> Command {
+        let mut command = Command::new(interop().join("run.sh"));
+        command.arg(program);
+        command
     }
 
     pub(crate) fn start(command: &mut Command) -> Self {

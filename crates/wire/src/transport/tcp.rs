@@ -50,7 +50,12 @@ impl<S> Tcp<S> {
 impl<S: AsyncRead + Unpin> Tcp<S> {
     fn poll_prefix(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, ReceiveError>> {
         let mut buffer = ReadBuf::new(&mut self.prefix[self.prefix_filled..]);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+            Ok(()) => {}
+            // How TLS says that the peer closed TCP without a word. Between frames nothing was cut off.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(error) => return Poll::Ready(Err(error.into())),
+        }
         let count = buffer.filled().len();
         if count == 0 {
             return Poll::Ready(match self.prefix_filled {
