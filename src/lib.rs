@@ -6,11 +6,13 @@
 //! (validation and merge of text) and `wire` (frames, session, envelope). [`node`] joins the parts. [`agent`] is the
 //! other end of a connection, for what cannot hold one itself; [`mod@bench`] is thousands of them.
 
+pub mod access;
 pub mod agent;
 pub mod bench;
 pub mod cli;
 pub mod cluster;
 pub mod drain;
+mod follow;
 pub mod http;
 pub mod logging;
 pub mod metrics;

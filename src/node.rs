@@ -158,6 +158,11 @@ impl Node {
             apps = apps.with_tls(config, mutual);
         }
         let apps = Arc::new(apps);
+        let access = settings.web.access.map(|access| {
+            let (active, file) = access.followed();
+            background.spawn(file.follow());
+            active
+        });
         background.spawn(ports.tcp.run(Arc::clone(&apps), stop_accepting.clone()));
         background.spawn(
             ports
@@ -176,7 +181,7 @@ impl Node {
             metrics: parts.metrics,
             lifecycle: parts.lifecycle,
             shutdown_delay: settings.shutdown_delay,
-            web: ports.web.serve(http::router(site), ended.clone()),
+            web: ports.web.serve(http::router(site), access, ended.clone()),
             stop_accepting,
             background,
             ended: ended.drop_guard(),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::access::Access;
 use crate::tls::Tls;
 use crate::{cluster, store};
 
@@ -39,6 +40,8 @@ pub struct Web {
     /// A request whose head is not whole after this, and a response of which the reader takes nothing for this long,
     /// end their connection.
     pub io_timeout: Duration,
+    /// TLS, users and the rest of `--web.config.file`; `None`: everybody may ask, in the clear.
+    pub access: Option<Access>,
     /// Whoever reaches the port may drain the node.
     pub enable_lifecycle: bool,
 }

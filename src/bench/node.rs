@@ -147,7 +147,7 @@ fn own_usage(id: u32) -> Usage {
 }
 
 async fn metrics(web: &client::Address) -> Option<String> {
-    let response = client::get(web, "/metrics/proxy", HeaderMap::new()).await;
+    let response = client::get(web, None, "/metrics/proxy", HeaderMap::new()).await;
     let body = Limited::new(response.ok()?.into_body(), MAX_METRICS);
     let bytes = body.collect().await.ok()?.to_bytes();
     String::from_utf8(bytes.into()).ok()

@@ -83,7 +83,7 @@ async fn answer(
     if encoding == Encoding::Gzip {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    let response = client::get(web, "/metrics/connected", headers).await;
+    let response = client::get(web, None, "/metrics/connected", headers).await;
     let response = response.map_err(failed)?;
     if response.status() != StatusCode::OK {
         return Err(failed(response.status()));

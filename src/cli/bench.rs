@@ -102,6 +102,9 @@ impl BenchArgs {
                 "--proxy {address}: bench connects over tcp:// and ws:// only"
             ));
         }
+        if let Some(web) = self.web.as_ref().filter(|web| web.is_secure()) {
+            return Err(format!("--web {web}: bench scrapes over http:// only"));
+        }
         let target = self.proxies.first().map(|first| Target {
             proxies: self.proxies.clone(),
             web: self

@@ -1,16 +1,23 @@
 //! `healthcheck`: asks a running node whether it is ready, for images that have no curl.
 
+use std::fmt::Display;
+use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use clap::Args;
 use http_body_util::{BodyExt, Limited};
 use hyper::StatusCode;
-use hyper::header::HeaderMap;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use rustls::pki_types::ServerName;
 
-use super::{failure, serve};
-use crate::http::client::{self, Address};
+use super::{bad_usage, failure, serve};
+use crate::http::client::{self, Address, Security};
+use crate::tls::{Pem, Role, client_config};
 
 /// Bytes of an answer that are read; a node's has one line.
 const MAX_ANSWER: usize = 1 << 10;
@@ -18,7 +25,7 @@ const MAX_ANSWER: usize = 1 << 10;
 #[derive(Debug, Args)]
 pub(super) struct HealthcheckArgs {
     /// The node; not said: the port of --web.listen-address on this host
-    #[arg(long = "web", value_name = "http://HOST:PORT")]
+    #[arg(long = "web", value_name = "http[s]://HOST:PORT")]
     web: Option<Address>,
     /// What the node listens on, as `serve` is told
     #[arg(
@@ -31,11 +38,79 @@ pub(super) struct HealthcheckArgs {
     /// Give up after this
     #[arg(long = "timeout", value_name = "DURATION", default_value = "3s", value_parser = serve::duration)]
     timeout: Duration,
+    /// Trust the authorities in this PEM file instead of the system's
+    #[arg(long = "tls.ca-file", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// The name in the node's certificate, where it is not the host
+    #[arg(long = "tls.server-name", value_name = "NAME")]
+    server_name: Option<String>,
+    /// Show this certificate (PEM, with its chain)
+    #[arg(long = "tls.cert-file", value_name = "FILE", requires = "key_file")]
+    cert_file: Option<PathBuf>,
+    /// The key of that certificate (PEM)
+    #[arg(long = "tls.key-file", value_name = "FILE", requires = "cert_file")]
+    key_file: Option<PathBuf>,
+    /// One of the node's basic_auth_users
+    #[arg(
+        long = "basic-auth.user",
+        env = "PROXY_BASIC_AUTH_USER",
+        value_name = "NAME",
+        requires = "password_file"
+    )]
+    user: Option<String>,
+    /// The file with the password; the end of its first line is not part of it
+    #[arg(
+        long = "basic-auth.password-file",
+        env = "PROXY_BASIC_AUTH_PASSWORD_FILE",
+        value_name = "FILE",
+        requires = "user"
+    )]
+    password_file: Option<PathBuf>,
 }
 
 impl HealthcheckArgs {
-    fn address(self) -> Address {
-        self.web.unwrap_or_else(|| local(self.listen_address))
+    fn address(&self) -> Address {
+        let web = self.web.clone();
+        web.unwrap_or_else(|| local(self.listen_address))
+    }
+
+    /// `None` for an address in the clear. The error is one line that names the flag.
+    fn security(&self, address: &Address) -> Result<Option<Security>, String> {
+        if !address.is_secure() {
+            return Ok(None);
+        }
+        let name = self.server_name.as_deref().unwrap_or(address.host());
+        let name = ServerName::try_from(name.to_owned())
+            .map_err(|error| format!("--tls.server-name {name}: {error}"))?;
+        let trusted = self.ca_file.clone().map(Pem::from);
+        let own = self.cert_file.clone().zip(self.key_file.clone());
+        let own = own.map(|(certificate, key)| (certificate.into(), key.into()));
+        let config = client_config(trusted.as_ref(), own.as_ref());
+        let config = config.map_err(|unusable| {
+            let flag = match unusable.role {
+                Role::Certificate => "--tls.cert-file",
+                Role::Key => "--tls.key-file",
+                Role::ClientCa | Role::Policy => "--tls.ca-file",
+            };
+            format!("{flag}: {unusable}")
+        })?;
+        Ok(Some(Security { config, name }))
+    }
+
+    /// What shows that whoever asks may.
+    fn headers(&self) -> Result<HeaderMap, String> {
+        let mut headers = HeaderMap::new();
+        if let Some((user, file)) = self.user.as_ref().zip(self.password_file.as_ref()) {
+            let wrong = |error: &dyn Display| {
+                format!("--basic-auth.password-file {}: {error}", file.display())
+            };
+            let text = fs::read_to_string(file).map_err(|error| wrong(&error))?;
+            let password = text.lines().next().unwrap_or_default();
+            let credentials = BASE64_STANDARD.encode(format!("{user}:{password}"));
+            let value = HeaderValue::try_from(format!("Basic {credentials}"));
+            headers.insert(AUTHORIZATION, value.map_err(|error| wrong(&error))?);
+        }
+        Ok(headers)
     }
 }
 
@@ -50,18 +125,29 @@ fn local(listen_address: SocketAddr) -> Address {
     Address::new(host, listen_address.port())
 }
 
-pub(super) fn run(args: HealthcheckArgs) -> ExitCode {
-    let timeout = args.timeout;
+pub(super) fn run(args: &HealthcheckArgs) -> ExitCode {
     let address = args.address();
-    match ready(&address, timeout) {
+    let prepared = args
+        .security(&address)
+        .and_then(|security| Ok((security, args.headers()?)));
+    let (security, headers) = match prepared {
+        Ok(prepared) => prepared,
+        Err(line) => return bad_usage(&line),
+    };
+    match ready(&address, security, headers, args.timeout) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => failure(&format!("{address}/-/ready: {reason}")),
     }
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn ready(address: &Address, timeout: Duration) -> Result<(), String> {
-    tokio::time::timeout(timeout, ask(address))
+async fn ready(
+    address: &Address,
+    security: Option<Security>,
+    headers: HeaderMap,
+    timeout: Duration,
+) -> Result<(), String> {
+    tokio::time::timeout(timeout, ask(address, security, headers))
         .await
         .unwrap_or_else(|_| {
             let timeout = humantime::format_duration(timeout);
@@ -69,8 +155,12 @@ async fn ready(address: &Address, timeout: Duration) -> Result<(), String> {
         })
 }
 
-async fn ask(address: &Address) -> Result<(), String> {
-    let response = client::get(address, "/-/ready", HeaderMap::new())
+async fn ask(
+    address: &Address,
+    security: Option<Security>,
+    headers: HeaderMap,
+) -> Result<(), String> {
+    let response = client::get(address, security, "/-/ready", headers)
         .await
         .map_err(|error| error.to_string())?;
     let status = response.status();

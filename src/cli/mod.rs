@@ -52,7 +52,7 @@ enum Command {
     /// Answer a proxy's pulls with what HTTP targets in this network expose
     Agent(Box<agent::AgentArgs>),
     /// Ask a running node whether it is ready: exit status 0 if it is, else 1
-    Healthcheck(healthcheck::HealthcheckArgs),
+    Healthcheck(Box<healthcheck::HealthcheckArgs>),
     /// Push exposition text and wait for the acknowledgement: exit status 0 once the proxy holds it, else 1
     Push(push::PushArgs),
     /// Put a node under load and measure it: exit status 0 if everything went well, else 1
@@ -90,7 +90,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.command() {
         Command::Serve(args) => serve::run(&args),
         Command::Agent(args) => agent::run(&args),
-        Command::Healthcheck(args) => healthcheck::run(args),
+        Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Push(args) => push::run(&args),
         Command::Bench(args) => bench::run(*args),
     }

@@ -1,6 +1,7 @@
 //! `serve`: run a proxy node until SIGTERM or SIGINT.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::cluster::ClusterArgs;
 use super::rebalance::RebalanceArgs;
 use super::tls::TlsArgs;
 use super::{LogArgs, bad_usage};
+use crate::access::Access;
 use crate::node::Node;
 use crate::settings::{Envelope, RSocket, Scrape, Settings, Web};
 use crate::{drain, logging, store};
@@ -39,6 +41,13 @@ pub(super) struct ServeArgs {
     /// End an HTTP connection whose request head is not whole after this, or whose reader takes nothing for this long
     #[arg(long = "web.io-timeout", env = "PROXY_WEB_IO_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     web_io_timeout: Duration,
+    /// TLS, users, headers and rate of HTTP, in the format of Prometheus' exporter-toolkit. Read again when it changes
+    #[arg(
+        long = "web.config.file",
+        env = "PROXY_WEB_CONFIG_FILE",
+        value_name = "FILE"
+    )]
+    web_config_file: Option<PathBuf>,
     /// Let whoever reaches the HTTP port drain the node, with PUT /-/drain
     #[arg(long = "web.enable-lifecycle", env = "PROXY_WEB_ENABLE_LIFECYCLE")]
     web_enable_lifecycle: bool,
@@ -186,6 +195,7 @@ impl ServeArgs {
                 listen_address: self.web_listen_address,
                 max_connections: self.web_max_connections,
                 io_timeout: self.web_io_timeout,
+                access: self.access()?,
                 enable_lifecycle: self.web_enable_lifecycle,
             },
             rsocket: RSocket {
@@ -222,6 +232,18 @@ impl ServeArgs {
             grace_period: self.shutdown_grace_period,
             shutdown_delay: self.shutdown_delay,
         })
+    }
+}
+
+impl ServeArgs {
+    fn access(&self) -> Result<Option<Access>, String> {
+        let Some(file) = &self.web_config_file else {
+            return Ok(None);
+        };
+        let access = Access::read(file.clone());
+        access
+            .map(Some)
+            .map_err(|unusable| format!("--web.config.file {}: {unusable}", file.display()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::tls::{Files, Role, Tls};
+use crate::tls::{ClientAuth, Files, Pem, Policy, Role, Tls};
 
 #[derive(Debug, Args)]
 pub(super) struct TlsArgs {
@@ -45,13 +45,21 @@ impl TlsArgs {
             return Ok(None);
         };
         let files = Files {
-            certificate,
-            key,
-            client_ca: self.rsocket_tls_client_ca_file.clone(),
+            certificate: certificate.into(),
+            key: key.into(),
+            client_ca: self.rsocket_tls_client_ca_file.clone().map(Pem::from),
         };
-        Tls::read(files).map(Some).map_err(|unusable| {
+        let policy = Policy {
+            // A client without a certificate is not told so, but left unanswered: see `rsocket::listener`.
+            client_auth: match files.client_ca {
+                Some(_) => ClientAuth::VerifyClientCertIfGiven,
+                None => ClientAuth::NoClientCert,
+            },
+            ..Policy::default()
+        };
+        Tls::read(files, policy).map(Some).map_err(|unusable| {
             let flag = match unusable.role {
-                Role::Certificate => "--rsocket.tls.cert-file",
+                Role::Certificate | Role::Policy => "--rsocket.tls.cert-file",
                 Role::Key => "--rsocket.tls.key-file",
                 Role::ClientCa => "--rsocket.tls.client-ca-file",
             };

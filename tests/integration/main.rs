@@ -37,3 +37,4 @@ mod scrape;
 mod ship;
 mod status_page;
 mod tls;
+mod web_config;

@@ -13,13 +13,13 @@ use crate::peers::{Program, Scratch, need};
 use crate::sandbox::{Sandbox, eventually};
 
 /// Those who issue certificates: one that is trusted, in a file.
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    ca_file: String,
+    pub(crate) ca_file: String,
 }
 
 impl Authority {
-    fn new(scratch: &Scratch, name: &str) -> Self {
+    pub(crate) fn new(scratch: &Scratch, name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
@@ -36,7 +36,7 @@ impl Authority {
     }
 
     /// A certificate of this authority, and its key, in files of these names.
-    fn issue(&self, scratch: &Scratch, host: &str, name: &str) -> [String; 2] {
+    pub(crate) fn issue(&self, scratch: &Scratch, host: &str, name: &str) -> [String; 2] {
         let (certificate, key) = self.certificate(host);
         [
             scratch.file(&format!("{name}.pem"), &certificate.pem()),

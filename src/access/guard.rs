@@ -1,0 +1,114 @@
+//! Stands before every path: so many requests, from those who have the password, with these headers in the response.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use super::users::{Users, Verdict};
+use super::{Active, Rules};
+
+/// Answers what may not be asked; a header that a response has of its own stays.
+pub(crate) async fn guard(
+    State(active): State<watch::Receiver<Active>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let rules = Arc::clone(&active.borrow().rules);
+    let mut response = match admit(&rules, request.headers()).await {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal,
+    };
+    let headers = response.headers_mut();
+    for (name, value) in &rules.headers {
+        headers.entry(name).or_insert_with(|| value.clone());
+    }
+    response
+}
+
+/// The rate comes first, so that guesses count.
+async fn admit(rules: &Rules, headers: &HeaderMap) -> Result<(), Response> {
+    if rules.bucket.as_ref().is_some_and(|bucket| !bucket.take()) {
+        return Err((StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n").into_response());
+    }
+    let Some(users) = &rules.users else {
+        return Ok(());
+    };
+    match verdict(users, headers).await {
+        Verdict::Right => Ok(()),
+        Verdict::Wrong => {
+            let challenge = [(WWW_AUTHENTICATE, "Basic")];
+            Err((StatusCode::UNAUTHORIZED, challenge, "Unauthorized\n").into_response())
+        }
+        Verdict::Busy => {
+            let later = [(RETRY_AFTER, "1")];
+            let why = "too many passwords are being verified\n";
+            Err((StatusCode::SERVICE_UNAVAILABLE, later, why).into_response())
+        }
+    }
+}
+
+async fn verdict(users: &Users, headers: &HeaderMap) -> Verdict {
+    match credentials(headers) {
+        Some((name, password)) => users.verify(&name, password).await,
+        None => Verdict::Wrong,
+    }
+}
+
+/// The name and the password of `Authorization: Basic` (RFC 7617).
+fn credentials(headers: &HeaderMap) -> Option<(String, Zeroizing<Vec<u8>>)> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = Zeroizing::new(BASE64_STANDARD.decode(encoded).ok()?);
+    let colon = memchr::memchr(b':', &decoded)?;
+    let (name, password) = decoded.split_at_checked(colon)?;
+    let name = String::from_utf8(name.to_vec()).ok()?;
+    Some((name, Zeroizing::new(password.get(1..)?.to_vec())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(value: &str) -> Option<(String, Vec<u8>)> {
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
+        credentials(&headers).map(|(name, password)| (name, password.to_vec()))
+    }
+
+    #[test]
+    fn a_name_ends_at_the_first_colon() {
+        for (text, name, password) in [
+            ("ann:one", "ann", "one"),
+            ("ann:o:n:e", "ann", "o:n:e"),
+            (":", "", ""),
+        ] {
+            let value = format!("bAsIc {}", BASE64_STANDARD.encode(text));
+            let expected = (name.to_owned(), password.as_bytes().to_vec());
+            assert_eq!(read(&value), Some(expected));
+        }
+    }
+
+    #[test]
+    fn what_are_no_credentials_are_none() {
+        for value in [
+            "",
+            "Basic",
+            "Basic YW5u",
+            "Basic YW5uOm9uZ",
+            "Bearer YW5uOm9uZQ==",
+            "Basic  YW5uOm9uZQ==",
+        ] {
+            assert_eq!(read(value), None, "{value}");
+        }
+    }
+}

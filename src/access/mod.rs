@@ -1,0 +1,210 @@
+//! Who may ask over HTTP, and how: what `--web.config.file` says, in the format of exporter-toolkit.
+//!
+//! The file is read at start, and again when it or a file that it names changes. It holds for every path, those for
+//! probes too, as in every program with exporter-toolkit.
+
+mod file;
+mod guard;
+mod rate;
+mod tls;
+mod users;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use file::{FileError, Parsed};
+pub(crate) use guard::guard;
+use rate::Bucket;
+use rustls::ServerConfig;
+use tokio::sync::watch;
+use users::{Users, Verifier};
+
+use crate::follow::{self, ReadError, Source, follow};
+use crate::tls::Tls;
+
+/// Why a file is of no use.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Unusable(#[from] Problem);
+
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    #[error("is not UTF-8")]
+    Text,
+    #[error("{0}")]
+    File(#[from] FileError),
+    #[error("{0} is settled when the node starts")]
+    Settled(&'static str),
+    #[error("{0}")]
+    Certificates(crate::tls::Unusable),
+}
+
+/// A file, and what it said when it was last of use.
+#[derive(Clone)]
+pub struct Access {
+    path: PathBuf,
+    text: String,
+    tls: Option<Tls>,
+    rules: Arc<Rules>,
+    verifier: Arc<Verifier>,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Access").field(&self.path).finish()
+    }
+}
+
+/// What holds for a request.
+struct Rules {
+    headers: HeaderMap,
+    /// `None`: everybody may ask.
+    users: Option<Users>,
+    /// `None`: as often as they like.
+    bucket: Option<Arc<Bucket>>,
+}
+
+/// What holds for the next connection, and for the next request of every one.
+#[derive(Clone)]
+pub struct Active {
+    /// `None`: in the clear.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    rules: Arc<Rules>,
+}
+
+impl Access {
+    /// Reads the file, and those that it names.
+    pub fn read(path: PathBuf) -> Result<Self, Unusable> {
+        let text = text(&path)?;
+        let verifier = Arc::default();
+        let Parsed {
+            tls,
+            headers,
+            users,
+            rate,
+        } = file::parse(&text, directory(&path)).map_err(Problem::from)?;
+        let rules = Rules {
+            headers,
+            users: known(users, &verifier)?,
+            bucket: rate.map(|rate| Arc::new(Bucket::new(rate))),
+        };
+        Ok(Self {
+            path,
+            text,
+            tls,
+            rules: Arc::new(rules),
+            verifier,
+        })
+    }
+
+    fn active(&self) -> Active {
+        Active {
+            tls: self.tls.as_ref().map(|tls| Arc::clone(tls.config())),
+            rules: Arc::clone(&self.rules),
+        }
+    }
+
+    /// What holds at the moment; changes as long as the task of `follow` runs.
+    pub fn followed(self) -> (watch::Receiver<Active>, Followed) {
+        let (told, active) = watch::channel(self.active());
+        (active, Followed { access: self, told })
+    }
+}
+
+/// A file to look at again and again.
+pub struct Followed {
+    access: Access,
+    told: watch::Sender<Active>,
+}
+
+impl Followed {
+    /// Reads the file when it changes, for ever. What is of no use is logged, and what it said before goes on.
+    pub async fn follow(self) {
+        let Self { access, told } = self;
+        let file = access.path.display().to_string();
+        follow(access, "web configuration", file, |access: &Access| {
+            told.send_replace(access.active());
+        })
+        .await;
+    }
+}
+
+impl Source for Access {
+    type Error = Unusable;
+
+    fn look(&mut self) -> Result<bool, Unusable> {
+        let changed = self.reread();
+        // A certificate is renewed even while the file that names it is of no use.
+        let renewed = match &mut self.tls {
+            Some(tls) => tls.look().map_err(Problem::Certificates),
+            None => Ok(false),
+        };
+        Ok(changed? | renewed?)
+    }
+}
+
+impl Access {
+    /// Takes the file as it is now. Whether there is TLS stays as it was, and so does that a password is asked for: a file
+    /// that is just being written must not open the port.
+    fn reread(&mut self) -> Result<bool, Problem> {
+        let text = text(&self.path)?;
+        if text == self.text {
+            return Ok(false);
+        }
+        let Parsed {
+            tls,
+            headers,
+            users,
+            rate,
+        } = file::parse(&text, directory(&self.path))?;
+        if tls.is_some() != self.tls.is_some() {
+            return Err(Problem::Settled("whether there is TLS"));
+        }
+        let mut users = known(users, &self.verifier)?;
+        match (&mut users, &self.rules.users) {
+            (Some(users), Some(before)) => users.keep(before),
+            (None, Some(_)) => return Err(Problem::Settled("that there are basic_auth_users")),
+            (_, None) => {}
+        }
+        let before = self.rules.bucket.as_ref();
+        let bucket = rate.map(|rate| match before.filter(|before| before.rate == rate) {
+            Some(before) => Arc::clone(before),
+            None => Arc::new(Bucket::new(rate)),
+        });
+        self.rules = Arc::new(Rules {
+            headers,
+            users,
+            bucket,
+        });
+        self.tls = tls;
+        self.text = text;
+        Ok(true)
+    }
+}
+
+fn text(path: &Path) -> Result<String, Problem> {
+    let bytes = follow::read_bounded(path)?;
+    String::from_utf8(bytes).map_err(|_| Problem::Text)
+}
+
+/// What relative paths in the file are relative to.
+fn directory(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+fn known(
+    users: BTreeMap<String, String>,
+    verifier: &Arc<Verifier>,
+) -> Result<Option<Users>, Problem> {
+    if users.is_empty() {
+        return Ok(None);
+    }
+    let users = Users::new(users, Arc::clone(verifier))
+        .map_err(|reason| FileError::value("basic_auth_users", reason))?;
+    Ok(Some(users))
+}

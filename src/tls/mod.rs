@@ -1,0 +1,486 @@
+//! TLS of a listener: certificates from files, read at start and again when they change.
+//!
+//! A connection keeps the certificate with which it was made; the next one gets the newest.
+
+mod clients;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use clients::ClientAuth;
+use clients::Verifier;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::VerifierBuilderError;
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
+};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::follow::{self, ReadError, follow};
+
+/// PEM text, or the file that holds it.
+#[derive(Clone)]
+pub enum Pem {
+    /// A file, at most a mebibyte long.
+    File(PathBuf),
+    /// The text itself.
+    Text(Zeroizing<String>),
+}
+
+impl From<PathBuf> for Pem {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+impl Pem {
+    fn read(&self) -> Result<Vec<u8>, ReadError> {
+        match self {
+            Self::File(path) => follow::read_bounded(path),
+            Self::Text(text) => Ok(text.as_bytes().to_vec()),
+        }
+    }
+}
+
+/// Keeps an inline key out of logs.
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.fmt(f),
+            Self::Text(_) => f.write_str("inline"),
+        }
+    }
+}
+
+/// Where certificates come from.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// The certificate, and those between it and its authority.
+    pub certificate: Pem,
+    /// Its private key.
+    pub key: Pem,
+    /// The authorities that clients' certificates are verified against; `None`: those that the system trusts.
+    pub client_ca: Option<Pem>,
+}
+
+/// How connections are secured.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The versions of TLS.
+    pub versions: Vec<&'static SupportedProtocolVersion>,
+    /// Cipher suites of all versions, best first.
+    pub cipher_suites: Vec<SupportedCipherSuite>,
+    /// Key exchange groups, best first.
+    pub groups: Vec<&'static dyn SupportedKxGroup>,
+    /// Whether our order of cipher suites counts, rather than the client's.
+    pub own_order: bool,
+    /// Which clients are let in.
+    pub client_auth: ClientAuth,
+    /// A client's certificate has to have one of these alternative names, where there is a list.
+    pub allowed_names: Option<Vec<String>>,
+    /// What is spoken above TLS, best first; empty: not negotiated.
+    pub protocols: Vec<Vec<u8>>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let CryptoProvider {
+            cipher_suites,
+            kx_groups,
+            ..
+        } = aws_lc_rs::default_provider();
+        Self {
+            versions: rustls::DEFAULT_VERSIONS.to_vec(),
+            cipher_suites,
+            groups: kx_groups,
+            own_order: false,
+            client_auth: ClientAuth::default(),
+            allowed_names: None,
+            protocols: Vec::new(),
+        }
+    }
+}
+
+/// What is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// [`Files::certificate`].
+    Certificate,
+    /// [`Files::key`].
+    Key,
+    /// [`Files::client_ca`].
+    ClientCa,
+    /// [`Policy`]: its parts do not fit together.
+    Policy,
+}
+
+/// Why TLS cannot be had so.
+#[derive(Debug, thiserror::Error)]
+pub struct Unusable {
+    /// What is of no use.
+    pub role: Role,
+    path: Option<PathBuf>,
+    problem: Problem,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.path {
+            write!(f, "{}: ", path.display())?;
+        }
+        self.problem.fmt(f)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    #[error("{0}")]
+    Pem(#[from] pem::Error),
+    #[error("no certificate in it")]
+    NoCertificate,
+    #[error("the system trusts no authority")]
+    NoAuthorities,
+    #[error("{0}")]
+    Refused(#[from] rustls::Error),
+    #[error("{0}")]
+    Authorities(#[from] VerifierBuilderError),
+}
+
+/// What the files held at one time.
+#[derive(Clone, PartialEq, Eq)]
+struct Contents {
+    certificate: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
+    client_ca: Option<Vec<u8>>,
+}
+
+/// Certificates that follow their files.
+#[derive(Clone)]
+pub struct Tls {
+    files: Files,
+    policy: Policy,
+    contents: Contents,
+    config: Arc<ServerConfig>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tls").field(&self.files).finish()
+    }
+}
+
+impl Tls {
+    /// Reads the files; the error names the one that is of no use.
+    pub fn read(files: Files, policy: Policy) -> Result<Self, Unusable> {
+        let contents = files.read()?;
+        let config = contents.config(&files, &policy)?;
+        Ok(Self {
+            files,
+            policy,
+            contents,
+            config: Arc::new(config),
+        })
+    }
+
+    /// Whether clients are to show a certificate.
+    pub fn is_mutual(&self) -> bool {
+        self.files.client_ca.is_some()
+    }
+
+    /// What to offer to the next client.
+    pub fn config(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
+
+    /// What to offer to the next client; changes as long as the task of `follow` runs.
+    pub fn followed(self) -> (watch::Receiver<Arc<ServerConfig>>, Followed) {
+        let (told, config) = watch::channel(Arc::clone(&self.config));
+        (config, Followed { tls: self, told })
+    }
+}
+
+/// Files to look at again and again.
+pub struct Followed {
+    tls: Tls,
+    told: watch::Sender<Arc<ServerConfig>>,
+}
+
+impl Followed {
+    /// Reads the files when they change, for ever. What is of no use is logged, and the last good ones go on.
+    pub async fn follow(self) {
+        let Self { tls, told } = self;
+        let file = format!("{:?}", tls.files.certificate);
+        follow(tls, "certificate", file, |tls: &Tls| {
+            told.send_if_modified(|config| {
+                let changed = !Arc::ptr_eq(config, &tls.config);
+                *config = Arc::clone(&tls.config);
+                changed
+            });
+        })
+        .await;
+    }
+}
+
+impl follow::Source for Tls {
+    type Error = Unusable;
+
+    fn look(&mut self) -> Result<bool, Unusable> {
+        let contents = self.files.read()?;
+        if contents == self.contents {
+            return Ok(false);
+        }
+        self.config = Arc::new(contents.config(&self.files, &self.policy)?);
+        self.contents = contents;
+        Ok(true)
+    }
+}
+
+impl Files {
+    fn read(&self) -> Result<Contents, Unusable> {
+        let read = |role, pem: &Pem| {
+            let contents = pem.read();
+            contents.map_err(|problem| unusable(role, Some(pem), problem))
+        };
+        Ok(Contents {
+            certificate: read(Role::Certificate, &self.certificate)?,
+            key: read(Role::Key, &self.key)?.into(),
+            client_ca: match &self.client_ca {
+                Some(pem) => Some(read(Role::ClientCa, pem)?),
+                None => None,
+            },
+        })
+    }
+
+    fn unusable(&self, role: Role, problem: impl Into<Problem>) -> Unusable {
+        let pem = match role {
+            Role::Certificate => Some(&self.certificate),
+            Role::Key => Some(&self.key),
+            Role::ClientCa => self.client_ca.as_ref(),
+            Role::Policy => None,
+        };
+        unusable(role, pem, problem)
+    }
+}
+
+fn unusable(role: Role, pem: Option<&Pem>, problem: impl Into<Problem>) -> Unusable {
+    Unusable {
+        role,
+        path: match pem {
+            Some(Pem::File(path)) => Some(path.clone()),
+            Some(Pem::Text(_)) | None => None,
+        },
+        problem: problem.into(),
+    }
+}
+
+impl Contents {
+    fn config(&self, files: &Files, policy: &Policy) -> Result<ServerConfig, Unusable> {
+        let provider = Arc::new(CryptoProvider {
+            cipher_suites: policy.cipher_suites.clone(),
+            kx_groups: policy.groups.clone(),
+            ..aws_lc_rs::default_provider()
+        });
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&policy.versions)
+            .map_err(|error| files.unusable(Role::Policy, error))?;
+        let builder = if policy.client_auth == ClientAuth::NoClientCert {
+            builder.with_no_client_auth()
+        } else {
+            let authorities = || self.authorities();
+            let names = policy.allowed_names.clone();
+            let verifier = Verifier::new(policy.client_auth, authorities, names, &provider)
+                .map_err(|problem| files.unusable(Role::ClientCa, problem))?;
+            builder.with_client_cert_verifier(Arc::new(verifier))
+        };
+        let chain = certificates(&self.certificate)
+            .map_err(|problem| files.unusable(Role::Certificate, problem))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|error| files.unusable(Role::Key, error))?;
+        let mut config = builder
+            .with_single_cert(chain, key)
+            .map_err(|error| files.unusable(Role::Key, error))?;
+        config.ignore_client_order = policy.own_order;
+        config.alpn_protocols.clone_from(&policy.protocols);
+        Ok(config)
+    }
+
+    fn authorities(&self) -> Result<Arc<RootCertStore>, Problem> {
+        authorities(self.client_ca.as_deref())
+    }
+}
+
+/// Those in `pem`, or those that the system trusts.
+fn authorities(pem: Option<&[u8]>) -> Result<Arc<RootCertStore>, Problem> {
+    let mut roots = RootCertStore::empty();
+    match pem {
+        Some(pem) => {
+            for certificate in certificates(pem)? {
+                roots.add(certificate)?;
+            }
+        }
+        None => {
+            let trusted = rustls_native_certs::load_native_certs().certs;
+            roots.add_parsable_certificates(trusted);
+            if roots.is_empty() {
+                return Err(Problem::NoAuthorities);
+            }
+        }
+    }
+    Ok(Arc::new(roots))
+}
+
+/// For whoever asks a node: what to trust (`None`: the system's authorities), and the certificate and its key to show.
+pub fn client_config(
+    trusted: Option<&Pem>,
+    own: Option<&(Pem, Pem)>,
+) -> Result<Arc<ClientConfig>, Unusable> {
+    let of_trusted = |problem: Problem| unusable(Role::ClientCa, trusted, problem);
+    let pem = trusted.map(Pem::read).transpose();
+    let pem = pem.map_err(|error| of_trusted(error.into()))?;
+    let roots = authorities(pem.as_deref()).map_err(of_trusted)?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(Role::Policy, None, error))?
+        .with_root_certificates(roots);
+    let Some((certificate, key)) = own else {
+        return Ok(Arc::new(builder.with_no_client_auth()));
+    };
+    let of_certificate = |problem: Problem| unusable(Role::Certificate, Some(certificate), problem);
+    let pem = certificate
+        .read()
+        .map_err(|error| of_certificate(error.into()))?;
+    let chain = certificates(&pem).map_err(of_certificate)?;
+    let of_key = |problem: Problem| unusable(Role::Key, Some(key), problem);
+    let pem = Zeroizing::new(key.read().map_err(|error| of_key(error.into()))?);
+    let own_key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| of_key(error.into()))?;
+    let config = builder.with_client_auth_cert(chain, own_key);
+    Ok(Arc::new(config.map_err(|error| of_key(error.into()))?))
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>()?;
+    if chain.is_empty() {
+        return Err(Problem::NoCertificate);
+    }
+    Ok(chain)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+
+    use super::*;
+    use crate::follow::Source as _;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("tls-{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn write(&self, name: &str, contents: &str) -> PathBuf {
+            let path = self.0.join(name);
+            fs::write(&path, contents).unwrap();
+            path
+        }
+
+        fn certified(&self) -> Files {
+            let CertifiedKey { cert, signing_key } =
+                generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            Files {
+                certificate: self.write("cert.pem", &cert.pem()).into(),
+                key: self.write("key.pem", &signing_key.serialize_pem()).into(),
+                client_ca: None,
+            }
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn verifying() -> Policy {
+        Policy {
+            client_auth: ClientAuth::VerifyClientCertIfGiven,
+            ..Policy::default()
+        }
+    }
+
+    #[test]
+    fn the_file_that_is_of_no_use_is_named() {
+        let folder = Folder::new("named");
+        let good = folder.certified();
+        let rubbish = folder.write("rubbish.pem", "rubbish");
+        let other = generate_simple_self_signed(["other".to_owned()]).unwrap();
+        let other = folder.write("other.pem", &other.signing_key.serialize_pem());
+        let cases = [
+            (
+                Role::Certificate,
+                Files {
+                    certificate: rubbish.clone().into(),
+                    ..good.clone()
+                },
+            ),
+            (
+                Role::Certificate,
+                Files {
+                    certificate: folder.0.join("absent").into(),
+                    ..good.clone()
+                },
+            ),
+            (
+                Role::Key,
+                Files {
+                    key: rubbish.clone().into(),
+                    ..good.clone()
+                },
+            ),
+            (
+                Role::Key,
+                Files {
+                    key: other.into(),
+                    ..good.clone()
+                },
+            ),
+            (
+                Role::ClientCa,
+                Files {
+                    client_ca: Some(rubbish.into()),
+                    ..good
+                },
+            ),
+        ];
+        for (role, files) in cases {
+            let unusable = Tls::read(files.clone(), verifying()).expect_err("no use");
+            assert_eq!(unusable.role, role, "{files:?}: {unusable}");
+        }
+    }
+
+    #[test]
+    fn files_are_taken_when_they_change_and_are_good() {
+        let folder = Folder::new("change");
+        let mut tls = Tls::read(folder.certified(), Policy::default()).unwrap();
+        let first = Arc::clone(&tls.config);
+        assert!(!tls.look().unwrap());
+        folder.write("cert.pem", "half a certif");
+        tls.look().expect_err("half a certificate");
+        assert!(Arc::ptr_eq(&first, &tls.config));
+        folder.certified();
+        assert!(tls.look().unwrap());
+        assert!(!Arc::ptr_eq(&first, &tls.config));
+    }
+}
