@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use prometheus_rsocket_wire::connection::Connection;
 use prometheus_rsocket_wire::session::Session;
 use prometheus_rsocket_wire::transport::Transport as FrameTransport;
@@ -107,7 +108,7 @@ async fn serve(apps: &Applications, stream: TcpStream, peer: SocketAddr, transpo
         due: accepted_at + apps.limits.setup_timeout,
         // Boxed, here and in `connection`, for what thousands of idle connections cost: a future is as large as the
         // largest of its branches, and holds what is moved within it twice.
-        session: Session::accepting(apps.limits, accepted_at.into_std()),
+        session: Box::new(Session::accepting(apps.limits, accepted_at.into_std())),
     };
     match &apps.tls {
         None => visitor.speak(stream).await,
@@ -126,10 +127,10 @@ struct Visitor<'a> {
     transport: Transport,
     /// When its handshakes have to be over.
     due: Instant,
-    session: Session,
+    session: Box<Session>,
 }
 
-impl Visitor<'_> {
+impl<'a> Visitor<'a> {
     /// The TLS handshake. A client that was to show a certificate and has none is left unanswered until it is due: told
     /// so, a Java client would be back at once, for ever.
     async fn secure(&self, stream: TcpStream, tls: &Secured) -> Option<Box<TlsStream<TcpStream>>> {
@@ -150,7 +151,7 @@ impl Visitor<'_> {
     /// What goes over the bytes: frames as they are, or in WebSocket messages.
     async fn speak<S>(self, stream: S)
     where
-        S: AsyncRead + AsyncWrite + Send + Unpin,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'a,
     {
         let max_frame = self.apps.limits.max_frame;
         match self.transport {
@@ -164,10 +165,10 @@ impl Visitor<'_> {
         }
     }
 
-    async fn converse<T: FrameTransport>(self, frames: T) {
-        let connection = Box::new(Connection::new(self.session, frames));
+    fn converse<T: FrameTransport + 'a>(self, frames: T) -> BoxFuture<'a, ()> {
+        let connection = Box::new(Connection::new(*self.session, frames));
         let run = connection::run(connection, self.peer, self.transport, self.apps);
-        Box::pin(run).await;
+        Box::pin(run)
     }
 
     /// A handshake, or `None` when it failed or was not over in time.
