@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::num::ParseIntError;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -196,11 +196,6 @@ pub(super) fn not_one_of(
         key,
         format!("{value} cannot be had here; possible: {possible}"),
     )
-}
-
-/// A file that is named relative to `directory`.
-pub(super) fn within(directory: &Path, file: &str) -> PathBuf {
-    directory.join(file)
 }
 
 #[cfg(test)]

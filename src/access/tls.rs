@@ -7,7 +7,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 use serde::Deserialize;
 
-use super::file::{FileError, not_one_of, within};
+use super::file::{FileError, not_one_of};
 use crate::tls::{ClientAuth, Files, Pem, Policy, Role, Tls};
 
 /// All that is spoken above TLS.
@@ -189,7 +189,7 @@ fn pem(
 ) -> Result<Option<Pem>, FileError> {
     match (file.is_empty(), text.is_empty()) {
         (true, true) => Ok(None),
-        (false, true) => Ok(Some(Pem::File(within(directory, file)))),
+        (false, true) => Ok(Some(Pem::File(directory.join(file)))),
         (true, false) => Ok(Some(Pem::Text(text.to_owned().into()))),
         (false, false) => Err(refused(inline, format!("there is {inline}_file as well"))),
     }
@@ -225,6 +225,7 @@ fn all_of<T: Copy>(
         .map(|name| one_of(key, name, possible))
         .collect()
 }
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use rustls::pki_types::ServerName;
 
+use super::tls::ClientTlsArgs;
 use super::{bad_usage, failure, serve};
 use crate::http::client::{self, Address, Security};
 use crate::tls::{Pem, Role, client_config};
@@ -38,18 +39,11 @@ pub(super) struct HealthcheckArgs {
     /// Give up after this
     #[arg(long = "timeout", value_name = "DURATION", default_value = "3s", value_parser = serve::duration)]
     timeout: Duration,
-    /// Trust the authorities in this PEM file instead of the system's
-    #[arg(long = "tls.ca-file", value_name = "FILE")]
-    ca_file: Option<PathBuf>,
     /// The name in the node's certificate, where it is not the host
     #[arg(long = "tls.server-name", value_name = "NAME")]
     server_name: Option<String>,
-    /// Show this certificate (PEM, with its chain)
-    #[arg(long = "tls.cert-file", value_name = "FILE", requires = "key_file")]
-    cert_file: Option<PathBuf>,
-    /// The key of that certificate (PEM)
-    #[arg(long = "tls.key-file", value_name = "FILE", requires = "cert_file")]
-    key_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: ClientTlsArgs,
     /// One of the node's basic_auth_users
     #[arg(
         long = "basic-auth.user",
@@ -82,9 +76,10 @@ impl HealthcheckArgs {
         let name = self.server_name.as_deref().unwrap_or(address.host());
         let name = ServerName::try_from(name.to_owned())
             .map_err(|error| format!("--tls.server-name {name}: {error}"))?;
-        let trusted = self.ca_file.clone().map(Pem::from);
-        let own = self.cert_file.clone().zip(self.key_file.clone());
-        let own = own.map(|(certificate, key)| (certificate.into(), key.into()));
+        let trusted = self.tls.ca_file.clone().map(Pem::from);
+        let pem = |path: &Path| Pem::from(path.to_path_buf());
+        let own = self.tls.own();
+        let own = own.map(|(certificate, key)| (pem(certificate), pem(key)));
         let config = client_config(trusted.as_ref(), own.as_ref());
         let config = config.map_err(|unusable| {
             let flag = match unusable.role {

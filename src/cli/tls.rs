@@ -1,10 +1,41 @@
-//! The flags by which the RSocket listeners get their certificate.
+//! The flags by which either end of TLS gets its certificate: the RSocket listeners, and what talks to a node.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::tls::{ClientAuth, Files, Pem, Policy, Role, Tls};
+
+/// For what connects to a node.
+#[derive(Debug, Args)]
+pub(super) struct ClientTlsArgs {
+    /// Trust the authorities in this PEM file instead of the system's
+    #[arg(long = "tls.ca-file", env = "PROXY_TLS_CA_FILE", value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// Show this certificate (PEM, with its chain) where one is asked for
+    #[arg(
+        long = "tls.cert-file",
+        env = "PROXY_TLS_CERT_FILE",
+        value_name = "FILE",
+        requires = "key_file"
+    )]
+    cert_file: Option<PathBuf>,
+    /// The key of that certificate (PEM)
+    #[arg(
+        long = "tls.key-file",
+        env = "PROXY_TLS_KEY_FILE",
+        value_name = "FILE",
+        requires = "cert_file"
+    )]
+    key_file: Option<PathBuf>,
+}
+
+impl ClientTlsArgs {
+    /// The certificate to show, and its key.
+    pub(super) fn own(&self) -> Option<(&Path, &Path)> {
+        self.cert_file.as_deref().zip(self.key_file.as_deref())
+    }
+}
 
 #[derive(Debug, Args)]
 pub(super) struct TlsArgs {

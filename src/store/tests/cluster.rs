@@ -157,9 +157,7 @@ fn a_slow_reader_keeps_its_claim() {
     let mut nodes = nodes(3);
     let push = nodes.push(&node(0), &[1]).unwrap();
     nodes.talk();
-    let slow = nodes.begin(&node(1));
-    nodes.talk();
-    nodes.choose(&slow).unwrap();
+    let (slow, _) = nodes.claim(&node(1));
     nodes.wait(Duration::from_secs(40));
     assert!(nodes.scrape(&node(2)).is_empty());
     nodes.release(&slow);
@@ -174,9 +172,7 @@ fn a_commit_whose_message_is_lost_is_told_again() {
     nodes.push(&node(0), &[1]).unwrap();
     // The nodes agree now, and not again within the time of this test.
     nodes.wait(Duration::from_millis(100));
-    let claim = nodes.begin(&node(1));
-    nodes.talk();
-    nodes.choose(&claim).unwrap();
+    let (claim, _) = nodes.claim(&node(1));
     nodes.commit(&claim);
     nodes.mail.clear();
     assert!(nodes.held() > 0);
@@ -190,9 +186,7 @@ fn what_died_with_its_owner_but_was_served_is_not_served_again_if_one_holder_kno
     let mut nodes = nodes(3);
     let push = nodes.push(&node(0), &[1]).unwrap();
     nodes.talk();
-    let claim = nodes.begin(&node(0));
-    nodes.talk();
-    nodes.choose(&claim).unwrap();
+    let (claim, _) = nodes.claim(&node(0));
     nodes.commit(&claim);
     let told = nodes.mail.pop_front().unwrap();
     nodes.mail.clear();
@@ -279,9 +273,7 @@ fn a_node_does_not_leave_under_a_scrape_that_has_its_pushes() {
     let mut nodes = nodes(3);
     nodes.push(&node(0), &[1]).unwrap();
     nodes.talk();
-    let claim = nodes.begin(&node(1));
-    nodes.talk();
-    nodes.choose(&claim).unwrap();
+    let (claim, _) = nodes.claim(&node(1));
     condition(&mut nodes, 0, Condition::Draining);
     nodes.wait(Duration::from_secs(4));
     assert!(!nodes.stores[&node(0)].may_leave(nodes.now));

@@ -60,6 +60,11 @@ struct Run {
     killed: bool,
 }
 
+fn one_of(chosen: &BTreeMap<ClaimId, Vec<PushId>>, at: Index) -> ClaimId {
+    let claim = chosen.keys().nth(at.index(chosen.len()));
+    claim.unwrap().clone()
+}
+
 impl Run {
     fn new() -> Self {
         let unexpiring = Limits {
@@ -94,22 +99,12 @@ impl Run {
                 self.choose(claim)?;
             }
             Step::Commit(at) if !self.chosen.is_empty() => {
-                let claim = self
-                    .chosen
-                    .keys()
-                    .nth(at.index(self.chosen.len()))
-                    .unwrap()
-                    .clone();
+                let claim = one_of(&self.chosen, at);
                 self.served.extend(self.chosen.remove(&claim).unwrap());
                 nodes.commit(&claim);
             }
             Step::Release(at) if !self.chosen.is_empty() => {
-                let claim = self
-                    .chosen
-                    .keys()
-                    .nth(at.index(self.chosen.len()))
-                    .unwrap()
-                    .clone();
+                let claim = one_of(&self.chosen, at);
                 self.chosen.remove(&claim);
                 nodes.release(&claim);
             }

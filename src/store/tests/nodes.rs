@@ -152,11 +152,17 @@ impl Nodes {
         self.with(&claim.scraper, |store| store.release(claim, now));
     }
 
-    /// A whole scrape, with everything delivered at once.
-    pub(super) fn scrape(&mut self, at: &NodeId) -> Vec<PushId> {
+    /// A claim to which everybody has answered, and what it got.
+    pub(super) fn claim(&mut self, at: &NodeId) -> (ClaimId, Claimed) {
         let claim = self.begin(at);
         self.talk();
         let claimed = self.choose(&claim).expect("an open claim");
+        (claim, claimed)
+    }
+
+    /// A whole scrape, with everything delivered at once.
+    pub(super) fn scrape(&mut self, at: &NodeId) -> Vec<PushId> {
+        let (claim, claimed) = self.claim(at);
         self.commit(&claim);
         self.talk();
         claimed.pushes
