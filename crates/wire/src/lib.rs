@@ -3,10 +3,11 @@
 //! [`session`] is the RSocket protocol without sockets, [`transport`] carries its frames, and
 //! [`Connection`] joins the two; [`frame`] lets no malformed frame near the decoder. [`key`],
 //! [`announcement`] and [`envelope`] are what travels inside the payloads, and [`sealing`] is how a
-//! client puts them together.
+//! client puts them together. [`credentials`] say in the SETUP who the client is.
 
 pub mod announcement;
 pub mod connection;
+pub mod credentials;
 pub mod envelope;
 pub mod frame;
 pub mod key;
@@ -24,6 +25,7 @@ mod payload;
 
 pub use announcement::{Announcement, ConnectionToken, Envelopes};
 pub use connection::Connection;
+pub use credentials::Credentials;
 pub use identifiers::{ErrorCode, StreamId};
 pub use payload::Payload;
 pub use session::{CloseReason, Event, Session};
