@@ -65,11 +65,13 @@ pub(crate) async fn follow<S: Source>(
 
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ReadError {
+pub enum ReadError {
     #[error("{0}")]
     Unreadable(#[from] io::Error),
     #[error("longer than {MAX_FILE} bytes")]
     TooLong,
+    #[error("is not UTF-8")]
+    Text,
 }
 
 /// A whole file, which is no longer than [`MAX_FILE`].
@@ -78,4 +80,9 @@ pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>, ReadError> {
         return Err(ReadError::TooLong);
     }
     Ok(fs::read(path)?)
+}
+
+/// As [`read_bounded`], for text.
+pub(crate) fn read_text(path: &Path) -> Result<String, ReadError> {
+    String::from_utf8(read_bounded(path)?).map_err(|_| ReadError::Text)
 }

@@ -16,6 +16,7 @@ use crate::cluster::secret::Purpose;
 use crate::cluster::{self, Cluster, Load, MemberId, Members, Vitals};
 use crate::drain::{self, Leaving, Lifecycle, State, Times};
 use crate::http::{self, Identity, Site};
+use crate::identity::Table;
 use crate::metrics::Metrics;
 use crate::push::{Pushes, Sink};
 use crate::rebalance;
@@ -150,7 +151,15 @@ impl Node {
         background.spawn(async move { keys.run().await });
         background.spawn(parts.activate(&cluster));
         background.spawn(rebalance.run());
-        let mut apps = parts.applications(&settings, &ended);
+        let identities = match settings.rsocket.identities.clone() {
+            Some(identities) => {
+                let (table, file) = identities.followed();
+                background.spawn(file.follow());
+                table
+            }
+            None => watch::channel(Arc::new(Table::of_everybody(settings.scrape.terms()))).1,
+        };
+        let mut apps = parts.applications(&settings, identities, &ended);
         if let Some(tls) = settings.rsocket.tls {
             let mutual = tls.is_mutual();
             let (config, files) = tls.followed();
@@ -306,13 +315,19 @@ impl Parts {
         })
     }
 
-    fn applications(&self, settings: &Settings, ended: &CancellationToken) -> Applications {
+    fn applications(
+        &self,
+        settings: &Settings,
+        identities: watch::Receiver<Arc<Table>>,
+        ended: &CancellationToken,
+    ) -> Applications {
         Applications::new(
             &settings.rsocket,
             settings.scrape.max_payload,
             Arc::clone(&self.registry),
             Arc::clone(&self.keys),
             Arc::new(Sink(Arc::clone(&self.pushes))),
+            identities,
             Arc::clone(&self.metrics),
             ended.clone(),
         )

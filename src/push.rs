@@ -28,6 +28,7 @@ use crate::cluster::State;
 use crate::cluster::calls::{Calling, Holder, Peer, Peers};
 use crate::metrics::Metrics;
 use crate::rsocket::{KeyRing, Opened, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable};
+use crate::seldom::Seldom;
 use crate::store::{
     ClaimId, Content, Counts, Effects, Full, Kept, Limits, NodeId, PushId, Replication, Store,
     Tally, View,
@@ -63,6 +64,12 @@ struct Held {
     alone: bool,
     /// No push is taken any more.
     closed: bool,
+}
+
+/// Who pushes.
+struct Sender {
+    peer: SocketAddr,
+    identity: Option<Arc<str>>,
 }
 
 /// Why a push is not held.
@@ -190,9 +197,13 @@ impl Pushes {
     }
 
     async fn take(&self, sealed: Sealed, peer: SocketAddr) -> Result<(), Rejection> {
+        let sender = Sender {
+            peer,
+            identity: sealed.terms.identity.clone(),
+        };
         let opened = match self.open(sealed).await {
             Ok(opened) => opened,
-            Err(unusable) => return Err(self.refuse(&unusable, peer)),
+            Err(unusable) => return Err(self.refuse(&unusable, &sender)),
         };
         self.metrics
             .envelopes
@@ -204,7 +215,7 @@ impl Pushes {
                 ErrorCode::INVALID,
                 "a pushed sample has a timestamp, and would be out of date when it is scraped"
                     .into(),
-                peer,
+                &sender,
             ));
         }
         let (content, repeated) = content_of(Arc::clone(&opened.exposition), &self.hasher);
@@ -219,10 +230,16 @@ impl Pushes {
             }
             Err(Untaken::Full(full)) => {
                 let reason = full.to_string();
-                return Err(self.refuse_with("full", ErrorCode::APPLICATION_ERROR, reason, peer));
+                return Err(self.refuse_with(
+                    "full",
+                    ErrorCode::APPLICATION_ERROR,
+                    reason,
+                    &sender,
+                ));
             }
         };
-        debug!(%peer, samples = opened.exposition.samples(), bytes = opened.bytes, ?kept, "push accepted");
+        let identity = sender.identity.as_deref();
+        debug!(%peer, identity, samples = opened.exposition.samples(), bytes = opened.bytes, ?kept, "push accepted");
         Ok(())
     }
 
@@ -280,14 +297,15 @@ impl Pushes {
         Ok(kept)
     }
 
-    fn refuse(&self, unusable: &Unusable, peer: SocketAddr) -> Rejection {
+    fn refuse(&self, unusable: &Unusable, sender: &Sender) -> Rejection {
         let (label, code) = match unusable {
             Unusable::Envelope(_) => ("envelope", ErrorCode::APPLICATION_ERROR),
+            Unusable::Exposition(error) if error.kind().is_limit() => ("limit", ErrorCode::INVALID),
             Unusable::Exposition(_) => ("exposition", ErrorCode::INVALID),
             Unusable::Memory => ("memory", ErrorCode::APPLICATION_ERROR),
             Unusable::Aborted => ("aborted", ErrorCode::APPLICATION_ERROR),
         };
-        self.refuse_with(label, code, unusable.to_string(), peer)
+        self.refuse_with(label, code, unusable.to_string(), sender)
     }
 
     fn refuse_with(
@@ -295,13 +313,18 @@ impl Pushes {
         label: &'static str,
         code: ErrorCode,
         reason: String,
-        peer: SocketAddr,
+        sender: &Sender,
     ) -> Rejection {
+        static SAID: Seldom = Seldom::new();
         self.metrics
             .pushes_refused
             .with_label_values(&[label])
             .inc();
-        warn!(%peer, reason, "push refused");
+        let (peer, identity) = (sender.peer, sender.identity.as_deref());
+        match SAID.due() {
+            Some(left_out) => warn!(%peer, identity, reason, left_out, "push refused"),
+            None => debug!(%peer, identity, reason, "push refused"),
+        }
         Rejection { code, reason }
     }
 

@@ -198,12 +198,19 @@ impl Scraper {
         });
         let before = before.map_or("success", |scrape| scrape.outcome);
         let (connection, peer) = (handle.id, handle.peer);
+        let identity = handle.identity.as_deref();
         match (before, outcome) {
             ("success", "success") => {}
-            (_, "success") => info!(connection, %peer, "application is scraped again"),
-            (_, "closed") => debug!(connection, %peer, reason, "application left during a scrape"),
-            ("success", _) => warn!(connection, %peer, outcome, reason, "application not scraped"),
-            _ => debug!(connection, %peer, outcome, reason, "application still not scraped"),
+            (_, "success") => info!(connection, %peer, identity, "application is scraped again"),
+            (_, "closed") => {
+                debug!(connection, %peer, identity, reason, "application left during a scrape")
+            }
+            ("success", _) => {
+                warn!(connection, %peer, identity, outcome, reason, "application not scraped")
+            }
+            _ => {
+                debug!(connection, %peer, identity, outcome, reason, "application still not scraped")
+            }
         }
     }
 
@@ -253,6 +260,9 @@ impl Failure {
                 OpenError::Decompress => ("invalid", "decompress"),
                 OpenError::TooLong => ("invalid", "too_large"),
             },
+            Self::Unusable(Unusable::Exposition(error)) if error.kind().is_limit() => {
+                ("invalid", "limit")
+            }
             Self::Unusable(Unusable::Exposition(_)) => ("invalid", "exposition"),
             Self::Unusable(Unusable::Memory) => ("error", "memory"),
             Self::Unusable(Unusable::Aborted) => ("error", "aborted"),

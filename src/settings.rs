@@ -3,7 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use prometheus_rsocket_exposition as exposition;
+
 use crate::access::Access;
+use crate::identity::{Identities, Terms};
+use crate::rate::Rate;
 use crate::tls::Tls;
 use crate::{cluster, store};
 
@@ -55,6 +59,10 @@ pub struct RSocket {
     pub websocket_listen_address: SocketAddr,
     /// TLS on both; `None`: in the clear.
     pub tls: Option<Tls>,
+    /// Who applications are, and what holds for each; `None`: nobody is asked.
+    pub identities: Option<Identities>,
+    /// How often one connection may push; `None`: as often as it likes.
+    pub push_rate: Option<Rate>,
     /// Whether answers come encrypted.
     pub envelope: Envelope,
     /// A new key pair is made after this.
@@ -92,10 +100,23 @@ pub struct Scrape {
     pub timeout_offset: Duration,
     /// Bytes of one application's decompressed text.
     pub max_payload: usize,
+    /// What one application's text may hold.
+    pub limits: exposition::Limits,
     /// Bytes of decompressed text held for all scrapes under way.
     pub max_memory: usize,
     /// Scrapes under way at a time; more are answered 503.
     pub max_concurrent: usize,
+}
+
+impl Scrape {
+    /// What holds for the texts of applications of which nothing else is said.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            max_text: self.max_payload,
+            limits: self.limits,
+            ..Terms::default()
+        }
+    }
 }
 
 /// When a node that has more connections than its peers lets go of some, and how fast.

@@ -11,19 +11,16 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
-use super::rate::Rate;
 use super::tls::TlsServer;
+use crate::rate::Rate;
 use crate::tls::Tls;
+use crate::yaml;
 
 /// Why a file is of no use: the key, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FileError {
-    #[error("line {line}, column {column}: {reason}")]
-    Yaml {
-        line: u64,
-        column: u64,
-        reason: String,
-    },
+    #[error(transparent)]
+    Yaml(#[from] yaml::Error),
     #[error("{key}: {reason}")]
     Value { key: String, reason: String },
 }
@@ -49,22 +46,7 @@ pub(super) struct Parsed {
 
 /// Reads `text`, and the files that it names, which are in `directory` unless they say otherwise.
 pub(super) fn parse(text: &str, directory: &Path) -> Result<Parsed, FileError> {
-    let file: Option<File> = serde_saphyr::from_str(text).map_err(|error| {
-        // The first line is the reason; those after it show the place, and with it perhaps a key or a hash.
-        let reason = error.without_snippet().to_string();
-        let place = error.location().unwrap_or(serde_saphyr::Location::UNKNOWN);
-        let (line, column) = (place.line(), place.column());
-        let reason = reason.lines().next().unwrap_or_default();
-        let place_again = format!(" at line {line}, column {column}");
-        FileError::Yaml {
-            line,
-            column,
-            reason: reason
-                .strip_suffix(&place_again)
-                .unwrap_or(reason)
-                .to_owned(),
-        }
-    })?;
+    let file: Option<File> = yaml::read(text)?;
     let file = file.unwrap_or_default();
     let http = file.http_server_config.unwrap_or_default();
     let tls = file.tls_server_config.unwrap_or_default();

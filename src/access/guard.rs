@@ -12,8 +12,8 @@ use base64::prelude::BASE64_STANDARD;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::users::{Users, Verdict};
 use super::{Active, Rules};
+use crate::passwords::{Users, Verdict};
 
 /// Answers what may not be asked; a header that a response has of its own stays.
 pub(crate) async fn guard(

@@ -5,9 +5,7 @@
 
 mod file;
 mod guard;
-mod rate;
 mod tls;
-mod users;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,12 +15,12 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use file::{FileError, Parsed};
 pub(crate) use guard::guard;
-use rate::Bucket;
 use rustls::ServerConfig;
 use tokio::sync::watch;
-use users::{Users, Verifier};
 
-use crate::follow::{self, ReadError, Source, follow};
+use crate::follow::{ReadError, Source, follow, read_text};
+use crate::passwords::{Users, Verifier};
+use crate::rate::Bucket;
 use crate::tls::Tls;
 
 /// Why a file is of no use.
@@ -34,8 +32,6 @@ pub struct Unusable(#[from] Problem);
 enum Problem {
     #[error("{0}")]
     Read(#[from] ReadError),
-    #[error("is not UTF-8")]
-    Text,
     #[error("{0}")]
     File(#[from] FileError),
     #[error("{0} is settled when the node starts")]
@@ -80,7 +76,7 @@ pub struct Active {
 impl Access {
     /// Reads the file, and those that it names.
     pub fn read(path: PathBuf) -> Result<Self, Unusable> {
-        let text = text(&path)?;
+        let text = read_text(&path).map_err(Problem::from)?;
         let verifier = Arc::default();
         let Parsed {
             tls,
@@ -152,7 +148,7 @@ impl Access {
     /// Takes the file as it is now. Whether there is TLS stays as it was, and so does that a password is asked for: a file
     /// that is just being written must not open the port.
     fn reread(&mut self) -> Result<bool, Problem> {
-        let text = text(&self.path)?;
+        let text = read_text(&self.path)?;
         if text == self.text {
             return Ok(false);
         }
@@ -185,11 +181,6 @@ impl Access {
         self.text = text;
         Ok(true)
     }
-}
-
-fn text(path: &Path) -> Result<String, Problem> {
-    let bytes = follow::read_bounded(path)?;
-    String::from_utf8(bytes).map_err(|_| Problem::Text)
 }
 
 /// What relative paths in the file are relative to.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use prometheus_rsocket_exposition::Limits;
 use tracing::error;
 
 use super::cluster::ClusterArgs;
@@ -14,8 +15,11 @@ use super::rebalance::RebalanceArgs;
 use super::tls::TlsArgs;
 use super::{LogArgs, bad_usage};
 use crate::access::Access;
+use crate::identity::{Identities, Terms};
 use crate::node::Node;
+use crate::rate::Rate;
 use crate::settings::{Envelope, RSocket, Scrape, Settings, Web};
+use crate::tls::Tls;
 use crate::{drain, logging, store};
 
 /// Bytes of one RSocket frame: its length prefix has 24 bits.
@@ -69,6 +73,14 @@ pub(super) struct ServeArgs {
     rsocket_websocket_listen_address: SocketAddr,
     #[command(flatten)]
     rsocket_tls: TlsArgs,
+    /// Who applications are, by token, password or certificate, with labels and limits for each. Read again when it
+    /// changes (docs/application-identities.md)
+    #[arg(
+        long = "rsocket.auth.file",
+        env = "PROXY_RSOCKET_AUTH_FILE",
+        value_name = "FILE"
+    )]
+    rsocket_auth_file: Option<PathBuf>,
     /// How applications send their text
     #[arg(
         long = "rsocket.envelope",
@@ -124,6 +136,15 @@ pub(super) struct ServeArgs {
     /// The longest decompressed text of one application
     #[arg(long = "scrape.max-payload", env = "PROXY_SCRAPE_MAX_PAYLOAD", value_name = "BYTES", default_value = "64MiB", value_parser = bytes)]
     scrape_max_payload: usize,
+    /// Samples in the text of one application; a text with more is not taken
+    #[arg(long = "scrape.max-series", env = "PROXY_SCRAPE_MAX_SERIES", value_name = "N", default_value = "1000000", value_parser = positive)]
+    scrape_max_series: usize,
+    /// Bytes in the name of a metric or label; a text with a longer one is not taken
+    #[arg(long = "scrape.max-name-length", env = "PROXY_SCRAPE_MAX_NAME_LENGTH", value_name = "BYTES", default_value = "1KiB", value_parser = bytes)]
+    scrape_max_name_length: usize,
+    /// Bytes in the value of a label; a text with a longer one is not taken
+    #[arg(long = "scrape.max-label-value-length", env = "PROXY_SCRAPE_MAX_LABEL_VALUE_LENGTH", value_name = "BYTES", default_value = "64KiB", value_parser = bytes)]
+    scrape_max_label_value_length: usize,
     /// Decompressed text held for all scrapes under way; applications past it miss the scrape
     #[arg(long = "scrape.max-memory", env = "PROXY_SCRAPE_MAX_MEMORY", value_name = "BYTES", default_value = "2GiB", value_parser = bytes)]
     scrape_max_memory: usize,
@@ -136,6 +157,14 @@ pub(super) struct ServeArgs {
     /// Serve a push in every scrape until this long after the first; 0s: in one scrape
     #[arg(long = "push.retention", env = "PROXY_PUSH_RETENTION", value_name = "DURATION", default_value = "0s", value_parser = any_duration)]
     push_retention: Duration,
+    /// Pushes of one connection in a second, and as many at once; 0 for no limit
+    #[arg(
+        long = "push.max-rate",
+        env = "PROXY_PUSH_MAX_RATE",
+        value_name = "N",
+        default_value = "100"
+    )]
+    push_max_rate: u32,
     /// All pushes held; past it a push is refused
     #[arg(long = "push.max-bytes", env = "PROXY_PUSH_MAX_BYTES", value_name = "BYTES", default_value = "256MiB", value_parser = bytes)]
     push_max_bytes: usize,
@@ -190,6 +219,7 @@ impl ServeArgs {
                     .into());
             }
         };
+        let scrape = self.scrape();
         Ok(Settings {
             web: Web {
                 listen_address: self.web_listen_address,
@@ -201,6 +231,8 @@ impl ServeArgs {
             rsocket: RSocket {
                 tcp_listen_address: self.rsocket_tcp_listen_address,
                 websocket_listen_address: self.rsocket_websocket_listen_address,
+                identities: self.identities(scrape.terms(), tls.as_ref())?,
+                push_rate: Rate::per_second(self.push_max_rate),
                 tls,
                 envelope,
                 key_rotation: self.rsocket_key_rotation,
@@ -210,13 +242,7 @@ impl ServeArgs {
                 max_connections_per_address: self.rsocket_max_connections_per_address,
                 max_queued_frames: self.rsocket_max_queued_frames,
             },
-            scrape: Scrape {
-                timeout: self.scrape_timeout,
-                timeout_offset: self.scrape_timeout_offset,
-                max_payload: self.scrape_max_payload,
-                max_memory: self.scrape_max_memory,
-                max_concurrent: self.scrape_max_concurrent,
-            },
+            scrape,
             push: store::Limits {
                 ttl: self.push_ttl,
                 retention: self.push_retention,
@@ -236,6 +262,36 @@ impl ServeArgs {
 }
 
 impl ServeArgs {
+    fn scrape(&self) -> Scrape {
+        Scrape {
+            timeout: self.scrape_timeout,
+            timeout_offset: self.scrape_timeout_offset,
+            max_payload: self.scrape_max_payload,
+            limits: Limits {
+                max_samples: self.scrape_max_series,
+                max_name_len: self.scrape_max_name_length,
+                max_label_value_len: self.scrape_max_label_value_length,
+            },
+            max_memory: self.scrape_max_memory,
+            max_concurrent: self.scrape_max_concurrent,
+        }
+    }
+
+    fn identities(&self, terms: Terms, tls: Option<&Tls>) -> Result<Option<Identities>, String> {
+        let Some(file) = &self.rsocket_auth_file else {
+            return Ok(None);
+        };
+        let place = format!("--rsocket.auth.file {}", file.display());
+        let identities = Identities::read(file.clone(), terms);
+        let identities = identities.map_err(|unusable| format!("{place}: {unusable}"))?;
+        if identities.know_certificates() && !tls.is_some_and(Tls::is_mutual) {
+            return Err(format!(
+                "{place}: certificates are shown where --rsocket.tls.client-ca-file says who issues them"
+            ));
+        }
+        Ok(Some(identities))
+    }
+
     fn access(&self) -> Result<Option<Access>, String> {
         let Some(file) = &self.web_config_file else {
             return Ok(None);

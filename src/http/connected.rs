@@ -88,6 +88,7 @@ mod tests {
             timeout: Duration::from_secs(10),
             timeout_offset: Duration::from_millis(500),
             max_payload: 1,
+            limits: prometheus_rsocket_exposition::Limits::NONE,
             max_memory: 1,
             max_concurrent: 1,
         };

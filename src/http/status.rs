@@ -2,6 +2,7 @@
 //! `GET /api/v1/status`.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Json;
@@ -80,6 +81,8 @@ pub(super) struct Connection {
     pub(super) id: String,
     pub(super) peer: SocketAddr,
     pub(super) transport: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) identity: Option<Arc<str>>,
     #[serde(serialize_with = "rfc3339")]
     pub(super) connected_at: SystemTime,
     pub(super) last_scrape: Option<LastScrape>,
@@ -102,6 +105,8 @@ pub(super) struct Gone {
     pub(super) id: String,
     pub(super) peer: SocketAddr,
     pub(super) transport: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) identity: Option<Arc<str>>,
     #[serde(serialize_with = "rfc3339")]
     pub(super) connected_at: SystemTime,
     #[serde(serialize_with = "rfc3339")]
@@ -258,6 +263,7 @@ fn connection(handle: &Handle) -> Connection {
         id: handle.id.to_string(),
         peer: handle.peer,
         transport: handle.transport.name(),
+        identity: handle.identity.clone(),
         connected_at: handle.connected_at,
         last_scrape: handle.last_scrape().map(|scrape| LastScrape {
             at: scrape.at,
@@ -275,6 +281,7 @@ fn gone(left: Left) -> Gone {
         id: left.id.to_string(),
         peer: left.peer,
         transport: left.transport.name(),
+        identity: left.identity,
         connected_at: left.connected_at,
         left_at: left.left_at,
         reason: left.reason,

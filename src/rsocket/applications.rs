@@ -11,7 +11,9 @@ use tokio_util::task::TaskTracker;
 use super::admission::Admission;
 use super::registry::Registry;
 use super::{KeyRing, PushSink};
+use crate::identity::Table;
 use crate::metrics::Metrics;
+use crate::rate::Rate;
 use crate::settings;
 
 /// What all connections share.
@@ -26,6 +28,10 @@ pub struct Applications {
     pub metrics: Arc<Metrics>,
     /// What to offer to the next client, and whether it is to show a certificate; `None`: no TLS.
     pub(super) tls: Option<Secured>,
+    /// Who applications are.
+    pub(super) identities: watch::Receiver<Arc<Table>>,
+    /// How often a connection may push whose identity says nothing of that; `None`: as often as it likes.
+    pub(super) push_rate: Option<Rate>,
     pub(super) limits: Limits,
     pub(super) admission: Admission,
     pub(super) tasks: TaskTracker,
@@ -53,6 +59,7 @@ impl Applications {
         registry: Arc<Registry>,
         keys: Arc<KeyRing>,
         pushes: Arc<dyn PushSink>,
+        identities: watch::Receiver<Arc<Table>>,
         metrics: Arc<Metrics>,
         ended: CancellationToken,
     ) -> Self {
@@ -66,6 +73,8 @@ impl Applications {
             pushes,
             metrics,
             tls: None,
+            identities,
+            push_rate: settings.push_rate,
             limits: Limits {
                 max_frame: settings.max_frame,
                 max_payload,

@@ -18,15 +18,17 @@ use prometheus_rsocket_wire::session::{CloseReason, Event, SendError, StreamErro
 use prometheus_rsocket_wire::transport::Transport as FrameTransport;
 use prometheus_rsocket_wire::{Announcement, ConnectionToken, ErrorCode, Payload, StreamId};
 use tokio::sync::{oneshot, watch};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::applications::Applications;
+use super::entry::{Arrival, Member, enter};
 use super::keys::{Key, Keys};
 use super::opener::Sealed;
 use super::pull::{Answer, PullError, PullReply, PullRequest};
 use super::registry::{Registration, Transport};
 use super::retire::{Cause, Retiring};
 use super::{PushSink, Rejection};
+use crate::rate::Bucket;
 
 /// Pushes of one connection that are opened and checked at a time.
 const MAX_PUSHES: usize = 16;
@@ -34,28 +36,36 @@ const MAX_PUSHES: usize = 16;
 /// Runs a connection from before its SETUP to its end.
 pub(super) async fn run<T: FrameTransport>(
     mut connection: Box<Connection<T>>,
-    peer: SocketAddr,
-    transport: Transport,
+    mut arrival: Arrival,
     apps: &Applications,
 ) {
-    match apps.leaving.run_until_cancelled(connection.next()).await {
-        Some(Event::Setup(_)) => {}
-        None => {
-            connection
-                .session()
-                .close(ErrorCode::CONNECTION_CLOSE, Cause::Drain.message());
-            return Box::pin(connection.finish()).await;
-        }
+    let (peer, transport) = (arrival.peer, arrival.transport);
+    let setup = match apps.leaving.run_until_cancelled(connection.next()).await {
+        Some(Event::Setup(setup)) => setup,
+        None => return leave(connection).await,
         Some(Event::Closed(reason)) => {
             note_failure(&reason, peer, transport, apps);
             return Box::pin(connection.finish()).await;
         }
         // The session lets nothing else come first.
         Some(other) => return debug!(?other, %peer, "event before SETUP"),
-    }
+    };
+    let entering = Box::pin(enter(setup, &mut arrival, apps));
+    let member = match apps.leaving.run_until_cancelled(entering).await {
+        Some(Ok(member)) => member,
+        None => return leave(connection).await,
+        Some(Err(denied)) => {
+            let code = ErrorCode::REJECTED_SETUP;
+            connection.session().close(code, denied.message);
+            return Box::pin(connection.finish()).await;
+        }
+    };
+    let identity = member.identity.terms.identity.clone();
     let mut task = ConnectionTask {
         connection,
-        registration: apps.registry.register(peer, transport),
+        registration: apps.registry.register(peer, transport, identity),
+        member,
+        bucket: None,
         keys: apps.keys.subscribe(),
         sink: Arc::clone(&apps.pushes),
         unsealer: Arc::new(Unsealer::new(ConnectionToken::random())),
@@ -75,6 +85,13 @@ pub(super) async fn run<T: FrameTransport>(
     let reason = task.run().await;
     note_failure(&reason, peer, transport, apps);
     Box::pin(task.finish(&reason)).await;
+}
+
+/// The node leaves before the connection is anybody's.
+async fn leave<T: FrameTransport>(mut connection: Box<Connection<T>>) {
+    let session = connection.session();
+    session.close(ErrorCode::CONNECTION_CLOSE, Cause::Drain.message());
+    Box::pin(connection.finish()).await;
 }
 
 /// Counts an end that is somebody's mistake or a fault; the ordinary ones are nobody's business.
@@ -99,6 +116,9 @@ fn note_failure(reason: &CloseReason, peer: SocketAddr, transport: Transport, ap
 struct ConnectionTask<'a, T> {
     connection: Box<Connection<T>>,
     registration: Registration,
+    member: Box<Member>,
+    /// What it may push where its identity says nothing, made when it first does.
+    bucket: Option<Box<Bucket>>,
     keys: watch::Receiver<Keys>,
     sink: Arc<dyn PushSink>,
     unsealer: Arc<Unsealer>,
@@ -151,6 +171,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
             tokio::select! {
                 biased;
                 Ok(()) = self.keys.changed() => self.announce_key(),
+                () = self.member.changed() => self.renew(),
                 Some(reply) = self.registration.pulls.recv() => self.start_pull(reply),
                 () = self.registration.nudge.notified() => {
                     self.cancel_if_abandoned();
@@ -158,7 +179,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
                 }
                 () = self.apps.leaving.cancelled(), if !self.leaving => {
                     self.leaving = true;
-                    self.retiring = Some(Retiring::leaving());
+                    self.retiring = Some(Retiring::at_once(Cause::Drain));
                 }
                 Some(push) = self.pushes.next() => self.answer_push(push),
                 event = self.connection.next(), if self.pushes.len() < MAX_PUSHES => match event {
@@ -166,7 +187,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
                     Event::Request { stream, payload } => self.take_push(Some(stream), payload),
                     Event::FireAndForget { payload } => self.take_push(None, payload),
                     Event::Refused { reason, .. } => {
-                        warn!(peer = %self.registration.handle.peer, %reason, "refused a push");
+                        debug!(peer = %self.registration.handle.peer, %reason, "refused a push");
                         self.apps.metrics.pushes_refused.with_label_values(&["payload"]).inc();
                     }
                     // A push is held or not whether or not its sender still waits.
@@ -176,6 +197,13 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
                 // Last of all: whatever came before is taken.
                 cause = Retiring::due(&mut self.retiring), if may_end => self.end(cause),
             }
+        }
+    }
+
+    /// The file of identities was read again.
+    fn renew(&mut self) {
+        if !self.member.renew() {
+            self.retiring = Some(Retiring::at_once(Cause::Revoked));
         }
     }
 
@@ -333,10 +361,29 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
             payload,
             unsealer: Arc::clone(&self.unsealer),
             purpose,
+            terms: Arc::clone(&self.member.identity.terms),
+        }
+    }
+
+    /// Whether one more push is not too often.
+    fn may_push(&mut self) -> bool {
+        let rate = self.apps.push_rate;
+        match (&self.member.identity.pushes, rate) {
+            (Some(shared), _) => shared.take(),
+            (None, Some(rate)) => {
+                let own = self
+                    .bucket
+                    .get_or_insert_with(|| Box::new(Bucket::new(rate)));
+                own.take()
+            }
+            (None, None) => true,
         }
     }
 
     fn take_push(&mut self, stream: Option<StreamId>, payload: Payload) {
+        if !self.may_push() {
+            return self.refuse_push(stream);
+        }
         let sealed = self.sealed(payload, Purpose::Push);
         let outcome = self.sink.push(sealed, self.registration.handle.peer);
         self.pushes.push(Box::pin(async move {
@@ -345,6 +392,16 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
                 outcome: outcome.await,
             }
         }));
+    }
+
+    fn refuse_push(&mut self, stream: Option<StreamId>) {
+        let refused = &self.apps.metrics.pushes_refused;
+        refused.with_label_values(&["rate"]).inc();
+        debug!(peer = %self.registration.handle.peer, "pushes too often");
+        if let Some(stream) = stream {
+            let session = self.connection.session();
+            session.respond_error(stream, ErrorCode::REJECTED, "pushes come too often");
+        }
     }
 
     fn answer_push(&mut self, push: PushDone) {

@@ -20,16 +20,17 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::admission::MAX_UNANSWERED;
 use super::applications::{Applications, Secured};
 use super::connection;
+use super::entry::Arrival;
 use super::registry::Transport;
+use crate::tls::names;
 
 /// Connections that the kernel completes while none is accepted; it takes less where its own limit is lower.
 const BACKLOG: u32 = 4096;
 /// After a failed accept (out of descriptors, mostly), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The longest that a connection past its address' limit is left unanswered before it is closed.
-const MAX_UNANSWERED: Duration = Duration::from_secs(60);
 
 /// An open port for applications.
 #[derive(Debug)]
@@ -93,7 +94,9 @@ impl Listener {
 
 /// Serves one connection, from its handshakes to its end.
 async fn serve(apps: &Applications, stream: TcpStream, peer: SocketAddr, transport: Transport) {
-    let place = timeout(MAX_UNANSWERED, apps.admission.place_of(peer.ip()));
+    let (addresses, max) = (&apps.admission.addresses, apps.admission.max_per_address);
+    let address = peer.ip();
+    let place = timeout(MAX_UNANSWERED, addresses.place_of(&address, max));
     let Some(Ok(_place)) = apps.leaving.run_until_cancelled(place).await else {
         return debug!(%peer, "no place for another connection of this address");
     };
@@ -101,11 +104,14 @@ async fn serve(apps: &Applications, stream: TcpStream, peer: SocketAddr, transpo
         return debug!(%peer, %error, "connection lost");
     }
     let accepted_at = Instant::now();
-    let visitor = Visitor {
+    let mut visitor = Visitor {
         apps,
-        peer,
-        transport,
-        due: accepted_at + apps.limits.setup_timeout,
+        arrival: Arrival {
+            peer,
+            transport,
+            certificate: Vec::new(),
+            due: accepted_at + apps.limits.setup_timeout,
+        },
         // Boxed, here and in `connection`, for what thousands of idle connections cost: a future is as large as the
         // largest of its branches, and holds what is moved within it twice.
         session: Box::new(Session::accepting(apps.limits, accepted_at.into_std())),
@@ -123,25 +129,28 @@ async fn serve(apps: &Applications, stream: TcpStream, peer: SocketAddr, transpo
 /// A connection before its SETUP.
 struct Visitor<'a> {
     apps: &'a Applications,
-    peer: SocketAddr,
-    transport: Transport,
-    /// When its handshakes have to be over.
-    due: Instant,
+    arrival: Arrival,
     session: Box<Session>,
 }
 
 impl<'a> Visitor<'a> {
     /// The TLS handshake. A client that was to show a certificate and has none is left unanswered until it is due: told
     /// so, a Java client would be back at once, for ever.
-    async fn secure(&self, stream: TcpStream, tls: &Secured) -> Option<Box<TlsStream<TcpStream>>> {
+    async fn secure(
+        &mut self,
+        stream: TcpStream,
+        tls: &Secured,
+    ) -> Option<Box<TlsStream<TcpStream>>> {
         let config = Arc::clone(&tls.config.borrow());
         let stream = self
             .shake(TlsAcceptor::from(config).accept(stream), "tls")
             .await?;
         let certificates = stream.get_ref().1.peer_certificates();
-        if tls.mutual && certificates.is_none() {
+        if let Some(certificate) = certificates.and_then(<[_]>::first) {
+            self.arrival.certificate = names(certificate).unwrap_or_default();
+        } else if tls.mutual && !self.apps.identities.borrow().asks() {
             self.failed("client_certificate", "the client shows no certificate");
-            let patience = sleep_until(self.due);
+            let patience = sleep_until(self.arrival.due);
             self.apps.leaving.run_until_cancelled(patience).await;
             return None;
         }
@@ -154,7 +163,7 @@ impl<'a> Visitor<'a> {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'a,
     {
         let max_frame = self.apps.limits.max_frame;
-        match self.transport {
+        match self.arrival.transport {
             Transport::Tcp => self.converse(Tcp::new(stream, max_frame)).await,
             Transport::WebSocket => {
                 let handshake = WebSocket::accept(stream, max_frame);
@@ -167,7 +176,7 @@ impl<'a> Visitor<'a> {
 
     fn converse<T: FrameTransport + 'a>(self, frames: T) -> BoxFuture<'a, ()> {
         let connection = Box::new(Connection::new(*self.session, frames));
-        let run = connection::run(connection, self.peer, self.transport, self.apps);
+        let run = connection::run(connection, self.arrival, self.apps);
         Box::pin(run)
     }
 
@@ -177,7 +186,7 @@ impl<'a> Visitor<'a> {
         handshake: impl Future<Output = Result<H, E>>,
         exception: &'static str,
     ) -> Option<H> {
-        let handshake = timeout_at(self.due, handshake);
+        let handshake = timeout_at(self.arrival.due, handshake);
         let reason = match self.apps.leaving.run_until_cancelled(handshake).await? {
             Ok(Ok(done)) => return Some(done),
             Ok(Err(error)) => error.to_string(),
@@ -188,9 +197,9 @@ impl<'a> Visitor<'a> {
     }
 
     fn failed(&self, exception: &'static str, reason: &str) {
-        let labels = [exception, self.transport.label()];
+        let labels = [exception, self.arrival.transport.label()];
         let errors = &self.apps.metrics.connection_errors;
         errors.with_label_values(&labels).inc();
-        debug!(peer = %self.peer, exception, reason, "handshake failed");
+        debug!(peer = %self.arrival.peer, exception, reason, "handshake failed");
     }
 }

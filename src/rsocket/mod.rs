@@ -6,6 +6,7 @@
 mod admission;
 mod applications;
 mod connection;
+mod entry;
 mod keys;
 mod listener;
 mod opener;

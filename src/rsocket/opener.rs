@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use prometheus_rsocket_exposition::{Exposition, ParseError};
+use prometheus_rsocket_exposition::{Exposition, Labels, ParseError};
 use prometheus_rsocket_wire::envelope::version2::{Purpose, Unsealer, is_version2};
 use prometheus_rsocket_wire::envelope::{Hold, OpenError, plaintext, version1};
 use prometheus_rsocket_wire::key::KeyPair;
@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use super::keys::Key;
+use crate::identity::Terms;
 
 /// Why a payload is not an exposition that can be served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +46,8 @@ pub struct Sealed {
     pub unsealer: Arc<Unsealer>,
     /// What it was taken for.
     pub purpose: Purpose,
+    /// What holds for its text.
+    pub terms: Arc<Terms>,
 }
 
 impl Sealed {
@@ -114,7 +117,7 @@ impl Opener {
     ) -> Result<Opened, Unusable> {
         let opener = self.clone();
         let open = move || {
-            opener.read(|max_text| {
+            opener.read(&sealed.terms, |max_text| {
                 let text = version1::open_with(&secret, sealed.payload.data, max_text, Hold::Long)?;
                 Ok((text, "1"))
             })
@@ -153,24 +156,34 @@ impl Opener {
     }
 
     fn open_now(&self, sealed: Sealed, keys: &[Key]) -> Result<Opened, Unusable> {
-        self.read(|max_text| self.open_envelope(sealed, keys, max_text))
+        let terms = Arc::clone(&sealed.terms);
+        self.read(&terms, |max_text| {
+            self.open_envelope(sealed, keys, max_text)
+        })
     }
 
-    /// Validates what `open` opens, within the bounds.
+    /// Validates what `open` opens, within the bounds, and adds the labels that are enforced.
     fn read(
         &self,
+        terms: &Terms,
         open: impl FnOnce(usize) -> Result<(Bytes, &'static str), OpenError>,
     ) -> Result<Opened, Unusable> {
         let free = self
             .max_held
             .saturating_sub(self.held.load(Ordering::Relaxed));
-        let (text, envelope) = match open(self.max_text.min(free)) {
-            Err(OpenError::TooLong) if free < self.max_text => return Err(Unusable::Memory),
+        let max_text = self.max_text.min(terms.max_text);
+        let (text, envelope) = match open(max_text.min(free)) {
+            Err(OpenError::TooLong) if free < max_text => return Err(Unusable::Memory),
             text => text?,
         };
-        let held = Held::new(&self.held, text.len());
         let bytes = text.len();
-        let exposition = Exposition::parse(text)?;
+        let exposition = Exposition::parse_within(text, &terms.limits)?;
+        let labels = exposition.samples() * terms.labels.to_string().len();
+        if bytes.saturating_add(labels) > free {
+            return Err(Unusable::Memory);
+        }
+        let held = Held::new(&self.held, bytes + labels);
+        let exposition = labelled(exposition, &terms.labels)?;
         Ok(Opened {
             exposition: Arc::new(exposition),
             bytes,
@@ -202,6 +215,14 @@ impl Opener {
             Err(OpenError::Downgrade)
         }
     }
+}
+
+/// With labels that are enforced, in a text that says them, as other nodes are given it.
+fn labelled(exposition: Exposition, labels: &Labels) -> Result<Exposition, ParseError> {
+    if labels.is_empty() {
+        return Ok(exposition);
+    }
+    exposition.with_labels(labels, false)?.written()
 }
 
 fn pair(key: &Key) -> Option<&KeyPair> {

@@ -74,6 +74,8 @@ pub struct Handle {
     pub peer: SocketAddr,
     /// What it runs over.
     pub transport: Transport,
+    /// The name of its identity, where it has one.
+    pub identity: Option<Arc<str>>,
     /// When SETUP had been accepted.
     pub connected_at: SystemTime,
     pulls: mpsc::Sender<PullRequest>,
@@ -184,6 +186,8 @@ pub struct Left {
     pub peer: SocketAddr,
     /// What it ran over.
     pub transport: Transport,
+    /// The name of its identity, where it had one.
+    pub identity: Option<Arc<str>>,
     /// When it had been set up.
     pub connected_at: SystemTime,
     /// When it ended.
@@ -223,6 +227,7 @@ impl Registry {
         self: &Arc<Self>,
         peer: SocketAddr,
         transport: Transport,
+        identity: Option<Arc<str>>,
     ) -> Registration {
         let (sender, pulls) = mpsc::channel(WAITING_PULLS);
         let nudge = Arc::new(Notify::new());
@@ -233,6 +238,7 @@ impl Registry {
             id,
             peer,
             transport,
+            identity,
             connected_at: SystemTime::now(),
             pulls: sender,
             nudge: Arc::clone(&nudge),
@@ -297,6 +303,7 @@ impl Registry {
             id: handle.id,
             peer: handle.peer,
             transport: handle.transport,
+            identity: handle.identity.clone(),
             connected_at: handle.connected_at,
             left_at: SystemTime::now(),
             reason,

@@ -17,17 +17,20 @@ pub enum Cause {
     Drain,
     /// Other nodes have fewer connections.
     Rebalance,
+    /// What its application has shown counts no more.
+    Revoked,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 2] = [Self::Drain, Self::Rebalance];
+    pub const ALL: [Self; 3] = [Self::Drain, Self::Rebalance, Self::Revoked];
 
     /// The word in metrics and log.
     pub fn label(self) -> &'static str {
         match self {
             Self::Drain => "drain",
             Self::Rebalance => "rebalance",
+            Self::Revoked => "revoked",
         }
     }
 
@@ -36,6 +39,7 @@ impl Cause {
         match self {
             Self::Drain => "the proxy is shutting down",
             Self::Rebalance => "other proxies have fewer connections",
+            Self::Revoked => "what the application has shown counts no more",
         }
     }
 }
@@ -69,10 +73,10 @@ impl Retiring {
         }
     }
 
-    /// The node leaves: at once.
-    pub(super) fn leaving() -> Self {
+    /// Without waiting for another pull.
+    pub(super) fn at_once(cause: Cause) -> Self {
         Self::new(&Retirement {
-            cause: Cause::Drain,
+            cause,
             linger: Duration::ZERO,
             by: Instant::now(),
         })
@@ -108,14 +112,16 @@ mod tests {
     use prometheus_rsocket_wire::transport::tcp::Tcp;
     use prometheus_rsocket_wire::{ErrorCode, Payload, Session, StreamId};
     use tokio::io::{DuplexStream, duplex};
-    use tokio::sync::Semaphore;
+    use tokio::sync::{Semaphore, watch};
     use tokio::task::JoinHandle;
     use tokio::time::{sleep, timeout};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::identity::{Table, Terms};
     use crate::metrics::Metrics;
     use crate::rsocket::connection::run;
+    use crate::rsocket::entry::Arrival;
     use crate::rsocket::{
         Answer, Applications, Handle, KeyRing, PullError, PushOutcome, PushSink, Registry, Sealed,
         Transport,
@@ -155,6 +161,8 @@ mod tests {
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let settings = RSocket {
             tls: None,
+            identities: None,
+            push_rate: None,
             tcp_listen_address: address,
             websocket_listen_address: address,
             envelope: Envelope::Plaintext,
@@ -171,6 +179,7 @@ mod tests {
             Arc::new(Registry::new(metrics.active_connections.clone())),
             Arc::new(KeyRing::new(Envelope::Plaintext, HOUR)),
             Arc::new(Gate(Arc::clone(gate))),
+            watch::channel(Arc::new(Table::of_everybody(Terms::default()))).1,
             metrics,
             CancellationToken::new(),
         )
@@ -185,7 +194,13 @@ mod tests {
             let now = Instant::now().into_std();
             let accepting = Session::accepting(apps.limits, now);
             let node = Box::new(Connection::new(accepting, Tcp::new(ours, 1 << 20)));
-            let node = tokio::spawn(async move { run(node, NOWHERE, Transport::Tcp, &apps).await });
+            let arrival = Arrival {
+                peer: NOWHERE,
+                transport: Transport::Tcp,
+                certificate: Vec::new(),
+                due: Instant::now() + HOUR,
+            };
+            let node = tokio::spawn(async move { run(node, arrival, &apps).await });
             let limits = Limits {
                 fragment_size: Some(64),
                 ..Limits::default()

@@ -136,8 +136,14 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// Whether one of the certificate's alternative names (DNS, e-mail, IP, URI) is exactly one of `allowed`.
+/// Whether one of the certificate's alternative names is exactly one of `allowed`.
 fn is_named(certificate: &CertificateDer<'_>, allowed: &[String]) -> Result<bool, Error> {
+    let names = names(certificate)?;
+    Ok(names.iter().any(|name| allowed.contains(name)))
+}
+
+/// The certificate's alternative names: DNS, e-mail, IP, URI.
+pub(crate) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, Error> {
     let (_, certificate) =
         X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
     let names = certificate
@@ -148,7 +154,7 @@ fn is_named(certificate: &CertificateDer<'_>, allowed: &[String]) -> Result<bool
             _ => None,
         })
         .flatten();
-    Ok(names.filter_map(text).any(|name| allowed.contains(&name)))
+    Ok(names.filter_map(text).collect())
 }
 
 fn text(name: &GeneralName<'_>) -> Option<String> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 pub use clients::ClientAuth;
 use clients::Verifier;
+pub(crate) use clients::names;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

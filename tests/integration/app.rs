@@ -65,9 +65,7 @@ impl App {
     pub(crate) async fn connect(proxy: SocketAddr, answer: Answer) -> Self {
         let mut peer = Peer::connect(proxy).await;
         peer.key().await;
-        let seen = Arc::new(Seen::default());
-        let task = tokio::spawn(peer.answer_for_ever(answer, Arc::clone(&seen)));
-        Self { seen, task }
+        peer.answering(answer)
     }
 
     pub(crate) async fn text(proxy: SocketAddr, text: &str) -> Self {
@@ -99,16 +97,32 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) async fn connect(proxy: SocketAddr) -> Self {
+        Self::connect_with(proxy, SetupOptions::default()).await
+    }
+
+    pub(crate) async fn connect_with(proxy: SocketAddr, setup: SetupOptions) -> Self {
         let stream = TcpStream::connect(proxy).await.expect("a listening proxy");
-        let session = Session::connecting(
-            SetupOptions::default(),
-            Limits::default(),
-            Instant::now().into_std(),
-        );
+        let session = Session::connecting(setup, Limits::default(), Instant::now().into_std());
         Self {
             connection: Connection::new(session.expect("a valid SETUP"), Tcp::new(stream, 1 << 24)),
             key: None,
             announcement: None,
+        }
+    }
+
+    /// Answers every pull from now on.
+    pub(crate) fn answering(self, answer: Answer) -> App {
+        let seen = Arc::new(Seen::default());
+        let task = tokio::spawn(self.answer_for_ever(answer, Arc::clone(&seen)));
+        App { seen, task }
+    }
+
+    /// Waits for the connection's end.
+    pub(crate) async fn closed(&mut self) -> CloseReason {
+        loop {
+            if let Event::Closed(reason) = self.next().await {
+                return reason;
+            }
         }
     }
 

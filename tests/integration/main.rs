@@ -24,6 +24,7 @@ mod compat;
 mod drain;
 mod envelope;
 mod healthcheck;
+mod identities;
 mod limits;
 mod network;
 mod nodes;

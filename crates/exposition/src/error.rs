@@ -56,6 +56,12 @@ impl ParseError {
 pub enum ParseErrorKind {
     /// The text has 4 GiB or more; positions are kept in 32 bits.
     TooLarge,
+    /// More samples than [`Limits`](crate::Limits) allow.
+    TooManySamples,
+    /// A longer name of a metric or label than [`Limits`](crate::Limits) allow.
+    NameTooLong,
+    /// A longer label value than [`Limits`](crate::Limits) allow.
+    LabelValueTooLong,
     /// The text is not UTF-8.
     InvalidUtf8,
     /// The text holds a NUL byte. Prometheus stops reading there without an error.
@@ -104,11 +110,23 @@ pub enum ParseErrorKind {
 }
 
 impl ParseErrorKind {
+    /// Whether the text is refused for being past one of [`Limits`](crate::Limits), and not for what it says.
+    #[must_use]
+    pub fn is_limit(self) -> bool {
+        matches!(
+            self,
+            Self::TooManySamples | Self::NameTooLong | Self::LabelValueTooLong
+        )
+    }
+
     /// Fixed words for the kind, fit for a message and for a label value.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TooLarge => "text too large",
+            Self::TooManySamples => "too many samples",
+            Self::NameTooLong => "name too long",
+            Self::LabelValueTooLong => "label value too long",
             Self::InvalidUtf8 => "invalid UTF-8",
             Self::NulByte => "NUL byte",
             Self::InvalidMetricName => "invalid metric name",

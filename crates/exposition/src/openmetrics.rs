@@ -22,6 +22,7 @@ use bytes::Bytes;
 use crate::class::{offset_in, part, skip_blanks};
 use crate::error::{ParseError, ParseErrorKind};
 use crate::exposition::Exposition;
+use crate::limits::Limits;
 use crate::metadata::{Metadata, metadata};
 use crate::sample::{Fault, fault, token_end, value};
 use crate::series::{SeriesReader, value_end};
@@ -39,7 +40,7 @@ pub(crate) fn is_openmetrics(text: &[u8]) -> bool {
 }
 
 /// Rewrites and validates the text.
-pub(crate) fn parse(text: &[u8]) -> Result<Exposition, ParseError> {
+pub(crate) fn parse(text: &[u8], limits: &Limits) -> Result<Exposition, ParseError> {
     let mut rewriter = Rewriter::default();
     for_each_line(text, |line, _| rewriter.note(line))?;
     for_each_line(text, |line, number| {
@@ -48,7 +49,7 @@ pub(crate) fn parse(text: &[u8]) -> Result<Exposition, ParseError> {
         Ok(())
     })?;
     let lines = rewriter.lines;
-    parse::parse_classic(Bytes::from(rewriter.out)).map_err(|error| {
+    parse::parse_classic(Bytes::from(rewriter.out), limits).map_err(|error| {
         let line = lines.get(error.line().saturating_sub(1)).copied();
         error.on_line(line.unwrap_or_else(|| error.line()))
     })

@@ -7,26 +7,27 @@ use bytes::Bytes;
 use crate::class::{offset_in, part, skip_blanks};
 use crate::error::{ParseError, ParseErrorKind};
 use crate::exposition::{Exposition, Family, Span, bytes, rewritten_base};
+use crate::limits::Limits;
 use crate::metadata::{self, Kind, Metadata, split_suffix};
 use crate::sample::{Fault, fault, sample};
 use crate::series::SeriesReader;
 use crate::{openmetrics, tidy};
 
-/// See [`Exposition::parse`].
-pub(crate) fn parse(text: Bytes) -> Result<Exposition, ParseError> {
+/// See [`Exposition::parse_within`].
+pub(crate) fn parse(text: Bytes, limits: &Limits) -> Result<Exposition, ParseError> {
     check_bytes(&text)?;
-    match read(&text) {
+    match read(&text, limits) {
         Ok(draft) => Ok(draft.finish(text)),
         // Only now is the text searched for `# EOF`: a text of 0.0.4 pays nothing for OpenMetrics.
-        Err(_) if openmetrics::is_openmetrics(&text) => openmetrics::parse(&text),
+        Err(_) if openmetrics::is_openmetrics(&text) => openmetrics::parse(&text, limits),
         Err(error) => Err(error),
     }
 }
 
 /// Parses text of 0.0.4 which has been made from a text that was checked.
-pub(crate) fn parse_classic(text: Bytes) -> Result<Exposition, ParseError> {
+pub(crate) fn parse_classic(text: Bytes, limits: &Limits) -> Result<Exposition, ParseError> {
     check_length(&text)?;
-    Ok(read(&text)?.finish(text))
+    Ok(read(&text, limits)?.finish(text))
 }
 
 /// What no part of a text may hold, comments included.
@@ -50,14 +51,14 @@ fn check_length(text: &[u8]) -> Result<(), ParseError> {
     Ok(())
 }
 
-fn read(text: &[u8]) -> Result<Draft, ParseError> {
-    let mut reader = Reader::new(text);
+fn read(text: &[u8], limits: &Limits) -> Result<Draft, ParseError> {
+    let mut reader = Reader::new(text, limits);
     reader.read()?;
     if reader.has_early_samples() {
         // A type came after samples which it concerns. Read again with all types known, so that
         // these samples are checked and assigned like any others.
         let types = reader.types();
-        reader = Reader::new(text);
+        reader = Reader::new(text, limits);
         for (name, kind) in types {
             reader.declare(name, kind);
         }
@@ -79,6 +80,7 @@ struct Draft {
 
 struct Reader<'a> {
     text: &'a [u8],
+    max_samples: usize,
     draft: Draft,
     index: HashMap<&'a [u8], u32, foldhash::fast::RandomState>,
     /// The family of the line before.
@@ -98,9 +100,10 @@ struct Current<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(text: &'a [u8]) -> Self {
+    fn new(text: &'a [u8], limits: &Limits) -> Self {
         Self {
             text,
+            max_samples: limits.max_samples,
             draft: Draft::default(),
             index: HashMap::default(),
             // Takes no sample, as none has an empty name.
@@ -109,7 +112,7 @@ impl<'a> Reader<'a> {
                 name: b"",
                 kind: Kind::Untyped,
             },
-            series: SeriesReader::default(),
+            series: SeriesReader::within(limits),
             sampled: Vec::new(),
             declared_late: false,
         }
@@ -172,6 +175,9 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn sample(&mut self, line: &'a [u8], start: usize, end: usize) -> Result<(), Fault> {
+        if self.draft.samples >= self.max_samples {
+            return fault(0, ParseErrorKind::TooManySamples);
+        }
         let sample = sample(line, &mut self.series)?;
         let suffix = self.enter(sample.series.name());
         if self.current.kind.is_compound() {

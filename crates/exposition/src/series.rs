@@ -2,6 +2,7 @@
 
 use crate::class::{is_blank, label_end, name_end, part, skip_blanks};
 use crate::error::ParseErrorKind;
+use crate::limits::Limits;
 use crate::names::LabelNames;
 use crate::sample::{Fault, fault};
 
@@ -60,6 +61,7 @@ pub(crate) struct SeriesReader<'a> {
     last: Series<'a>,
     /// Where in it reading may be resumed.
     marks: Vec<Mark>,
+    limits: Limits,
 }
 
 impl Default for Series<'_> {
@@ -86,6 +88,13 @@ struct Mark {
 }
 
 impl<'a> SeriesReader<'a> {
+    pub(crate) fn within(limits: &Limits) -> Self {
+        Self {
+            limits: *limits,
+            ..Self::default()
+        }
+    }
+
     /// Reads the name and the labels which start at `at`.
     #[inline]
     pub(crate) fn read(&mut self, line: &'a [u8], at: usize) -> Result<Series<'a>, Fault> {
@@ -133,6 +142,9 @@ impl<'a> SeriesReader<'a> {
                 ParseErrorKind::InvalidMetricName
             };
             return fault(at, kind);
+        }
+        if name_to - at > self.limits.max_name_len {
+            return fault(at, ParseErrorKind::NameTooLong);
         }
         let series = Series {
             line,
@@ -185,6 +197,12 @@ impl<'a> SeriesReader<'a> {
             let value_from = value_start(line, at)?;
             let value_to = value_end(line, value_from, &mut series.tidy)?;
             let name = part(line, name_from, at);
+            if name.len() > self.limits.max_name_len {
+                return fault(name_from, ParseErrorKind::NameTooLong);
+            }
+            if value_to - value_from > self.limits.max_label_value_len {
+                return fault(value_from, ParseErrorKind::LabelValueTooLong);
+            }
             if !self.names.insert(name) {
                 return fault(name_from, ParseErrorKind::DuplicateLabelName);
             }

@@ -72,7 +72,14 @@ impl<'a> Listing<'a> {
 pub(super) fn gone<'a>(left: &'a [Gone], filter: &str) -> Vec<&'a Gone> {
     let mut words = Words::new(filter);
     let found = left.iter().filter(|gone| {
-        words.are_in(|row| write!(row, "{} {} {}", gone.peer, gone.transport, gone.reason))
+        words.are_in(|row| {
+            let identity = gone.identity.as_deref().unwrap_or_default();
+            write!(
+                row,
+                "{} {identity} {} {}",
+                gone.peer, gone.transport, gone.reason
+            )
+        })
     });
     found.collect()
 }
@@ -105,7 +112,12 @@ impl Words {
 
 fn describe(row: &mut String, connection: &Connection) -> std::fmt::Result {
     let (peer, transport) = (connection.peer, connection.transport);
-    write!(row, "{peer} {transport} {}", connection.outcome())?;
+    let identity = connection.identity.as_deref().unwrap_or_default();
+    write!(
+        row,
+        "{peer} {identity} {transport} {}",
+        connection.outcome()
+    )?;
     match &connection.last_scrape {
         Some(scrape) => write!(row, " {}", scrape.reason),
         None => Ok(()),

@@ -20,6 +20,7 @@ pub(super) fn connection(number: usize) -> Connection {
         } else {
             "websocket"
         },
+        identity: None,
         connected_at: noon() + Duration::from_secs(number as u64),
         last_scrape: None,
     }
@@ -48,6 +49,7 @@ pub(super) fn gone(number: usize, reason: &str) -> Gone {
         id,
         peer,
         transport,
+        identity,
         connected_at,
         ..
     } = connection(number);
@@ -55,6 +57,7 @@ pub(super) fn gone(number: usize, reason: &str) -> Gone {
         id,
         peer,
         transport,
+        identity,
         connected_at,
         left_at: noon() + Duration::from_secs(1000),
         reason: reason.to_owned(),

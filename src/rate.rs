@@ -7,22 +7,32 @@ use tokio::time::Instant;
 
 /// `burst` requests at once, and one more in every `interval`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rate {
-    pub(super) interval: Duration,
-    pub(super) burst: u32,
+pub struct Rate {
+    pub(crate) interval: Duration,
+    pub(crate) burst: u32,
+}
+
+impl Rate {
+    /// So many in a second, and as many at once; `None` for none, which is no limit.
+    pub(crate) fn per_second(number: u32) -> Option<Self> {
+        (number > 0).then(|| Self {
+            interval: Duration::from_secs(1) / number,
+            burst: number,
+        })
+    }
 }
 
 /// Requests that are answered at a [`Rate`], whoever makes them.
 #[derive(Debug)]
-pub(super) struct Bucket {
-    pub(super) rate: Rate,
+pub struct Bucket {
+    pub(crate) rate: Rate,
     made_at: Instant,
     /// When all tokens are back, from `made_at`.
     full_after: Mutex<Duration>,
 }
 
 impl Bucket {
-    pub(super) fn new(rate: Rate) -> Self {
+    pub(crate) fn new(rate: Rate) -> Self {
         Self {
             rate,
             made_at: Instant::now(),
@@ -31,7 +41,7 @@ impl Bucket {
     }
 
     /// Takes a token, if there is one.
-    pub(super) fn take(&self) -> bool {
+    pub(crate) fn take(&self) -> bool {
         let Rate { interval, burst } = self.rate;
         let now = self.made_at.elapsed();
         let mut full_after = self

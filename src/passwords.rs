@@ -24,7 +24,7 @@ type Tag = CtOutput<Hmac<Sha256>>;
 
 /// What is thought of a name and a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Right,
     Wrong,
     /// Too many others wait for an answer.
@@ -32,7 +32,7 @@ pub(super) enum Verdict {
 }
 
 /// What runs bcrypt: one password at a time, so that guesses take one core at most.
-pub(super) struct Verifier {
+pub(crate) struct Verifier {
     turn: Arc<Semaphore>,
     waiting: Semaphore,
     /// Of this process: passwords are remembered by what they hash to under it.
@@ -50,7 +50,7 @@ impl Default for Verifier {
 }
 
 /// Those who may ask.
-pub(super) struct Users {
+pub(crate) struct Users {
     known: BTreeMap<String, Arc<User>>,
     /// Verified for unknown names, so that they take as long as known ones.
     nobodys: String,
@@ -77,7 +77,7 @@ impl User {
 
 impl Users {
     /// Users and their bcrypt hashes. The error says whose hash is none.
-    pub(super) fn new(
+    pub(crate) fn new(
         hashes: BTreeMap<String, String>,
         verifier: Arc<Verifier>,
     ) -> Result<Self, String> {
@@ -100,7 +100,7 @@ impl Users {
     }
 
     /// Keeps what `before` remembers of users whose hash is the same.
-    pub(super) fn keep(&mut self, before: &Self) {
+    pub(crate) fn keep(&mut self, before: &Self) {
         for (name, user) in &mut self.known {
             match before.known.get(name) {
                 Some(known) if known.hash == user.hash => *user = Arc::clone(known),
@@ -110,7 +110,7 @@ impl Users {
     }
 
     /// Whether `name` has this password.
-    pub(super) async fn verify(&self, name: &str, password: Zeroizing<Vec<u8>>) -> Verdict {
+    pub(crate) async fn verify(&self, name: &str, password: Zeroizing<Vec<u8>>) -> Verdict {
         let user = self.known.get(name);
         let tag = self.verifier.tag(&password);
         let remembered = || user.is_some_and(|user| user.remembers(&tag));

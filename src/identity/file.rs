@@ -1,0 +1,361 @@
+//! The file that says who applications are: YAML in, identities out.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use bytesize::ByteSize;
+use prometheus_rsocket_exposition::Labels;
+use serde::Deserialize;
+
+use super::proof::{Proof, Token};
+use crate::rate::Rate;
+use crate::yaml;
+
+/// Most identities, and most tokens, users and certificates of one.
+const MAX_ENTRIES: usize = 10_000;
+/// Bytes of an identity's name, which stands in the log and on the status page.
+const MAX_NAME_LEN: usize = 100;
+
+/// Why a file is of no use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    #[error(transparent)]
+    Yaml(#[from] yaml::Error),
+    /// Which identity, and what is wrong with it.
+    #[error("{place}: {reason}")]
+    Value { place: String, reason: String },
+}
+
+impl FileError {
+    pub(super) fn value(place: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Value {
+            place: place.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// What a file says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Parsed {
+    /// What holds for those that show nothing; `None`: they are not let in.
+    pub(super) anonymous: Option<Entitlement>,
+    pub(super) identities: Vec<Named>,
+}
+
+/// An identity, and how to show that one has it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) tokens: Vec<Token>,
+    /// Names and bcrypt hashes, not looked at.
+    pub(super) users: BTreeMap<String, String>,
+    pub(super) certificates: Vec<String>,
+    pub(super) entitlement: Entitlement,
+}
+
+/// What an identity's applications get, and may do. `None`: what the node allows everybody.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Entitlement {
+    pub(super) labels: Labels,
+    pub(super) connections: Option<usize>,
+    pub(super) payload: Option<usize>,
+    pub(super) series: Option<usize>,
+    pub(super) pushes: Option<Rate>,
+}
+
+/// Reads `text`.
+pub(super) fn parse(text: &str) -> Result<Parsed, FileError> {
+    let file: Option<File> = yaml::read(text)?;
+    let file = file.unwrap_or_default();
+    if file.identities.len() > MAX_ENTRIES {
+        return Err(FileError::value(
+            "identities",
+            format!("more than {MAX_ENTRIES}"),
+        ));
+    }
+    let anonymous = file
+        .anonymous
+        .map(|anonymous| entitlement("anonymous", anonymous.labels, anonymous.limits));
+    let identities = file.identities.into_iter().map(named);
+    let parsed = Parsed {
+        anonymous: anonymous.transpose()?,
+        identities: identities.collect::<Result<_, _>>()?,
+    };
+    parsed.claims_each_proof_once()?;
+    Ok(parsed)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    anonymous: Option<Anonymous>,
+    identities: Vec<Identity>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Anonymous {
+    labels: BTreeMap<String, String>,
+    limits: Limits,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Identity {
+    name: String,
+    #[serde(default)]
+    tokens_sha256: Vec<String>,
+    #[serde(default)]
+    users: BTreeMap<String, String>,
+    #[serde(default)]
+    certificates: Vec<String>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    limits: Limits,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Limits {
+    connections: Option<usize>,
+    payload: Option<String>,
+    series: Option<usize>,
+    pushes_per_second: Option<u32>,
+}
+
+fn named(identity: Identity) -> Result<Named, FileError> {
+    let Identity { name, .. } = &identity;
+    let printable = name.chars().all(|letter| !letter.is_control());
+    if name.is_empty() || name.len() > MAX_NAME_LEN || !printable {
+        let reason = format!("a name has 1 to {MAX_NAME_LEN} bytes, all of them printable");
+        return Err(FileError::value("identities", reason));
+    }
+    let place = format!("identity {name}");
+    let ways = identity.tokens_sha256.len() + identity.users.len() + identity.certificates.len();
+    if ways == 0 || ways > MAX_ENTRIES {
+        let reason = "needs tokens_sha256, users or certificates, else nobody can show it";
+        return Err(FileError::value(place, reason));
+    }
+    let tokens = identity.tokens_sha256.iter().map(|digits| {
+        Token::from_hex(digits).ok_or_else(|| {
+            let reason =
+                "is not 64 hexadecimal digits, as `printf %s \"$TOKEN\" | sha256sum` prints them";
+            FileError::value(format!("{place}: tokens_sha256"), reason)
+        })
+    });
+    Ok(Named {
+        tokens: tokens.collect::<Result<_, _>>()?,
+        entitlement: entitlement(&place, identity.labels, identity.limits)?,
+        name: identity.name,
+        users: identity.users,
+        certificates: identity.certificates,
+    })
+}
+
+fn entitlement(
+    place: &str,
+    labels: BTreeMap<String, String>,
+    limits: Limits,
+) -> Result<Entitlement, FileError> {
+    let mut enforced = Labels::default();
+    for (name, value) in labels {
+        let reason = |reason: String| FileError::value(format!("{place}: label {name}"), reason);
+        if value.is_empty() {
+            return Err(reason("an empty value is no label".into()));
+        }
+        enforced
+            .insert(&name, &value)
+            .map_err(|error| reason(error.to_string()))?;
+    }
+    let limit = |name| format!("{place}: limits.{name}");
+    let positive = |name, number: Option<usize>| match number {
+        Some(0) => Err(FileError::value(limit(name), "must be more than zero")),
+        number => Ok(number),
+    };
+    Ok(Entitlement {
+        labels: enforced,
+        connections: positive("connections", limits.connections)?,
+        series: positive("series", limits.series)?,
+        payload: match limits.payload {
+            None => None,
+            Some(text) => Some(size(&text).map_err(|why| FileError::value(limit("payload"), why))?),
+        },
+        pushes: match limits.pushes_per_second {
+            None => None,
+            Some(number) => Some(Rate::per_second(number).ok_or_else(|| {
+                FileError::value(limit("pushes_per_second"), "must be more than zero")
+            })?),
+        },
+    })
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let size: Result<ByteSize, _> = text.parse();
+    let bytes = size.map_err(|error| format!("{error}; a size is written as 64MiB or 1GiB"))?;
+    match usize::try_from(bytes.as_u64()) {
+        Ok(0) | Err(_) => Err("must be more than zero, and fit into memory".into()),
+        Ok(bytes) => Ok(bytes),
+    }
+}
+
+impl Parsed {
+    /// Nobody can tell who shows what two identities claim; likewise a name that two of them have.
+    fn claims_each_proof_once(&self) -> Result<(), FileError> {
+        let mut names = BTreeMap::new();
+        let mut owners = BTreeMap::new();
+        for identity in &self.identities {
+            if names.insert(&identity.name, ()).is_some() {
+                let place = format!("identity {}", identity.name);
+                return Err(FileError::value(place, "stands there twice"));
+            }
+            for claim in identity.claims() {
+                match owners.entry(claim) {
+                    Entry::Vacant(free) => {
+                        free.insert(&identity.name);
+                    }
+                    Entry::Occupied(taken) => {
+                        let reason = format!("{} has it too", taken.get());
+                        let place = format!("identity {}: {}", identity.name, taken.key().0);
+                        return Err(FileError::value(place, reason));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Named {
+    /// By what it can be shown: the kind, and a word that is no secret.
+    fn claims(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let tokens = self.tokens.iter();
+        let tokens = tokens.map(|token| ("tokens_sha256", format!("{token:?}")));
+        let users = self.users.keys().map(|name| ("users", name.clone()));
+        let certificates = self.certificates.iter();
+        let certificates = certificates.map(|name| ("certificates", name.clone()));
+        tokens.chain(users).chain(certificates)
+    }
+
+    /// Everything that shows that one has it.
+    pub(super) fn proofs(&self) -> impl Iterator<Item = Proof> {
+        let tokens = self.tokens.iter().copied().map(Proof::Token);
+        let users = self.users.iter();
+        let users = users.map(|(name, hash)| Proof::password(name, hash));
+        let certificates = self.certificates.iter();
+        let certificates = certificates.map(|name| Proof::Certificate(name.clone()));
+        tokens.chain(users).chain(certificates)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const TOKEN: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn a_file_says_who_applications_are_and_what_they_may_do() {
+        let text = format!(
+            "anonymous: {{}}\n\
+             identities:\n\
+             - name: payments\n\
+             \x20 tokens_sha256: [\"{TOKEN}\"]\n\
+             \x20 users: {{ann: \"$2y$hash\"}}\n\
+             \x20 certificates: [payments.internal]\n\
+             \x20 labels: {{team: payments}}\n\
+             \x20 limits: {{connections: 2, payload: 1MiB, series: 3, pushes_per_second: 4}}\n"
+        );
+        let parsed = parse(&text).unwrap();
+        assert_eq!(parsed.anonymous, Some(Entitlement::default()));
+        let [payments] = &parsed.identities[..] else {
+            panic!("{parsed:?}");
+        };
+        assert_eq!(payments.name, "payments");
+        assert_eq!(payments.proofs().count(), 3);
+        assert_eq!(payments.entitlement.labels.get("team"), Some("payments"));
+        assert_eq!(payments.entitlement.connections, Some(2));
+        assert_eq!(payments.entitlement.payload, Some(1 << 20));
+        assert_eq!(payments.entitlement.series, Some(3));
+        let pushes = payments.entitlement.pushes.unwrap();
+        assert_eq!(
+            (pushes.interval, pushes.burst),
+            (Duration::from_millis(250), 4)
+        );
+    }
+
+    #[test]
+    fn an_empty_file_lets_nobody_in() {
+        for text in ["", "anonymous:\n", "identities: []\n"] {
+            assert_eq!(parse(text).unwrap(), Parsed::default(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place_and_without_secrets() {
+        let certificate = "certificates: [a]";
+        for (text, said) in [
+            ("identity: []".to_owned(), "line 1, column 1"),
+            ("anonymous: {limit: {}}".to_owned(), "line 1"),
+            (format!("identities: [{{{certificate}}}]"), "name"),
+            ("identities: [{name: a}]".to_owned(), "identity a: needs"),
+            (
+                format!("identities: [{{name: \"\", {certificate}}}]"),
+                "1 to 100",
+            ),
+            (
+                format!("identities: [{{name: \"a\\nb\", {certificate}}}]"),
+                "printable",
+            ),
+            (
+                "identities: [{name: a, tokens_sha256: [secret]}]".to_owned(),
+                "sha256sum",
+            ),
+            (
+                format!("identities: [{{name: a, {certificate}, labels: {{le: x}}}}]"),
+                "label le",
+            ),
+            (
+                format!("identities: [{{name: a, {certificate}, labels: {{b: \"\"}}}}]"),
+                "label b",
+            ),
+            (
+                format!("identities: [{{name: a, {certificate}, limits: {{connections: 0}}}}]"),
+                "limits.connections",
+            ),
+            (
+                format!("identities: [{{name: a, {certificate}, limits: {{payload: much}}}}]"),
+                "limits.payload",
+            ),
+            (
+                format!(
+                    "identities: [{{name: a, {certificate}, limits: {{pushes_per_second: 0}}}}]"
+                ),
+                "limits.pushes_per_second",
+            ),
+            (
+                format!("identities: [{{name: a, {certificate}}}, {{name: b, {certificate}}}]"),
+                "identity b: certificates: a has it too",
+            ),
+            (
+                format!("identities: [{{name: a, {certificate}}}, {{name: a, certificates: [b]}}]"),
+                "identity a: stands there twice",
+            ),
+            (
+                format!("identities: [{{name: a, tokens_sha256: [{TOKEN}, {TOKEN}]}}]"),
+                "tokens_sha256: a has it too",
+            ),
+        ] {
+            let error = parse(&text).expect_err(&text).to_string();
+            assert!(error.contains(said), "{text}: {error}");
+            assert!(
+                !error.contains("secret") && !error.contains(TOKEN),
+                "{error}"
+            );
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! How a connection whose SETUP has come is let in: it has to be known who it is of, and there has to be room for one more
+//! of these.
+//!
+//! Nobody is turned away at once, as a Java client would be back within milliseconds, for ever. A client that shows nothing
+//! where something is wanted, which is what an unmodified Java client does, is left unanswered for as long as it could
+//! have taken for its SETUP. One whose credentials are wrong hears so soon: whoever gave them waits for it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_rsocket_wire::Credentials;
+use prometheus_rsocket_wire::session::Setup;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::{debug, warn};
+
+use super::admission::{MAX_UNANSWERED, Place};
+use super::applications::Applications;
+use super::registry::Transport;
+use crate::identity::{Identity, Proof, Shown, Table, Unknown};
+use crate::seldom::Seldom;
+
+/// Before a client hears that its credentials are wrong, so that it cannot ask too often.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Until a password that could not be verified is looked at again.
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
+
+/// A connection that has come, and how.
+pub(super) struct Arrival {
+    pub(super) peer: SocketAddr,
+    pub(super) transport: Transport,
+    /// The names of its certificate.
+    pub(super) certificate: Vec<String>,
+    /// When its SETUP had to be there.
+    pub(super) due: Instant,
+}
+
+/// Whose a connection is, as long as that holds.
+pub(super) struct Member {
+    pub(super) identity: Arc<Identity>,
+    proof: Proof,
+    tables: watch::Receiver<Arc<Table>>,
+    _place: Place<Arc<str>>,
+}
+
+impl Member {
+    /// Waits until it may hold no more.
+    pub(super) async fn changed(&mut self) {
+        if self.tables.changed().await.is_err() {
+            // There is no file, or the node ends.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Looks again at what holds; `false`: nothing does.
+    pub(super) fn renew(&mut self) -> bool {
+        let table = Arc::clone(&self.tables.borrow_and_update());
+        match table.identity(&self.proof) {
+            Some(identity) => {
+                self.identity = Arc::clone(identity);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Why a connection is not let in. It has waited for long enough to be told.
+pub(super) struct Denied {
+    /// The word in metrics.
+    pub(super) exception: &'static str,
+    /// What the client is told.
+    pub(super) message: &'static str,
+}
+
+const NO_CREDENTIALS: Denied = Denied {
+    exception: "no_credentials",
+    message: "the proxy wants to know whose application this is: give it a token, a password or a certificate",
+};
+const CREDENTIALS: Denied = Denied {
+    exception: "credentials",
+    message: "the proxy does not know these credentials",
+};
+const CONNECTIONS: Denied = Denied {
+    exception: "identity_connections",
+    message: "as many applications of this identity are connected as may be",
+};
+
+/// Lets a connection in, or says why not.
+pub(super) async fn enter(
+    setup: Setup,
+    arrival: &mut Arrival,
+    apps: &Applications,
+) -> Result<Box<Member>, Denied> {
+    let mut tables = apps.identities.clone();
+    let table = Arc::clone(&tables.borrow_and_update());
+    let certificate = std::mem::take(&mut arrival.certificate);
+    let metadata = setup.payload.metadata.unwrap_or_default();
+    let shown = match Credentials::read(&setup.metadata_mime, &metadata) {
+        _ if !table.asks() => Ok(Shown::default()),
+        Ok(credentials) => Ok(Shown {
+            credentials,
+            certificate,
+        }),
+        Err(error) => {
+            debug!(peer = %arrival.peer, %error, "credentials not understood");
+            Err(Unknown::Wrong)
+        }
+    };
+    let proof = match shown {
+        Ok(shown) => identify(&table, shown, arrival.due).await,
+        Err(unknown) => Err(unknown),
+    };
+    let known = proof.and_then(|proof| {
+        let identity = table.identity(&proof).map(Arc::clone);
+        identity.map(|known| (proof, known)).ok_or(Unknown::Wrong)
+    });
+    match known {
+        Ok((proof, identity)) => {
+            let place = place(&identity, arrival, apps).await.ok_or(CONNECTIONS)?;
+            Ok(Box::new(Member {
+                identity,
+                proof,
+                tables,
+                _place: place,
+            }))
+        }
+        Err(Unknown::Nothing) => {
+            note(&NO_CREDENTIALS, arrival, apps);
+            sleep_until(arrival.due).await;
+            Err(NO_CREDENTIALS)
+        }
+        Err(Unknown::Wrong | Unknown::Busy) => {
+            note(&CREDENTIALS, arrival, apps);
+            sleep(PAUSE).await;
+            Err(CREDENTIALS)
+        }
+    }
+}
+
+/// Asks again while others' passwords are verified.
+async fn identify(table: &Table, shown: Shown, due: Instant) -> Result<Proof, Unknown> {
+    loop {
+        match table.identify(shown.clone()).await {
+            Err(Unknown::Busy) if Instant::now() < due => sleep(BUSY_PAUSE).await,
+            known => return known,
+        }
+    }
+}
+
+/// Waits for a place among the connections of an identity.
+async fn place(
+    identity: &Identity,
+    arrival: &Arrival,
+    apps: &Applications,
+) -> Option<Place<Arc<str>>> {
+    let name = identity.terms.identity.clone().unwrap_or_default();
+    let max = identity.max_connections.unwrap_or_default();
+    let admission = &apps.admission;
+    if let Some(place) = admission.identities.take(&name, max) {
+        return Some(place);
+    }
+    note(&CONNECTIONS, arrival, apps);
+    let place = admission.identities.place_of(&name, max);
+    timeout(MAX_UNANSWERED, place).await.ok()
+}
+
+fn note(denied: &Denied, arrival: &Arrival, apps: &Applications) {
+    static SAID: Seldom = Seldom::new();
+    let exception = denied.exception;
+    let labels = [exception, arrival.transport.label()];
+    let errors = &apps.metrics.connection_errors;
+    errors.with_label_values(&labels).inc();
+    let (peer, transport) = (arrival.peer, arrival.transport.name());
+    match SAID.due() {
+        Some(left_out) => warn!(%peer, transport, exception, left_out, "application not let in"),
+        None => debug!(%peer, transport, exception, "application not let in"),
+    }
+}

@@ -1,0 +1,30 @@
+//! Configuration files in YAML: what is wrong is said in one line, without what stands in the file.
+
+use serde::de::DeserializeOwned;
+
+/// Where a file is not what it should be, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {reason}")]
+pub struct Error {
+    line: u64,
+    column: u64,
+    reason: String,
+}
+
+/// What `text` says.
+pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        // The first line is the reason; those after it show the place, and with it perhaps a key or a hash.
+        let reason = error.without_snippet().to_string();
+        let place = error.location().unwrap_or(serde_saphyr::Location::UNKNOWN);
+        let (line, column) = (place.line(), place.column());
+        let reason = reason.lines().next().unwrap_or_default();
+        let place_again = format!(" at line {line}, column {column}");
+        let reason = reason.strip_suffix(&place_again).unwrap_or(reason);
+        Error {
+            line,
+            column,
+            reason: reason.to_owned(),
+        }
+    })
+}

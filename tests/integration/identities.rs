@@ -1,0 +1,300 @@
+//! Applications that say who they are, and what follows from that.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use prometheus_rsocket_wire::session::{CloseReason, SetupOptions, StreamError};
+use prometheus_rsocket_wire::{Credentials, ErrorCode};
+use sha2::{Digest, Sha256};
+use tokio::time::timeout;
+
+use crate::app::{Answer, App, Peer};
+use crate::peers::Scratch;
+use crate::sandbox::{Sandbox, eventually};
+
+fn bearer(token: &str) -> Credentials {
+    Credentials::Bearer(token.as_bytes().to_vec().into())
+}
+
+fn simple(name: &str, password: &str) -> Credentials {
+    Credentials::Simple {
+        name: name.to_owned(),
+        password: password.as_bytes().to_vec().into(),
+    }
+}
+
+fn shown(credentials: &Credentials) -> SetupOptions {
+    let mut setup = SetupOptions::default();
+    credentials.write(&mut setup).expect("short credentials");
+    setup
+}
+
+fn sha256(token: &str) -> String {
+    let digest = Sha256::digest(token);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Payments shows a token or a password, reports a token.
+fn identities() -> String {
+    let hash = bcrypt::hash("pass word", 4).expect("a hash");
+    let (payments, reports) = (sha256("token of payments"), sha256("token of reports"));
+    format!(
+        "identities:\n\
+         - name: payments\n\
+         \x20 tokens_sha256: [{payments}]\n\
+         \x20 users: {{payments: '{hash}'}}\n\
+         \x20 labels: {{team: payments}}\n\
+         - name: reports\n\
+         \x20 tokens_sha256: [{reports}]\n\
+         \x20 labels: {{team: reports}}\n"
+    )
+}
+
+/// A node that asks applications who they are, and its file.
+async fn asking(file: &str, flags: &[&str]) -> (Sandbox, Scratch, String) {
+    let scratch = Scratch::new();
+    let path = scratch.file("identities.yml", file);
+    let flag = format!("--rsocket.auth.file={path}");
+    let proxy = Sandbox::start(&[&[flag.as_str()], flags].concat()).await;
+    (proxy, scratch, path)
+}
+
+async fn app(proxy: &Sandbox, credentials: &Credentials, text: &str) -> App {
+    let mut peer = Peer::connect_with(proxy.tcp(), shown(credentials)).await;
+    peer.key().await;
+    peer.answering(Answer::Text(text.into()))
+}
+
+async fn refused(proxy: &Sandbox, exception: &str) -> f64 {
+    let labels = format!("{{exception=\"{exception}\",transport=\"TCP\"}}");
+    let series = format!("prometheus_proxy_connection_error_total{labels}");
+    proxy.own(&series).await
+}
+
+/// How the proxy ends a connection that it does not let in.
+async fn turned_away(proxy: SocketAddr, setup: SetupOptions) -> (ErrorCode, String) {
+    let mut peer = Peer::connect_with(proxy, setup).await;
+    match peer.closed().await {
+        CloseReason::PeerError { code, message } => (code, message),
+        other => panic!("expected an ERROR, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_application_gets_the_labels_of_who_it_shows_to_be() {
+    let (proxy, ..) = asking(&identities(), &[]).await;
+    // Its own label of that name says what it likes.
+    let text = "up{team=\"reports\"} 1\n";
+    let _one = app(&proxy, &bearer("token of payments"), text).await;
+    let _two = app(&proxy, &simple("payments", "pass word"), "two_up 1\n").await;
+    let _three = app(&proxy, &bearer("token of reports"), "up 1\n").await;
+    let mut scraped = proxy.scrape().await;
+    scraped.sort();
+    assert_eq!(
+        scraped,
+        [
+            "two_up{team=\"payments\"} 1",
+            "up{team=\"payments\",exported_team=\"reports\"} 1",
+            "up{team=\"reports\"} 1",
+        ]
+    );
+    let status = proxy.status().await;
+    let connections = status["connections"].as_array().expect("a list");
+    let names = connections.iter().map(|one| one["identity"].as_str());
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        [Some("payments"), Some("payments"), Some("reports")]
+    );
+    let page = proxy.get("/").await;
+    assert!(page.text().contains("payments"), "{}", page.text());
+}
+
+#[tokio::test]
+async fn a_push_under_a_stolen_name_bears_the_thiefs_own() {
+    let (proxy, ..) = asking(&identities(), &["--push.retention=1h"]).await;
+    let setup = shown(&bearer("token of reports"));
+    let mut thief = Peer::connect_with(proxy.tcp(), setup).await;
+    thief.key().await;
+    thief
+        .push("paid_total{team=\"payments\"} 1\n")
+        .await
+        .unwrap();
+    let setup = shown(&bearer("token of payments"));
+    let mut owner = Peer::connect_with(proxy.tcp(), setup).await;
+    owner.key().await;
+    owner.push("paid_total 2\n").await.unwrap();
+    drop((thief, owner));
+    proxy.connected(0).await;
+    let mut scraped = proxy.scrape().await;
+    scraped.sort();
+    assert_eq!(
+        scraped,
+        [
+            "paid_total{team=\"payments\"} 2",
+            "paid_total{team=\"reports\",exported_team=\"payments\"} 1",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_told_so_after_a_pause_and_never_taken_for_none() {
+    let file = format!("anonymous: {{}}\n{}", identities());
+    let (proxy, ..) = asking(&file, &[]).await;
+    let started = Instant::now();
+    for credentials in [
+        bearer("token of somebody"),
+        simple("payments", "token of payments"),
+        simple("nobody", "pass word"),
+    ] {
+        let (code, message) = turned_away(proxy.tcp(), shown(&credentials)).await;
+        assert_eq!(code, ErrorCode::REJECTED_SETUP);
+        assert_eq!(message, "the proxy does not know these credentials");
+    }
+    assert!(started.elapsed() >= Duration::from_secs(3));
+    assert_eq!(refused(&proxy, "credentials").await, 3.0);
+    let mut rubbish = shown(&bearer("token of payments"));
+    rubbish.payload.metadata = Some(b"\xFC\0\0\x09\x81abc"[..].into());
+    turned_away(proxy.tcp(), rubbish).await;
+    assert_eq!(refused(&proxy, "credentials").await, 4.0);
+    assert!(proxy.scrape().await.is_empty());
+}
+
+/// Told at once, an unmodified Java client would be back at once, for ever.
+#[tokio::test]
+async fn an_application_that_shows_nothing_is_left_unanswered_until_it_is_turned_away() {
+    let (proxy, ..) = asking(&identities(), &["--rsocket.setup-timeout=2s"]).await;
+    let started = Instant::now();
+    let (code, message) = turned_away(proxy.tcp(), SetupOptions::default()).await;
+    assert_eq!(code, ErrorCode::REJECTED_SETUP);
+    assert!(message.contains("token"), "{message}");
+    assert!(started.elapsed() >= Duration::from_secs(2));
+    assert_eq!(refused(&proxy, "no_credentials").await, 1.0);
+}
+
+#[tokio::test]
+async fn applications_that_show_nothing_are_let_in_where_the_file_says_so() {
+    let file = "anonymous:\n  labels: {team: nobody}\n  limits: {series: 2}\n";
+    let (proxy, ..) = asking(file, &[]).await;
+    let _small = App::text(proxy.tcp(), "a 1\nb 1\n").await;
+    let _large = App::text(proxy.tcp(), "c 1\nd 1\ne 1\n").await;
+    assert_eq!(
+        proxy.scrape().await,
+        ["a{team=\"nobody\"} 1", "b{team=\"nobody\"} 1"]
+    );
+    let limit = "prometheus_proxy_scrape_seconds_count{outcome=\"invalid\",exception=\"limit\"}";
+    assert_eq!(proxy.own(limit).await, 1.0);
+}
+
+#[tokio::test]
+async fn an_identitys_limits_hold_for_its_applications_together() {
+    let token = sha256("token");
+    let file = format!(
+        "anonymous: {{}}\n\
+         identities:\n\
+         - name: small\n\
+         \x20 tokens_sha256: [{token}]\n\
+         \x20 limits: {{connections: 2, payload: 100B, pushes_per_second: 1}}\n"
+    );
+    let (proxy, ..) = asking(&file, &[]).await;
+    let setup = || shown(&bearer("token"));
+    let mut first = Peer::connect_with(proxy.tcp(), setup()).await;
+    first.key().await;
+    let mut second = Peer::connect_with(proxy.tcp(), setup()).await;
+    second.key().await;
+    let mut third = Peer::connect_with(proxy.tcp(), setup()).await;
+    let early = timeout(Duration::from_millis(200), third.connection.next()).await;
+    assert!(early.is_err(), "neither served nor closed");
+    assert_eq!(refused(&proxy, "identity_connections").await, 1.0);
+    // Others are none of theirs.
+    let _other = App::text(proxy.tcp(), &format!("{}up 1\n", "# much\n".repeat(100))).await;
+
+    first.push("a 1\n").await.unwrap();
+    let refused = second.push("b 1\n").await;
+    let Err(StreamError::Application { code, .. }) = refused else {
+        panic!("expected a refusal, got {refused:?}");
+    };
+    assert_eq!(code, ErrorCode::REJECTED);
+    let series = "prometheus_proxy_pushes_refused_total{reason=\"rate\"}";
+    assert_eq!(proxy.own(series).await, 1.0);
+    drop(first);
+    third.key().await;
+    let _third = third.answering(Answer::Text("x".repeat(101)));
+    let _second = second.answering(Answer::Text("y 1\n".into()));
+    let mut scraped = proxy.scrape().await;
+    scraped.sort();
+    assert_eq!(scraped, ["a 1", "up 1", "y 1"]);
+}
+
+#[tokio::test]
+async fn what_the_file_says_no_more_does_not_hold_any_more() {
+    let (proxy, _scratch, path) = asking(&identities(), &[]).await;
+    let gone = app(&proxy, &bearer("token of reports"), "gone_up 1\n").await;
+    let _stays = app(&proxy, &bearer("token of payments"), "up 1\n").await;
+    let file = identities().replace("team: payments", "team: money");
+    std::fs::write(&path, "identities: [").expect("a file");
+    std::fs::write(
+        &path,
+        file.replace(&sha256("token of reports"), &sha256("another")),
+    )
+    .unwrap();
+    let CloseReason::PeerError { code, message } = gone.closed().await else {
+        panic!("expected an ERROR");
+    };
+    assert_eq!(code, ErrorCode::CONNECTION_CLOSE);
+    assert!(message.contains("counts no more"), "{message}");
+    assert_eq!(proxy.scrape().await, ["up{team=\"money\"} 1"]);
+    let retired = "prometheus_proxy_connections_retired_total{cause=\"revoked\"}";
+    assert_eq!(proxy.own(retired).await, 1.0);
+    turned_away(proxy.tcp(), shown(&bearer("token of reports"))).await;
+}
+
+#[tokio::test]
+async fn a_node_that_asks_nobody_takes_credentials_for_nothing() {
+    let proxy = Sandbox::start(&[]).await;
+    let _app = app(&proxy, &bearer("whatever"), "up 1\n").await;
+    assert_eq!(proxy.scrape().await, ["up 1"]);
+}
+
+#[test]
+fn a_mistake_in_the_file_is_one_line_that_names_it() {
+    use prometheus_rsocket_proxy::cli::settings;
+    let scratch = Scratch::new();
+    for (text, part) in [
+        ("identities: [{name: a}]", "identity a: needs"),
+        ("identities:\n- nam: a\n", "line 2"),
+        (
+            "identities: [{name: a, certificates: [b]}]",
+            "--rsocket.tls.client-ca-file",
+        ),
+    ] {
+        let path = scratch.file("identities.yml", text);
+        let flag = format!("--rsocket.auth.file={path}");
+        let said = settings([flag.as_str()]).expect_err("a mistake");
+        assert!(
+            said.starts_with(&format!("--rsocket.auth.file {path}: ")),
+            "{said}"
+        );
+        assert!(said.contains(part), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn texts_past_the_nodes_limits_are_not_taken() {
+    let proxy = Sandbox::start(&[
+        "--scrape.max-series=2",
+        "--scrape.max-name-length=10B",
+        "--scrape.max-label-value-length=5B",
+    ])
+    .await;
+    let _good = App::text(proxy.tcp(), "good{a=\"12345\"} 1\n").await;
+    let _many = App::text(proxy.tcp(), "a 1\nb 1\nc 1\n").await;
+    let _name = App::text(proxy.tcp(), "a_very_long_name 1\n").await;
+    let _value = App::text(proxy.tcp(), "a{b=\"123456\"} 1\n").await;
+    assert_eq!(proxy.scrape().await, ["good{a=\"12345\"} 1"]);
+    let mut pusher = Peer::connect(proxy.tcp()).await;
+    pusher.key().await;
+    assert!(pusher.push("a 1\nb 1\nc 1\n").await.is_err());
+    let refused = "prometheus_proxy_pushes_refused_total{reason=\"limit\"}";
+    eventually("the refusal", async || proxy.own(refused).await == 1.0).await;
+}
