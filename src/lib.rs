@@ -11,6 +11,7 @@ pub mod agent;
 pub mod bench;
 pub mod cli;
 pub mod cluster;
+mod crowd;
 pub mod drain;
 mod follow;
 pub mod http;

@@ -178,6 +178,7 @@ impl Node {
                 .websocket
                 .run(Arc::clone(&apps), stop_accepting.clone()),
         );
+        let web_metrics = Arc::clone(&parts.metrics);
         Ok(Self {
             web_address,
             tcp_address,
@@ -190,7 +191,9 @@ impl Node {
             metrics: parts.metrics,
             lifecycle: parts.lifecycle,
             shutdown_delay: settings.shutdown_delay,
-            web: ports.web.serve(http::router(site), access, ended.clone()),
+            web: ports
+                .web
+                .serve(http::router(site), access, web_metrics, ended.clone()),
             stop_accepting,
             background,
             ended: ended.drop_guard(),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use prometheus_rsocket_exposition as exposition;
 
 use crate::access::Access;
@@ -76,6 +77,10 @@ pub struct RSocket {
     /// Connections from one address; zero: no limit of its own. More are left unanswered until one of them
     /// ends, for a minute at most.
     pub max_connections_per_address: usize,
+    /// Connections that are not set up; past it the oldest of them is ended.
+    pub max_handshakes: usize,
+    /// Whose connections begin with a PROXY header that says where they come from.
+    pub balancers: Vec<IpNet>,
     /// Frames queued to one connection.
     pub max_queued_frames: usize,
 }

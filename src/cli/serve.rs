@@ -1,12 +1,13 @@
 //! `serve`: run a proxy node until SIGTERM or SIGINT.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use ipnet::IpNet;
 use prometheus_rsocket_exposition::Limits;
 use tracing::error;
 
@@ -124,6 +125,19 @@ pub(super) struct ServeArgs {
         default_value = "0"
     )]
     rsocket_max_connections_per_address: usize,
+    /// Connections on both RSocket listeners that are not set up; past it the oldest of them is ended
+    #[arg(long = "rsocket.max-handshakes", env = "PROXY_RSOCKET_MAX_HANDSHAKES", value_name = "N", default_value = "1024", value_parser = positive)]
+    rsocket_max_handshakes: usize,
+    /// An address or network whose RSocket connections begin with a PROXY header (version 1 or 2) that says where they
+    /// come from: a balancer's. May be given several times
+    #[arg(
+        long = "rsocket.proxy-protocol.trusted",
+        env = "PROXY_RSOCKET_PROXY_PROTOCOL_TRUSTED",
+        value_name = "NETWORK",
+        value_delimiter = ',',
+        value_parser = network
+    )]
+    rsocket_proxy_protocol_trusted: Vec<IpNet>,
     /// Frames queued to one connection
     #[arg(long = "rsocket.max-queued-frames", env = "PROXY_RSOCKET_MAX_QUEUED_FRAMES", value_name = "N", default_value = "64", value_parser = positive)]
     rsocket_max_queued_frames: usize,
@@ -240,6 +254,8 @@ impl ServeArgs {
                 max_frame: self.rsocket_max_frame,
                 max_connections: self.rsocket_max_connections,
                 max_connections_per_address: self.rsocket_max_connections_per_address,
+                max_handshakes: self.rsocket_max_handshakes,
+                balancers: self.rsocket_proxy_protocol_trusted.clone(),
                 max_queued_frames: self.rsocket_max_queued_frames,
             },
             scrape,
@@ -371,6 +387,13 @@ pub(super) fn bytes(value: &str) -> Result<usize, String> {
         Ok(0) | Err(_) => Err("must be more than zero, and fit into memory".into()),
         Ok(bytes) => Ok(bytes),
     }
+}
+
+fn network(value: &str) -> Result<IpNet, String> {
+    let address = value.parse::<IpAddr>().map(IpNet::from);
+    address
+        .or_else(|_| value.parse())
+        .map_err(|_| "neither an address nor a network, as 192.0.2.1 or 10.0.0.0/8".into())
 }
 
 fn frame_bytes(value: &str) -> Result<usize, String> {

@@ -48,29 +48,34 @@ impl Carries {
     }
 }
 
-/// Binds the claim that `response` carries to the end of its body, after everything that rewrites the body.
-pub(super) fn attach(mut response: Response, outbox: &Outbox) -> Response {
+/// Binds the claim that `response` carries to the end of its body, after everything that rewrites the body. `held` is kept
+/// as long as the body.
+pub(super) fn attach<T: Send + Unpin + 'static>(
+    mut response: Response,
+    outbox: &Outbox,
+    held: T,
+) -> Response {
     let carried = response.extensions_mut().remove::<Carries>();
-    match carried.and_then(|carries| carries.take()) {
-        None => response,
-        Some(claim) => response.map(|body| {
-            Body::new(ClaimedBody {
-                body,
-                claim: Some(claim),
-                outbox: outbox.clone(),
-            })
-        }),
-    }
+    let claim = carried.and_then(|carries| carries.take());
+    response.map(|body| {
+        Body::new(ClaimedBody {
+            body,
+            claim,
+            outbox: outbox.clone(),
+            _held: held,
+        })
+    })
 }
 
-/// A body whose end moves a claim to the connection.
-struct ClaimedBody {
+/// A body whose end moves a claim, where there is one, to the connection.
+struct ClaimedBody<T> {
     body: Body,
     claim: Option<Claim>,
     outbox: Outbox,
+    _held: T,
 }
 
-impl ClaimedBody {
+impl<T> ClaimedBody<T> {
     fn end(&mut self) {
         if let Some(claim) = self.claim.take() {
             self.outbox.put(claim);
@@ -78,7 +83,7 @@ impl ClaimedBody {
     }
 }
 
-impl http_body::Body for ClaimedBody {
+impl<T: Unpin> http_body::Body for ClaimedBody<T> {
     type Data = Bytes;
     type Error = axum::Error;
 

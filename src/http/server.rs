@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -31,6 +31,9 @@ use tracing::{debug, warn};
 
 use super::delivery::{self, Committing, Outbox};
 use crate::access::{Active, guard};
+use crate::crowd::{Crowd, Newcomer};
+use crate::metrics::Metrics;
+use crate::seldom::Seldom;
 use crate::settings;
 
 /// After a failed accept (out of descriptors, mostly), so that the loop does not spin.
@@ -71,6 +74,7 @@ impl Listener {
         self,
         router: Router,
         access: Option<watch::Receiver<Active>>,
+        metrics: Arc<Metrics>,
         ended: CancellationToken,
     ) -> Server {
         let stop = CancellationToken::new();
@@ -83,6 +87,8 @@ impl Listener {
         let door = Door {
             router,
             access,
+            idle: Crowd::new(usize::MAX),
+            metrics,
             io_timeout: self.settings.io_timeout,
             stop: stop.clone(),
         };
@@ -95,14 +101,19 @@ impl Listener {
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(self.settings.max_connections));
         let accept = async {
-            while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            loop {
                 match self.socket.accept().await {
                     Ok((stream, peer)) => {
-                        let connection = door.clone().serve(stream, graceful.watcher());
-                        let ended = ended.clone();
+                        let place = Arc::clone(&places).acquire_owned();
+                        let (place, gone) = door.idle.place(place).await;
+                        door.crowded(gone);
+                        let end = ended.child_token();
+                        let door = door.clone();
+                        let watcher = graceful.watcher();
                         tokio::spawn(async move {
-                            let end = ended.run_until_cancelled(connection).await;
-                            if let Some(Err(error)) = end {
+                            let connection = door.serve(stream, watcher, &end);
+                            if let Some(Err(error)) = end.run_until_cancelled(connection).await {
+                                door.failed(&error);
                                 debug!(%peer, %error, "HTTP connection ended early");
                             }
                             drop(place);
@@ -140,6 +151,9 @@ enum EndError {
 struct Door {
     router: Router,
     access: Option<watch::Receiver<Active>>,
+    /// Connections on which nothing is asked at the moment.
+    idle: Arc<Crowd>,
+    metrics: Arc<Metrics>,
     io_timeout: Duration,
     stop: CancellationToken,
 }
@@ -148,7 +162,13 @@ type Bounded = Pin<Box<TimeoutStream<TcpStream>>>;
 
 impl Door {
     /// Serves one connection, from its handshake to its end.
-    async fn serve(self, stream: TcpStream, watcher: Watcher) -> Result<(), EndError> {
+    async fn serve(
+        &self,
+        stream: TcpStream,
+        watcher: Watcher,
+        end: &CancellationToken,
+    ) -> Result<(), EndError> {
+        let idle = Idle::new(&self.idle, end);
         // Without it a scrape is a few milliseconds slower, that is all.
         let _ = stream.set_nodelay(true);
         let mut stream = TimeoutStream::new(stream);
@@ -156,13 +176,13 @@ impl Door {
         let stream = Box::pin(stream);
         let active = self.access.as_ref();
         match active.and_then(|active| active.borrow().tls.clone()) {
-            None => self.speak(stream, watcher).await,
+            None => self.speak(stream, watcher, idle).await,
             Some(config) => {
                 let secure = Box::pin(self.secure(stream, config));
                 // Nothing is under way before the handshake is over: a node that leaves does not wait for it.
                 match self.stop.run_until_cancelled(secure).await {
                     None => Ok(()),
-                    Some(stream) => self.speak(stream?, watcher).await,
+                    Some(stream) => self.speak(stream?, watcher, idle).await,
                 }
             }
         }
@@ -177,7 +197,7 @@ impl Door {
         Ok(Box::new(timeout(self.io_timeout, handshake).await??))
     }
 
-    async fn speak<S>(&self, stream: S, watcher: Watcher) -> Result<(), EndError>
+    async fn speak<S>(&self, stream: S, watcher: Watcher, idle: Idle) -> Result<(), EndError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -185,7 +205,9 @@ impl Door {
         let io = Committing::new(stream, outbox.clone());
         let service = hyper_util::service::TowerToHyperService::new(AttachClaims {
             router: self.router.clone(),
+            metrics: Arc::clone(&self.metrics),
             outbox,
+            idle,
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -193,6 +215,37 @@ impl Door {
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(io), service);
         Ok(watcher.watch(connection).await?)
+    }
+}
+
+impl Door {
+    /// So many had to go because nothing was asked on them.
+    fn crowded(&self, connections: usize) {
+        static SAID: Seldom = Seldom::new();
+        if connections == 0 {
+            return;
+        }
+        let errors = &self.metrics.http_connection_errors;
+        let errors = errors.with_label_values(&["crowded"]);
+        errors.inc_by(connections as u64);
+        if let Some(left_out) = SAID.due() {
+            warn!(
+                left_out,
+                "too many HTTP connections (--web.max-connections): the one idle for longest is ended"
+            );
+        }
+    }
+
+    fn failed(&self, error: &EndError) {
+        let exception = match error {
+            EndError::Tls(_) => "tls",
+            EndError::Late(_) => "timeout",
+            EndError::Http(error) if error.is_timeout() => "timeout",
+            EndError::Http(error) if error.is_parse() => "malformed",
+            EndError::Http(_) => "transport",
+        };
+        let errors = &self.metrics.http_connection_errors;
+        errors.with_label_values(&[exception]).inc();
     }
 }
 
@@ -205,11 +258,51 @@ impl Server {
     }
 }
 
+/// One connection among those on which nothing is asked, except while something is.
+#[derive(Clone)]
+struct Idle {
+    crowd: Arc<Crowd>,
+    end: CancellationToken,
+    waits: Arc<Mutex<Option<Newcomer>>>,
+}
+
+impl Idle {
+    fn new(crowd: &Arc<Crowd>, end: &CancellationToken) -> Self {
+        Self {
+            crowd: Arc::clone(crowd),
+            end: end.clone(),
+            waits: Arc::new(Mutex::new(Some(crowd.join(end.clone())))),
+        }
+    }
+
+    /// Something is asked, until what is returned is dropped.
+    fn asked(&self) -> Asked {
+        self.set(None);
+        Asked(self.clone())
+    }
+
+    fn set(&self, newcomer: Option<Newcomer>) {
+        *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = newcomer;
+    }
+}
+
+/// A request is under way, or its response is.
+struct Asked(Idle);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let Self(idle) = self;
+        idle.set(Some(idle.crowd.join(idle.end.clone())));
+    }
+}
+
 /// The router, with each response's claim bound to the connection that carries it.
 #[derive(Clone)]
 struct AttachClaims {
     router: Router,
+    metrics: Arc<Metrics>,
     outbox: Outbox,
+    idle: Idle,
 }
 
 impl tower::Service<Request<hyper::body::Incoming>> for AttachClaims {
@@ -225,8 +318,16 @@ impl tower::Service<Request<hyper::body::Incoming>> for AttachClaims {
     }
 
     fn call(&mut self, request: Request<hyper::body::Incoming>) -> Self::Future {
+        let asked = self.idle.asked();
         let outbox = self.outbox.clone();
+        let requests = self.metrics.http_requests.clone();
         let response = self.router.call(request);
-        Box::pin(async move { Ok(delivery::attach(response.await?, &outbox)) })
+        Box::pin(async move {
+            let response = response.await?;
+            requests
+                .with_label_values(&[response.status().as_str()])
+                .inc();
+            Ok(delivery::attach(response, &outbox, asked))
+        })
     }
 }

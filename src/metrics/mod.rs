@@ -36,6 +36,10 @@ pub struct Metrics {
     pub dropped_samples: IntCounter,
     /// Scrapes whose answer is being made or handed over.
     pub scrapes_active: IntGauge,
+    /// HTTP requests answered: label `code`.
+    pub http_requests: IntCounterVec,
+    /// HTTP connections that ended before their time: label `exception`.
+    pub http_connection_errors: IntCounterVec,
     /// Scrapes answered 503 because too many were under way.
     pub scrapes_refused: IntCounter,
     /// Pushes by state: label `state`.
@@ -187,6 +191,16 @@ impl Metrics {
             scrapes_active: own.gauge(
                 "prometheus_proxy_scrapes_active",
                 "Scrapes whose answer is being made or handed over.",
+            )?,
+            http_requests: own.counters(
+                "prometheus_proxy_http_requests_total",
+                "HTTP requests answered.",
+                &["code"],
+            )?,
+            http_connection_errors: own.counters(
+                "prometheus_proxy_http_connection_errors_total",
+                "HTTP connections that ended before their time.",
+                &["exception"],
             )?,
             scrapes_refused: own.counter(
                 "prometheus_proxy_scrapes_refused_total",

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use prometheus_rsocket_wire::session::Limits;
 use rustls::ServerConfig;
 use tokio::sync::watch;
@@ -11,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::Admission;
 use super::registry::Registry;
 use super::{KeyRing, PushSink};
+use crate::crowd::Crowd;
 use crate::identity::Table;
 use crate::metrics::Metrics;
 use crate::rate::Rate;
@@ -34,6 +36,10 @@ pub struct Applications {
     pub(super) push_rate: Option<Rate>,
     pub(super) limits: Limits,
     pub(super) admission: Admission,
+    /// Connections that are not set up.
+    pub(super) handshakes: Arc<Crowd>,
+    /// Who is believed where a connection comes from.
+    pub(super) balancers: Vec<IpNet>,
     pub(super) tasks: TaskTracker,
     /// The node leaves: connections end in good order.
     pub(super) leaving: CancellationToken,
@@ -86,6 +92,8 @@ impl Applications {
                 settings.max_connections,
                 settings.max_connections_per_address,
             ),
+            handshakes: Crowd::new(settings.max_handshakes),
+            balancers: settings.balancers.clone(),
             tasks: TaskTracker::new(),
             leaving: CancellationToken::new(),
             ended,

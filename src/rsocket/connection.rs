@@ -60,6 +60,7 @@ pub(super) async fn run<T: FrameTransport>(
             return Box::pin(connection.finish()).await;
         }
     };
+    drop(arrival.newcomer);
     let identity = member.identity.terms.identity.clone();
     let mut task = ConnectionTask {
         connection,

@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 use super::admission::{MAX_UNANSWERED, Place};
 use super::applications::Applications;
 use super::registry::Transport;
+use crate::crowd::Newcomer;
 use crate::identity::{Identity, Proof, Shown, Table, Unknown};
 use crate::seldom::Seldom;
 
@@ -34,6 +35,8 @@ pub(super) struct Arrival {
     pub(super) certificate: Vec<String>,
     /// When its SETUP had to be there.
     pub(super) due: Instant,
+    /// Until it is let in, it may have to make room.
+    pub(super) newcomer: Newcomer,
 }
 
 /// Whose a connection is, as long as that holds.

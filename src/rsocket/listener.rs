@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,17 +14,20 @@ use prometheus_rsocket_wire::transport::tcp::Tcp;
 use prometheus_rsocket_wire::transport::websocket::WebSocket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::admission::MAX_UNANSWERED;
+use super::admission::{MAX_UNANSWERED, Place};
 use super::applications::{Applications, Secured};
-use super::connection;
 use super::entry::Arrival;
 use super::registry::Transport;
+use super::{balancer, connection};
+use crate::crowd::Newcomer;
+use crate::seldom::Seldom;
 use crate::tls::names;
 
 /// Connections that the kernel completes while none is accepted; it takes less where its own limit is lower.
@@ -71,16 +74,18 @@ impl Listener {
                         continue;
                     }
                 };
+                let transport = self.transport;
                 // This one is left unanswered until there is a place, and those behind it wait in the backlog. A place
                 // taken before accepting would be kept from the other listener while this one has no visitor.
-                let Some(place) = apps.admission.place().await else {
+                let Some(place) = place(&apps, transport).await else {
                     return;
                 };
-                let transport = self.transport;
                 let shared = Arc::clone(&apps);
                 apps.tasks.spawn(async move {
-                    let serve = serve(&shared, stream, peer, transport);
-                    shared.ended.run_until_cancelled(serve).await;
+                    let end = shared.ended.child_token();
+                    let newcomer = shared.handshakes.join(end.clone());
+                    let serve = serve(&shared, stream, peer, transport, newcomer);
+                    end.run_until_cancelled(serve).await;
                     drop(place);
                 });
             }
@@ -92,26 +97,64 @@ impl Listener {
     }
 }
 
+/// A place among all connections, and among those that are not set up. Where there is none, the one whose handshakes take the
+/// longest has to go.
+async fn place(apps: &Applications, transport: Transport) -> Option<OwnedSemaphorePermit> {
+    let (place, gone) = apps.handshakes.place(apps.admission.place()).await;
+    if gone > 0 || apps.handshakes.room().await {
+        crowded(apps, transport);
+    }
+    place
+}
+
+fn crowded(apps: &Applications, transport: Transport) {
+    static SAID: Seldom = Seldom::new();
+    let errors = &apps.metrics.connection_errors;
+    errors
+        .with_label_values(&["crowded", transport.label()])
+        .inc();
+    if let Some(left_out) = SAID.due() {
+        warn!(
+            left_out,
+            "too many connections are not set up (--rsocket.max-handshakes, --rsocket.max-connections): \
+             the oldest of them is ended"
+        );
+    }
+}
+
 /// Serves one connection, from its handshakes to its end.
-async fn serve(apps: &Applications, stream: TcpStream, peer: SocketAddr, transport: Transport) {
-    let (addresses, max) = (&apps.admission.addresses, apps.admission.max_per_address);
-    let address = peer.ip();
-    let place = timeout(MAX_UNANSWERED, addresses.place_of(&address, max));
-    let Some(Ok(_place)) = apps.leaving.run_until_cancelled(place).await else {
-        return debug!(%peer, "no place for another connection of this address");
-    };
+async fn serve(
+    apps: &Applications,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    transport: Transport,
+    newcomer: Newcomer,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         return debug!(%peer, %error, "connection lost");
     }
     let accepted_at = Instant::now();
+    let due = accepted_at + apps.limits.setup_timeout;
+    let mut arrival = Arrival {
+        peer,
+        transport,
+        certificate: Vec::new(),
+        due,
+        newcomer,
+    };
+    if balancer::is_trusted(&apps.balancers, peer) {
+        let origin = Box::pin(origin(&mut stream, &arrival, apps));
+        let Some(peer) = origin.await else {
+            return;
+        };
+        arrival.peer = peer;
+    }
+    let Some(_place) = Box::pin(place_of_address(&arrival, apps)).await else {
+        return;
+    };
     let mut visitor = Visitor {
         apps,
-        arrival: Arrival {
-            peer,
-            transport,
-            certificate: Vec::new(),
-            due: accepted_at + apps.limits.setup_timeout,
-        },
+        arrival,
         // Boxed, here and in `connection`, for what thousands of idle connections cost: a future is as large as the
         // largest of its branches, and holds what is moved within it twice.
         session: Box::new(Session::accepting(apps.limits, accepted_at.into_std())),
@@ -124,6 +167,58 @@ async fn serve(apps: &Applications, stream: TcpStream, peer: SocketAddr, transpo
             }
         }
     }
+}
+
+/// Where a connection comes from that a balancer passes on.
+async fn origin(
+    stream: &mut TcpStream,
+    arrival: &Arrival,
+    apps: &Applications,
+) -> Option<SocketAddr> {
+    let header = timeout_at(arrival.due, balancer::origin(stream, arrival.peer));
+    let reason = match apps.leaving.run_until_cancelled(header).await? {
+        Ok(Ok(peer)) => return Some(peer),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "not finished in time".into(),
+    };
+    failed(apps, arrival, "proxy_protocol", &reason);
+    None
+}
+
+/// A place among the connections of its address, or `None` after a long time without one.
+async fn place_of_address(arrival: &Arrival, apps: &Applications) -> Option<Place<IpAddr>> {
+    let (addresses, max) = (&apps.admission.addresses, apps.admission.max_per_address);
+    let address = network(arrival.peer);
+    if let Some(place) = addresses.take(&address, max) {
+        return Some(place);
+    }
+    failed(
+        apps,
+        arrival,
+        "address_connections",
+        "no place for another of its address",
+    );
+    let place = timeout(MAX_UNANSWERED, addresses.place_of(&address, max));
+    apps.leaving.run_until_cancelled(place).await?.ok()
+}
+
+/// What counts as one address: with IPv6 what one customer has, a network of 64 bits.
+fn network(peer: SocketAddr) -> IpAddr {
+    match peer.ip().to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
+    }
+}
+
+fn failed(apps: &Applications, arrival: &Arrival, exception: &'static str, reason: &str) {
+    let labels = [exception, arrival.transport.label()];
+    apps.metrics
+        .connection_errors
+        .with_label_values(&labels)
+        .inc();
+    debug!(peer = %arrival.peer, exception, reason, "handshake failed");
 }
 
 /// A connection before its SETUP.
@@ -197,9 +292,6 @@ impl<'a> Visitor<'a> {
     }
 
     fn failed(&self, exception: &'static str, reason: &str) {
-        let labels = [exception, self.arrival.transport.label()];
-        let errors = &self.apps.metrics.connection_errors;
-        errors.with_label_values(&labels).inc();
-        debug!(peer = %self.arrival.peer, exception, reason, "handshake failed");
+        failed(self.apps, &self.arrival, exception, reason);
     }
 }

@@ -5,6 +5,7 @@
 
 mod admission;
 mod applications;
+mod balancer;
 mod connection;
 mod entry;
 mod keys;

@@ -171,6 +171,8 @@ mod tests {
             max_frame: 1 << 20,
             max_connections: 1,
             max_connections_per_address: 0,
+            max_handshakes: 1,
+            balancers: Vec::new(),
             max_queued_frames: 64,
         };
         Applications::new(
@@ -199,6 +201,7 @@ mod tests {
                 transport: Transport::Tcp,
                 certificate: Vec::new(),
                 due: Instant::now() + HOUR,
+                newcomer: apps.handshakes.join(CancellationToken::new()),
             };
             let node = tokio::spawn(async move { run(node, arrival, &apps).await });
             let limits = Limits {
