@@ -24,6 +24,7 @@ mod compat;
 mod drain;
 mod envelope;
 mod healthcheck;
+mod hostile;
 mod limits;
 mod network;
 mod nodes;
