@@ -70,7 +70,7 @@ impl Node {
 }
 
 /// The address in the line that says where a node listens.
-async fn listening(program: &mut Program, listener: &str) -> SocketAddr {
+pub(crate) async fn listening(program: &mut Program, listener: &str) -> SocketAddr {
     let words = format!("msg=\"listening\" listener={listener} address=");
     let line = program.line_with(&words).await;
     let address = line.rsplit('=').next().expect("an address");

@@ -271,10 +271,19 @@ impl Program {
 
     /// Whether a line so far began with `words`: what [`Program::line`] went past, and what came since.
     pub(crate) fn has_said(&mut self, words: &str) -> bool {
+        self.all().any(|line| line.starts_with(words))
+    }
+
+    /// Whether this stood anywhere in a line so far.
+    pub(crate) fn has_mentioned(&mut self, part: &str) -> bool {
+        self.all().any(|line| line.contains(part))
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &str> {
         while let Ok(line) = self.lines.try_recv() {
             self.heard.push(line);
         }
-        self.heard.iter().any(|line| line.starts_with(words))
+        self.heard.iter().map(String::as_str)
     }
 
     pub(crate) fn terminate(&self) {
