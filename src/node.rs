@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use prometheus_rsocket_wire::memory::Memory;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -20,7 +21,7 @@ use crate::identity::Table;
 use crate::metrics::Metrics;
 use crate::push::{Pushes, Sink};
 use crate::rebalance;
-use crate::rsocket::{Applications, KeyRing, Listener, Opener, Registry, Transport};
+use crate::rsocket::{Applications, KeyRing, Listener, Opener, Registry, Shared, Transport};
 use crate::scrape::Scraper;
 use crate::settings::{self, Settings};
 use crate::store::NodeId;
@@ -278,6 +279,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
     registry: Arc<Registry>,
+    memory: Arc<Memory>,
     keys: Arc<KeyRing>,
     opener: Opener,
     peers: Arc<Peers>,
@@ -310,6 +312,10 @@ impl Parts {
             me,
             lifecycle: Arc::new(Lifecycle::new()),
             registry: Arc::new(Registry::new(metrics.active_connections.clone())),
+            memory: Memory::new(
+                settings.rsocket.max_unfinished,
+                settings.rsocket.payload_timeout,
+            ),
             keys,
             opener,
             peers,
@@ -324,16 +330,16 @@ impl Parts {
         identities: watch::Receiver<Arc<Table>>,
         ended: &CancellationToken,
     ) -> Applications {
-        Applications::new(
-            &settings.rsocket,
-            settings.scrape.max_payload,
-            Arc::clone(&self.registry),
-            Arc::clone(&self.keys),
-            Arc::new(Sink(Arc::clone(&self.pushes))),
+        let shared = Shared {
+            registry: Arc::clone(&self.registry),
+            keys: Arc::clone(&self.keys),
+            pushes: Arc::new(Sink(Arc::clone(&self.pushes))),
             identities,
-            Arc::clone(&self.metrics),
-            ended.clone(),
-        )
+            memory: Arc::clone(&self.memory),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let max_text = settings.scrape.max_payload;
+        Applications::new(&settings.rsocket, max_text, shared, ended.clone())
     }
 
     fn rebalance(&self, settings: &Settings, cluster: &Cluster) -> rebalance::Task {
@@ -373,6 +379,7 @@ impl Parts {
             scraper: Arc::new(scraper),
             scrape: Arc::new(settings.scrape.clone()),
             metrics: Arc::clone(&self.metrics),
+            memory: Arc::clone(&self.memory),
             registry: Arc::clone(&self.registry),
             keys: Arc::clone(&self.keys),
             pushes: Arc::clone(&self.pushes),

@@ -203,13 +203,13 @@ impl Scraper {
             ("success", "success") => {}
             (_, "success") => info!(connection, %peer, identity, "application is scraped again"),
             (_, "closed") => {
-                debug!(connection, %peer, identity, reason, "application left during a scrape")
+                debug!(connection, %peer, identity, reason, "application left during a scrape");
             }
             ("success", _) => {
-                warn!(connection, %peer, identity, outcome, reason, "application not scraped")
+                warn!(connection, %peer, identity, outcome, reason, "application not scraped");
             }
             _ => {
-                debug!(connection, %peer, identity, outcome, reason, "application still not scraped")
+                debug!(connection, %peer, identity, outcome, reason, "application still not scraped");
             }
         }
     }
@@ -264,7 +264,7 @@ impl Failure {
                 ("invalid", "limit")
             }
             Self::Unusable(Unusable::Exposition(_)) => ("invalid", "exposition"),
-            Self::Unusable(Unusable::Memory) => ("error", "memory"),
+            Self::Pull(PullError::Memory) | Self::Unusable(Unusable::Memory) => ("error", "memory"),
             Self::Unusable(Unusable::Aborted) => ("error", "aborted"),
         }
     }

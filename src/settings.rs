@@ -81,6 +81,10 @@ pub struct RSocket {
     pub max_handshakes: usize,
     /// Whose connections begin with a PROXY header that says where they come from.
     pub balancers: Vec<IpNet>,
+    /// Bytes of payloads that are half received or wait to be opened, over all connections.
+    pub max_unfinished: usize,
+    /// The longest that a payload may be half received.
+    pub payload_timeout: Duration,
     /// Frames queued to one connection.
     pub max_queued_frames: usize,
 }

@@ -138,6 +138,13 @@ pub(super) struct ServeArgs {
         value_parser = network
     )]
     rsocket_proxy_protocol_trusted: Vec<IpNet>,
+    /// Bytes of payloads half received or not opened yet, over all connections; past it the connection is ended whose
+    /// payload is unfinished for longest
+    #[arg(long = "rsocket.max-unfinished", env = "PROXY_RSOCKET_MAX_UNFINISHED", value_name = "BYTES", default_value = "1GiB", value_parser = bytes)]
+    rsocket_max_unfinished: usize,
+    /// End a connection with a payload that is half received for so long
+    #[arg(long = "rsocket.payload-timeout", env = "PROXY_RSOCKET_PAYLOAD_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    rsocket_payload_timeout: Duration,
     /// Frames queued to one connection
     #[arg(long = "rsocket.max-queued-frames", env = "PROXY_RSOCKET_MAX_QUEUED_FRAMES", value_name = "N", default_value = "64", value_parser = positive)]
     rsocket_max_queued_frames: usize,
@@ -176,7 +183,7 @@ pub(super) struct ServeArgs {
         long = "push.max-rate",
         env = "PROXY_PUSH_MAX_RATE",
         value_name = "N",
-        default_value = "100"
+        default_value = "1000"
     )]
     push_max_rate: u32,
     /// All pushes held; past it a push is refused
@@ -256,6 +263,8 @@ impl ServeArgs {
                 max_connections_per_address: self.rsocket_max_connections_per_address,
                 max_handshakes: self.rsocket_max_handshakes,
                 balancers: self.rsocket_proxy_protocol_trusted.clone(),
+                max_unfinished: self.rsocket_max_unfinished,
+                payload_timeout: self.rsocket_payload_timeout,
                 max_queued_frames: self.rsocket_max_queued_frames,
             },
             scrape,

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, put};
+use prometheus_rsocket_wire::memory::Memory;
 pub use server::{Listener, Server};
 pub use status::Identity;
 use tokio::sync::watch;
@@ -47,6 +48,8 @@ pub struct Site {
     pub scrape: Arc<settings::Scrape>,
     /// The node's metrics.
     pub metrics: Arc<Metrics>,
+    /// What connections hold of payloads that are not opened yet.
+    pub memory: Arc<Memory>,
     /// The connected applications.
     pub registry: Arc<Registry>,
     /// The keys that applications seal to.

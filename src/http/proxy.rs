@@ -10,6 +10,10 @@ use super::Site;
 use crate::metrics::TEXT_FORMAT;
 
 pub(super) async fn metrics(State(site): State<Site>) -> Response {
+    let unfinished = i64::try_from(site.memory.bytes());
+    site.metrics
+        .unfinished_bytes
+        .set(unfinished.unwrap_or(i64::MAX));
     match site.metrics.render() {
         Ok(text) => ([(CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
         Err(failure) => {

@@ -36,6 +36,8 @@ pub struct Metrics {
     pub dropped_samples: IntCounter,
     /// Scrapes whose answer is being made or handed over.
     pub scrapes_active: IntGauge,
+    /// Bytes of payloads half received or not opened yet.
+    pub unfinished_bytes: IntGauge,
     /// HTTP requests answered: label `code`.
     pub http_requests: IntCounterVec,
     /// HTTP connections that ended before their time: label `exception`.
@@ -191,6 +193,10 @@ impl Metrics {
             scrapes_active: own.gauge(
                 "prometheus_proxy_scrapes_active",
                 "Scrapes whose answer is being made or handed over.",
+            )?,
+            unfinished_bytes: own.gauge(
+                "prometheus_proxy_unfinished_bytes",
+                "Bytes of payloads half received or not opened yet.",
             )?,
             http_requests: own.counters(
                 "prometheus_proxy_http_requests_total",

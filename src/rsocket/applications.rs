@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use prometheus_rsocket_wire::memory::Memory;
 use prometheus_rsocket_wire::session::Limits;
 use rustls::ServerConfig;
 use tokio::sync::watch;
@@ -35,6 +36,8 @@ pub struct Applications {
     /// How often a connection may push whose identity says nothing of that; `None`: as often as it likes.
     pub(super) push_rate: Option<Rate>,
     pub(super) limits: Limits,
+    /// What they hold of payloads that are not opened yet.
+    pub(super) memory: Arc<Memory>,
     pub(super) admission: Admission,
     /// Connections that are not set up.
     pub(super) handshakes: Arc<Crowd>,
@@ -45,6 +48,22 @@ pub struct Applications {
     pub(super) leaving: CancellationToken,
     /// The node has ended: connections end.
     pub(super) ended: CancellationToken,
+}
+
+/// What connections have in common with the rest of the node.
+pub struct Shared {
+    /// Those that are connected.
+    pub registry: Arc<Registry>,
+    /// What they seal with.
+    pub keys: Arc<KeyRing>,
+    /// Where their pushes go.
+    pub pushes: Arc<dyn PushSink>,
+    /// Who they are.
+    pub identities: watch::Receiver<Arc<Table>>,
+    /// What they hold of payloads that are not opened yet.
+    pub memory: Arc<Memory>,
+    /// The node's metrics.
+    pub metrics: Arc<Metrics>,
 }
 
 /// How a listener does TLS.
@@ -62,13 +81,17 @@ impl Applications {
     pub fn new(
         settings: &settings::RSocket,
         max_text: usize,
-        registry: Arc<Registry>,
-        keys: Arc<KeyRing>,
-        pushes: Arc<dyn PushSink>,
-        identities: watch::Receiver<Arc<Table>>,
-        metrics: Arc<Metrics>,
+        shared: Shared,
         ended: CancellationToken,
     ) -> Self {
+        let Shared {
+            registry,
+            keys,
+            pushes,
+            identities,
+            memory,
+            metrics,
+        } = shared;
         // Snappy lets text that does not compress grow by a sixth; the rest is for padding and the wrapped key.
         let max_payload = max_text
             .saturating_add(max_text / 6)
@@ -88,6 +111,7 @@ impl Applications {
                 setup_timeout: settings.setup_timeout,
                 ..Limits::default()
             },
+            memory,
             admission: Admission::new(
                 settings.max_connections,
                 settings.max_connections_per_address,

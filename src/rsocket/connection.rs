@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use prometheus_rsocket_wire::connection::Connection;
 use prometheus_rsocket_wire::envelope::version2::{Purpose, Unsealer};
-use prometheus_rsocket_wire::session::{CloseReason, Event, SendError, StreamError};
+use prometheus_rsocket_wire::session::{CloseReason, Event, SendError, StreamError, Violation};
 use prometheus_rsocket_wire::transport::Transport as FrameTransport;
 use prometheus_rsocket_wire::{Announcement, ConnectionToken, ErrorCode, Payload, StreamId};
 use tokio::sync::{oneshot, watch};
@@ -102,6 +102,7 @@ fn note_failure(reason: &CloseReason, peer: SocketAddr, transport: Transport, ap
             return debug!(%peer, transport = transport.name(), %reason, "connection closed");
         }
         CloseReason::PeerError { .. } => "peer_error",
+        CloseReason::Violation(Violation::Unfinished) => "unfinished",
         CloseReason::Violation(_) => "protocol_violation",
         CloseReason::SetupTimeout => "setup_timeout",
         CloseReason::KeepaliveTimeout => "keepalive_timeout",
@@ -296,8 +297,11 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         self.count_request(signal, pull.started);
         let reply = match result {
             Ok(payload) => {
-                let sealed = self.sealed(payload, Purpose::Answer { pull: pull.number });
-                Ok(Arc::new(Answer::new(sealed, pull.key.clone())))
+                let purpose = Purpose::Answer { pull: pull.number };
+                match self.sealed(payload, purpose) {
+                    Some(sealed) => Ok(Arc::new(Answer::new(sealed, pull.key.clone()))),
+                    None => Err(PullError::Memory),
+                }
             }
             Err(error) => Err(PullError::Stream(error)),
         };
@@ -357,13 +361,16 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
             .observe([signal], seconds);
     }
 
-    fn sealed(&self, payload: Payload, purpose: Purpose) -> Sealed {
-        Sealed {
+    /// A payload to be opened; `None`: there is no memory to hold it until it is.
+    fn sealed(&self, payload: Payload, purpose: Purpose) -> Option<Sealed> {
+        let held = self.apps.memory.reserve(payload.len())?;
+        Some(Sealed {
             payload,
             unsealer: Arc::clone(&self.unsealer),
             purpose,
             terms: Arc::clone(&self.member.identity.terms),
-        }
+            held: Arc::new(held),
+        })
     }
 
     /// Whether one more push is not too often.
@@ -383,9 +390,11 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
 
     fn take_push(&mut self, stream: Option<StreamId>, payload: Payload) {
         if !self.may_push() {
-            return self.refuse_push(stream);
+            return self.refuse_push(stream, "rate", "pushes come too often");
         }
-        let sealed = self.sealed(payload, Purpose::Push);
+        let Some(sealed) = self.sealed(payload, Purpose::Push) else {
+            return self.refuse_push(stream, "memory", "there is no memory for another push");
+        };
         let outcome = self.sink.push(sealed, self.registration.handle.peer);
         self.pushes.push(Box::pin(async move {
             PushDone {
@@ -395,13 +404,13 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         }));
     }
 
-    fn refuse_push(&mut self, stream: Option<StreamId>) {
+    fn refuse_push(&mut self, stream: Option<StreamId>, label: &'static str, reason: &str) {
         let refused = &self.apps.metrics.pushes_refused;
-        refused.with_label_values(&["rate"]).inc();
-        debug!(peer = %self.registration.handle.peer, "pushes too often");
+        refused.with_label_values(&[label]).inc();
+        debug!(peer = %self.registration.handle.peer, reason, "refused a push");
         if let Some(stream) = stream {
             let session = self.connection.session();
-            session.respond_error(stream, ErrorCode::REJECTED, "pushes come too often");
+            session.respond_error(stream, ErrorCode::REJECTED, reason);
         }
     }
 

@@ -270,7 +270,8 @@ impl<'a> Visitor<'a> {
     }
 
     fn converse<T: FrameTransport + 'a>(self, frames: T) -> BoxFuture<'a, ()> {
-        let connection = Box::new(Connection::new(*self.session, frames));
+        let memory = Arc::clone(&self.apps.memory);
+        let connection = Box::new(Connection::new(*self.session, frames).sharing(memory));
         let run = connection::run(connection, self.arrival, self.apps);
         Box::pin(run)
     }

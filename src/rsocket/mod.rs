@@ -20,7 +20,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-pub use applications::Applications;
+pub use applications::{Applications, Shared};
 pub use keys::{Key, KeyRing, Keys};
 pub use listener::Listener;
 pub use opener::{Opened, Opener, Sealed, Unusable};

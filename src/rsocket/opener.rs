@@ -12,6 +12,7 @@ use prometheus_rsocket_exposition::{Exposition, Labels, ParseError};
 use prometheus_rsocket_wire::envelope::version2::{Purpose, Unsealer, is_version2};
 use prometheus_rsocket_wire::envelope::{Hold, OpenError, plaintext, version1};
 use prometheus_rsocket_wire::key::KeyPair;
+use prometheus_rsocket_wire::memory::Reservation;
 use prometheus_rsocket_wire::{Envelopes, Payload};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use tokio::sync::oneshot;
@@ -48,6 +49,8 @@ pub struct Sealed {
     pub purpose: Purpose,
     /// What holds for its text.
     pub terms: Arc<Terms>,
+    /// Keeps it counted.
+    pub held: Arc<Reservation>,
 }
 
 impl Sealed {

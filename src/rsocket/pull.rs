@@ -1,6 +1,6 @@
 //! What comes of asking an application for its text.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_rsocket_wire::session::StreamError;
 use tokio::sync::{OnceCell, oneshot};
@@ -33,6 +33,9 @@ pub enum PullError {
     /// Too much waits for this connection already, or its lease is used up.
     #[error("the application does not take requests fast enough")]
     Busy,
+    /// There is no memory to hold the answer (`--rsocket.max-unfinished`).
+    #[error("there is no memory to hold the answer")]
+    Memory,
     /// The application answered with an error.
     #[error(transparent)]
     Stream(#[from] StreamError),
@@ -41,7 +44,8 @@ pub enum PullError {
 /// An application's answer, opened once however many wait for it.
 #[derive(Debug)]
 pub struct Answer {
-    sealed: Sealed,
+    /// Gone once it is opened.
+    sealed: Mutex<Option<Sealed>>,
     key: Key,
     opened: OnceCell<Result<Arc<Opened>, Unusable>>,
 }
@@ -49,7 +53,7 @@ pub struct Answer {
 impl Answer {
     pub(super) fn new(sealed: Sealed, key: Key) -> Self {
         Self {
-            sealed,
+            sealed: Mutex::new(Some(sealed)),
             key,
             opened: OnceCell::new(),
         }
@@ -58,9 +62,16 @@ impl Answer {
     /// The text, opened with the key that the request announced.
     pub async fn open(&self, opener: &Opener) -> Result<Arc<Opened>, Unusable> {
         let open = async || {
-            let opened = opener.open(self.sealed.clone(), std::slice::from_ref(&self.key));
+            let sealed = self.sealed().clone().ok_or(Unusable::Aborted)?;
+            let opened = opener.open(sealed, std::slice::from_ref(&self.key));
             opened.await.map(Arc::new)
         };
-        self.opened.get_or_init(open).await.clone()
+        let opened = self.opened.get_or_init(open).await.clone();
+        self.sealed().take();
+        opened
+    }
+
+    fn sealed(&self) -> MutexGuard<'_, Option<Sealed>> {
+        self.sealed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

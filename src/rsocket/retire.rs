@@ -108,6 +108,7 @@ mod tests {
     use std::sync::Arc;
 
     use prometheus_rsocket_wire::connection::Connection;
+    use prometheus_rsocket_wire::memory::Memory;
     use prometheus_rsocket_wire::session::{CloseReason, Event, Limits, SetupOptions};
     use prometheus_rsocket_wire::transport::tcp::Tcp;
     use prometheus_rsocket_wire::{ErrorCode, Payload, Session, StreamId};
@@ -124,7 +125,7 @@ mod tests {
     use crate::rsocket::entry::Arrival;
     use crate::rsocket::{
         Answer, Applications, Handle, KeyRing, PullError, PushOutcome, PushSink, Registry, Sealed,
-        Transport,
+        Shared, Transport,
     };
     use crate::settings::{Envelope, RSocket};
 
@@ -173,18 +174,20 @@ mod tests {
             max_connections_per_address: 0,
             max_handshakes: 1,
             balancers: Vec::new(),
+            max_unfinished: 1 << 20,
+            payload_timeout: HOUR,
             max_queued_frames: 64,
         };
-        Applications::new(
-            &settings,
-            1 << 20,
-            Arc::new(Registry::new(metrics.active_connections.clone())),
-            Arc::new(KeyRing::new(Envelope::Plaintext, HOUR)),
-            Arc::new(Gate(Arc::clone(gate))),
-            watch::channel(Arc::new(Table::of_everybody(Terms::default()))).1,
+        let everybody = Table::of_everybody(Terms::default());
+        let shared = Shared {
+            registry: Arc::new(Registry::new(metrics.active_connections.clone())),
+            keys: Arc::new(KeyRing::new(Envelope::Plaintext, HOUR)),
+            pushes: Arc::new(Gate(Arc::clone(gate))),
+            identities: watch::channel(Arc::new(everybody)).1,
+            memory: Memory::new(1 << 20, HOUR),
             metrics,
-            CancellationToken::new(),
-        )
+        };
+        Applications::new(&settings, 1 << 20, shared, CancellationToken::new())
     }
 
     impl Pair {

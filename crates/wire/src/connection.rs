@@ -8,14 +8,18 @@ use std::{
     future::poll_fn,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+#[cfg(doc)]
+use crate::session::Violation;
 use crate::{
     Event, Session,
+    memory::{Memory, Share},
     transport::{ReceiveError, Received, Transport},
 };
 
@@ -38,6 +42,7 @@ pub struct Connection<T> {
     /// When sending failed: from then on only what had come before is read.
     send_failed: Option<Instant>,
     receive_ended: bool,
+    share: Option<Box<Share>>,
 }
 
 impl<T: Transport> Connection<T> {
@@ -50,7 +55,16 @@ impl<T: Transport> Connection<T> {
             bytes_sent: 0,
             send_failed: None,
             receive_ended: false,
+            share: None,
         }
+    }
+
+    /// Holds what is unfinished in memory shared with others. Where it has to go for them, or takes
+    /// too long, the connection ends with [`Violation::Unfinished`].
+    #[must_use]
+    pub fn sharing(mut self, memory: Arc<Memory>) -> Self {
+        self.share = Some(Box::new(Share::new(memory)));
+        self
     }
 
     /// The session, for making and answering requests. What it queues leaves with the next call
@@ -87,14 +101,28 @@ impl<T: Transport> Connection<T> {
             let rung = self.poll_timer(cx).is_ready();
             // Before a peer is judged by the clock, what it sent while nobody looked is read.
             let received = self.poll_receive(cx);
-            match (received, rung) {
-                (Poll::Ready(received), _) => self.received(received),
-                (Poll::Pending, false) => return Poll::Pending,
-                (Poll::Pending, true) => {}
+            let pending = received.is_pending() && !rung;
+            if let Poll::Ready(received) = received {
+                self.received(received);
             }
             if rung {
                 self.handle_timeout();
             }
+            self.account(cx);
+            if pending && self.session.close_reason().is_none() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Counts what is unfinished, and ends the connection where it may not hold it any longer.
+    fn account(&mut self, cx: &mut Context<'_>) {
+        let Some(share) = &mut self.share else {
+            return;
+        };
+        let bytes = self.transport.unfinished() + self.session.partial_bytes();
+        if !share.hold(bytes, cx.waker(), Instant::now().into_std()) {
+            self.session.give_up();
         }
     }
 
@@ -138,7 +166,9 @@ impl<T: Transport> Connection<T> {
     fn next_timeout(&self) -> Option<Instant> {
         let session = self.session.next_timeout().map(Instant::from_std);
         let read_out = self.send_failed.map(|failed| failed + READ_OUT_TIMEOUT);
-        [session, read_out].into_iter().flatten().min()
+        let share = self.share.as_ref().and_then(|share| share.deadline());
+        let share = share.map(Instant::from_std);
+        [session, read_out, share].into_iter().flatten().min()
     }
 
     /// Ready when [`Self::handle_timeout`] is to be called, perhaps too early: a timer that need

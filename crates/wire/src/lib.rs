@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod envelope;
 pub mod frame;
 pub mod key;
+pub mod memory;
 pub mod sealing;
 pub mod session;
 pub mod transport;

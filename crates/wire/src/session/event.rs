@@ -185,6 +185,9 @@ pub enum Violation {
     /// So many requests were refused, without our answers being read, that the queue is full.
     #[error("too many frames wait to be sent")]
     Backlog,
+    /// A payload was unfinished for too long, or its memory was needed for others.
+    #[error("a payload took too long")]
+    Unfinished,
 }
 
 impl Violation {
@@ -196,7 +199,9 @@ impl Violation {
             Self::Version => ErrorCode::UNSUPPORTED_SETUP,
             Self::ResumableSetup => ErrorCode::REJECTED_SETUP,
             Self::Resume => ErrorCode::REJECTED_RESUME,
-            Self::Malformed(_) | Self::KeepaliveData | Self::Backlog => ErrorCode::CONNECTION_ERROR,
+            Self::Malformed(_) | Self::KeepaliveData | Self::Backlog | Self::Unfinished => {
+                ErrorCode::CONNECTION_ERROR
+            }
         }
     }
 }

@@ -412,6 +412,18 @@ impl Session {
         &self.limits
     }
 
+    /// Bytes of payloads of which some fragments came.
+    pub(crate) fn partial_bytes(&self) -> usize {
+        let incoming = self.requests_in.values().filter_map(Incoming::assembly);
+        let all = incoming.chain(self.requests_out.values().flatten());
+        all.map(Assembly::len).sum()
+    }
+
+    /// Ends, because what is unfinished may be held no longer.
+    pub(crate) fn give_up(&mut self) {
+        self.violated(Violation::Unfinished);
+    }
+
     /// What the session holds at the moment.
     pub fn usage(&self) -> Usage {
         let assemblies = || {
@@ -426,7 +438,7 @@ impl Session {
             requests_out: self.requests_out.len(),
             pending_lease: self.lease_in.as_ref().map_or(0, |lease| lease.waiting()),
             partial: assemblies().count(),
-            partial_bytes: assemblies().map(Assembly::len).sum(),
+            partial_bytes: self.partial_bytes(),
         }
     }
 

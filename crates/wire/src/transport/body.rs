@@ -29,6 +29,11 @@ impl Body {
         }
     }
 
+    /// Bytes that it takes up.
+    pub(super) fn capacity(&self) -> usize {
+        self.received.capacity()
+    }
+
     pub(super) fn is_whole(&self) -> bool {
         self.received.len() == self.len
     }

@@ -71,6 +71,9 @@ pub trait Transport: Send + Unpin {
     /// When the stream failed.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
 
+    /// Bytes of a frame of which not all has come.
+    fn unfinished(&self) -> usize;
+
     /// Bytes that have left so far: tells a peer that reads slowly from one that does not read.
     fn bytes_sent(&self) -> u64;
 }

@@ -123,6 +123,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for Tcp<S> {
         super::poll_discard(&mut self.stream, cx)
     }
 
+    fn unfinished(&self) -> usize {
+        self.body.as_ref().map_or(0, Body::capacity)
+    }
+
     fn bytes_sent(&self) -> u64 {
         self.queue.sent()
     }

@@ -329,6 +329,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         super::poll_discard(&mut self.stream, cx)
     }
 
+    fn unfinished(&self) -> usize {
+        self.message.as_ref().map_or(0, Body::capacity)
+    }
+
     fn bytes_sent(&self) -> u64 {
         self.queue.sent()
     }
