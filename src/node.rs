@@ -125,7 +125,7 @@ impl Node {
             (None, Some(clustering)) => Some(Joining {
                 me: parts.me.clone(),
                 listen_address: clustering.grpc_listen_address,
-                identity: calls::Identity::new(&clustering.secrets.keys(Purpose::Calls))?,
+                identity: identity(&clustering, &mut background)?,
                 peers: calls::live_peers(cluster.members(), &mut background),
             }),
             (joining, _) => joining,
@@ -463,6 +463,19 @@ fn load(registry: &Arc<Registry>, pushes: &Arc<Pushes>) -> Arc<dyn Fn() -> Load 
             pushes: held.pending + held.claimed,
         }
     })
+}
+
+/// By what nodes know each other.
+fn identity(
+    settings: &cluster::Settings,
+    background: &mut JoinSet<()>,
+) -> Result<Option<calls::Identity>, calls::IdentityError> {
+    let Some(certificates) = settings.certificates.clone() else {
+        return calls::Identity::new(&settings.secrets.keys(Purpose::Calls));
+    };
+    let (identity, files) = certificates.followed();
+    background.spawn(files.follow());
+    Ok(Some(identity))
 }
 
 async fn join_cluster(

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use rustls::pki_types::ServerName;
 
+use crate::cluster::calls::Certificates;
 use crate::cluster::{Advertised, Peer, Secrets, Settings};
 
 #[derive(Debug, Args)]
@@ -57,6 +59,40 @@ pub(super) struct ClusterArgs {
         value_delimiter = ','
     )]
     cluster_secret_file: Vec<PathBuf>,
+    /// Show other nodes this certificate (PEM, with its chain) instead of one made from the secret
+    #[arg(
+        long = "cluster.tls.cert-file",
+        env = "PROXY_CLUSTER_TLS_CERT_FILE",
+        value_name = "FILE",
+        requires = "cluster_tls_key_file",
+        requires = "cluster_tls_ca_file"
+    )]
+    cluster_tls_cert_file: Option<PathBuf>,
+    /// The key of that certificate (PEM)
+    #[arg(
+        long = "cluster.tls.key-file",
+        env = "PROXY_CLUSTER_TLS_KEY_FILE",
+        value_name = "FILE",
+        requires = "cluster_tls_cert_file"
+    )]
+    cluster_tls_key_file: Option<PathBuf>,
+    /// The authority that issues the certificates of all nodes (PEM)
+    #[arg(
+        long = "cluster.tls.ca-file",
+        env = "PROXY_CLUSTER_TLS_CA_FILE",
+        value_name = "FILE",
+        requires = "cluster_tls_cert_file"
+    )]
+    cluster_tls_ca_file: Option<PathBuf>,
+    /// The alternative name that the certificates of all nodes have
+    #[arg(
+        long = "cluster.tls.name",
+        env = "PROXY_CLUSTER_TLS_NAME",
+        value_name = "NAME",
+        default_value = "prometheus-rsocket-proxy",
+        value_parser = server_name
+    )]
+    cluster_tls_name: ServerName<'static>,
 }
 
 impl ClusterArgs {
@@ -64,6 +100,7 @@ impl ClusterArgs {
     pub(super) fn settings(&self) -> Result<Option<Settings>, String> {
         let secrets = Secrets::read(&self.cluster_secret_file)
             .map_err(|why| format!("--cluster.secret-file: {why}"))?;
+        let certificates = self.certificates()?;
         if self.cluster_peer.is_empty() {
             return Ok(None);
         }
@@ -80,6 +117,25 @@ impl ClusterArgs {
             peers: self.cluster_peer.clone(),
             name: self.cluster_name.clone(),
             secrets,
+            certificates,
         }))
     }
+
+    fn certificates(&self) -> Result<Option<Certificates>, String> {
+        let files = self.cluster_tls_cert_file.clone();
+        let files = files.zip(self.cluster_tls_key_file.clone());
+        let Some(((certificate, key), authority)) = files.zip(self.cluster_tls_ca_file.clone())
+        else {
+            return Ok(None);
+        };
+        let name = self.cluster_tls_name.clone();
+        Certificates::read(certificate, key, authority, name)
+            .map(Some)
+            .map_err(|unusable| format!("--{}: {unusable}", Certificates::flag(unusable.role)))
+    }
+}
+
+fn server_name(text: &str) -> Result<ServerName<'static>, String> {
+    let name = ServerName::try_from(text.to_owned());
+    name.map_err(|_| "neither a DNS name nor an address".into())
 }

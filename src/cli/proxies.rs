@@ -1,5 +1,7 @@
 //! Where the subcommands that talk to a proxy find one, and how far they trust the way there.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use prometheus_rsocket_client::{Address, Builder};
 
@@ -18,6 +20,30 @@ pub(super) struct ProxyArgs {
     proxies: Vec<Address>,
     #[command(flatten)]
     tls: ClientTlsArgs,
+    /// Show the token in this file to the proxy; read again for each connection
+    #[arg(
+        long = "bearer-token-file",
+        env = "PROXY_BEARER_TOKEN_FILE",
+        value_name = "FILE",
+        conflicts_with = "username"
+    )]
+    bearer_token_file: Option<PathBuf>,
+    /// Show this name and its password to the proxy
+    #[arg(
+        long = "username",
+        env = "PROXY_USERNAME",
+        value_name = "NAME",
+        requires = "password_file"
+    )]
+    username: Option<String>,
+    /// Where the password is; read again for each connection
+    #[arg(
+        long = "password-file",
+        env = "PROXY_PASSWORD_FILE",
+        value_name = "FILE",
+        requires = "username"
+    )]
+    password_file: Option<PathBuf>,
     /// The least envelope version that a text is sealed in; 2 refuses proxies that do not offer it
     #[arg(
         long = "min-envelope-version",
@@ -42,6 +68,12 @@ impl ProxyArgs {
             let showing = builder.tls_client_certificate(certificate, key);
             builder = showing
                 .map_err(|error| format!("--tls.cert-file {}: {error}", certificate.display()))?;
+        }
+        if let Some(file) = &self.bearer_token_file {
+            builder = builder.bearer_token_file(file);
+        }
+        if let Some((name, file)) = self.username.as_ref().zip(self.password_file.as_ref()) {
+            builder = builder.password_file(name, file);
         }
         if self.min_envelope_version > 1 {
             builder = builder.forbid_downgrade();

@@ -47,6 +47,7 @@ use self::roster::Roster;
 use self::seeds::missing;
 use self::transport::Port;
 use crate::metrics::Metrics;
+use calls::Certificates;
 
 /// A node that starts waits no longer than this for peers that may not be there.
 const FIND_WITHIN: Duration = Duration::from_secs(2);
@@ -93,6 +94,8 @@ pub struct Settings {
     pub name: String,
     /// What shows that a packet comes from a node of ours; without any, everybody can join.
     pub secrets: Secrets,
+    /// Certificates for calls; `None`: they are made from the secrets.
+    pub certificates: Option<Certificates>,
 }
 
 /// A node's part in a cluster. Dropped, it falls silent, as if it had died; [`Cluster::leave`] is the friendly way.

@@ -35,7 +35,7 @@ fn sha256(token: &str) -> String {
 }
 
 /// Payments shows a token or a password, reports a token.
-fn identities() -> String {
+pub(crate) fn identities() -> String {
     let hash = bcrypt::hash("pass word", 4).expect("a hash");
     let (payments, reports) = (sha256("token of payments"), sha256("token of reports"));
     format!(
@@ -51,7 +51,7 @@ fn identities() -> String {
 }
 
 /// A node that asks applications who they are, and its file.
-async fn asking(file: &str, flags: &[&str]) -> (Sandbox, Scratch, String) {
+pub(crate) async fn asking(file: &str, flags: &[&str]) -> (Sandbox, Scratch, String) {
     let scratch = Scratch::new();
     let path = scratch.file("identities.yml", file);
     let flag = format!("--rsocket.auth.file={path}");

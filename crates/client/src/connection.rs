@@ -42,6 +42,7 @@ pub(crate) struct Running {
 /// Starts the task of a connection on a transport that has not been used yet. It ends when the last [`Link`] is gone.
 pub(crate) fn start<T: Transport + 'static>(
     state: Arc<State>,
+    setup: SetupOptions,
     transport: T,
 ) -> Result<Running, InvalidSetup> {
     let limits = Limits {
@@ -49,7 +50,7 @@ pub(crate) fn start<T: Transport + 'static>(
         max_payload: MAX_FRAME,
         ..Limits::default()
     };
-    let session = Session::connecting(SetupOptions::default(), limits, Instant::now().into_std())?;
+    let session = Session::connecting(setup, limits, Instant::now().into_std())?;
     let (link, orders) = Link::new();
     let (key, keyed) = oneshot::channel();
     let application = Application {

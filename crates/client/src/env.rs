@@ -48,6 +48,8 @@ impl Builder {
     /// | `OWN_METRICS` | | `true` or `false`, see [`Builder::own_metrics`] |
     /// | `PUSH_ON_DROP` | | `true`, see [`Builder::push_on_drop`] |
     /// | `MIN_ENVELOPE_VERSION` | | `2`: see [`Builder::forbid_downgrade`] |
+    /// | `BEARER_TOKEN`, `BEARER_TOKEN_FILE` | | see [`Builder::bearer_token`], [`Builder::bearer_token_file`] |
+    /// | `USERNAME` with `PASSWORD` or `PASSWORD_FILE` | | see [`Builder::password`], [`Builder::password_file`] |
     /// | `TLS_CA_FILE` | | a PEM file, see `Builder::tls_ca_file` |
     /// | `TLS_CERT_FILE`, `TLS_KEY_FILE` | | PEM files, see `Builder::tls_client_certificate` |
     ///
@@ -96,7 +98,8 @@ impl Builder {
         if env.get("MIN_ENVELOPE_VERSION", envelope_version)? == Some(2) {
             self = self.forbid_downgrade();
         }
-        env.tls(self)
+        let builder = env.credentials(self)?;
+        env.tls(builder)
     }
 }
 
@@ -139,6 +142,29 @@ impl Env<'_> {
         };
         let host = host.unwrap_or_else(|| "localhost".into());
         address(scheme, &host, port).map(|address| vec![address])
+    }
+
+    fn credentials(&self, builder: Builder) -> Result<Builder, EnvError> {
+        let token = self.text("BEARER_TOKEN");
+        let token_file = self.text("BEARER_TOKEN_FILE");
+        let name = self.text("USERNAME");
+        let password = self.text("PASSWORD");
+        let password_file = self.text("PASSWORD_FILE");
+        let needs_one = "needs one of PASSWORD and PASSWORD_FILE, and no token";
+        match (token, token_file, name, password, password_file) {
+            (None, None, None, None, None) => Ok(builder),
+            (Some(token), None, None, None, None) => Ok(builder.bearer_token(token)),
+            (None, Some(path), None, None, None) => Ok(builder.bearer_token_file(path)),
+            (None, None, Some(name), Some(word), None) => Ok(builder.password(name, word)),
+            (None, None, Some(name), None, Some(path)) => Ok(builder.password_file(name, path)),
+            (_, _, Some(_), _, _) => Err(EnvError::new("USERNAME", needs_one)),
+            (_, _, None, Some(_), _) => Err(EnvError::new("PASSWORD", "needs USERNAME")),
+            (_, _, None, None, Some(_)) => Err(EnvError::new("PASSWORD_FILE", "needs USERNAME")),
+            (Some(_), Some(_), None, None, None) => Err(EnvError::new(
+                "BEARER_TOKEN",
+                "cannot be had with BEARER_TOKEN_FILE",
+            )),
+        }
     }
 
     #[cfg(feature = "tls")]

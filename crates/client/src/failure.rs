@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use prometheus_rsocket_wire::ErrorCode;
 use prometheus_rsocket_wire::session::CloseReason;
 
 use crate::metrics::Reason;
@@ -25,6 +26,9 @@ impl Failure {
     pub(crate) fn of_close(reason: &CloseReason) -> Self {
         let kind = match reason {
             CloseReason::PeerEnded => Reason::Closed,
+            CloseReason::PeerError { code, .. } if *code == ErrorCode::REJECTED_SETUP => {
+                Reason::Credentials
+            }
             CloseReason::PeerError { .. } => Reason::Error,
             CloseReason::KeepaliveTimeout => Reason::Silent,
             CloseReason::Violation(_) => Reason::Protocol,

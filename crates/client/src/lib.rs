@@ -66,6 +66,7 @@ mod address;
 mod builder;
 mod client;
 mod connection;
+mod credentials;
 mod env;
 mod errors;
 mod failure;

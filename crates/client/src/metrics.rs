@@ -33,12 +33,14 @@ pub enum Reason {
     Protocol,
     /// The proxy opens no envelope of version 2, and less is forbidden.
     Downgrade,
+    /// The credentials cannot be read, or the proxy does not let in whoever shows them.
+    Credentials,
     /// Any other failure of the network.
     Network,
 }
 
 impl Reason {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Refused,
         Self::Timeout,
         Self::Tls,
@@ -49,6 +51,7 @@ impl Reason {
         Self::Silent,
         Self::Protocol,
         Self::Downgrade,
+        Self::Credentials,
         Self::Network,
     ];
 
@@ -65,6 +68,7 @@ impl Reason {
             Self::Silent => "silent",
             Self::Protocol => "protocol",
             Self::Downgrade => "downgrade",
+            Self::Credentials => "credentials",
             Self::Network => "network",
         }
     }

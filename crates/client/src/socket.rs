@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::Address;
 use crate::address::Framing;
 use crate::connection::{self, MAX_FRAME, Running};
+use crate::credentials::Credentials;
 use crate::failure::Failure;
 use crate::metrics::Reason;
 use crate::state::State;
@@ -26,6 +27,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How sockets are made.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sockets {
+    pub(crate) credentials: Credentials,
     #[cfg(feature = "tls")]
     pub(crate) tls: Tls,
 }
@@ -41,16 +43,17 @@ pub(crate) async fn connect(
     address: &Address,
     state: &Arc<State>,
 ) -> Result<Running, Failure> {
+    let setup = sockets.credentials.setup(address).await?;
     let stream = secured(sockets, address).await?;
     let state = Arc::clone(state);
     let running = match address.framing {
-        Framing::Tcp => connection::start(state, Tcp::new(stream, MAX_FRAME)),
+        Framing::Tcp => connection::start(state, setup, Tcp::new(stream, MAX_FRAME)),
         #[cfg(feature = "websocket")]
         Framing::WebSocket => {
             let uri = format!("{address}/");
             let handshake = WebSocket::connect(stream, &uri, MAX_FRAME);
             let frames = in_time(Reason::WebSocket, handshake).await?;
-            connection::start(state, frames)
+            connection::start(state, setup, frames)
         }
     };
     running.map_err(|error| Failure::new(Reason::Protocol, error))

@@ -22,6 +22,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
 use sha2::Sha256;
+use tokio::sync::watch;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use zeroize::Zeroizing;
 
@@ -34,7 +35,7 @@ const VALID: Duration = Duration::from_secs(24 * 3600);
 /// A new one is issued to the first connection after this.
 const RENEWED_AFTER: Duration = Duration::from_secs(6 * 3600);
 /// The protocol that both ends speak above TLS.
-const ALPN: &[u8] = b"h2";
+pub(super) const ALPN: &[u8] = b"h2";
 /// What precedes the 32 bytes of an Ed25519 private key in PKCS#8 (RFC 8410, section 7).
 const PKCS8_HEAD: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
@@ -57,12 +58,27 @@ pub enum IdentityError {
     Verifier(#[from] rustls::client::VerifierBuilderError),
 }
 
-/// What shows other nodes that this one knows the secret, and checks the same of them.
+/// What shows other nodes that this one is one of theirs, and checks the same of them.
 #[derive(Clone)]
 pub struct Identity {
+    ends: watch::Receiver<Ends>,
+    name: ServerName<'static>,
+}
+
+/// What makes TLS of a connection, at either end.
+#[derive(Clone)]
+pub(super) struct Ends {
     acceptor: TlsAcceptor,
     connector: TlsConnector,
-    name: ServerName<'static>,
+}
+
+impl Ends {
+    pub(super) fn new(server: Arc<ServerConfig>, client: Arc<ClientConfig>) -> Self {
+        Self {
+            acceptor: server.into(),
+            connector: client.into(),
+        }
+    }
 }
 
 impl Identity {
@@ -81,21 +97,25 @@ impl Identity {
         let own = Arc::new(Own::new(first, Arc::clone(&provider))?);
         let trusted = Arc::new(trusted);
         let name = ServerName::try_from(NAME).map_err(|_| IdentityError::Derivation)?;
-        Ok(Some(Self {
-            acceptor: server(&own, &trusted, &provider)?.into(),
-            connector: client(&own, &trusted, &provider)?.into(),
-            name,
-        }))
+        let server = server(&own, &trusted, &provider)?;
+        let client = client(&own, &trusted, &provider)?;
+        let ends = watch::channel(Ends::new(server, client)).1;
+        Ok(Some(Self { ends, name }))
+    }
+
+    /// One that changes with `ends`.
+    pub(super) fn followed(ends: watch::Receiver<Ends>, name: ServerName<'static>) -> Self {
+        Self { ends, name }
     }
 
     /// Takes connections of other nodes.
-    pub(super) fn acceptor(&self) -> &TlsAcceptor {
-        &self.acceptor
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        self.ends.borrow().acceptor.clone()
     }
 
     /// Makes connections to other nodes, which all have this name.
-    pub(super) fn connector(&self) -> (&TlsConnector, ServerName<'static>) {
-        (&self.connector, self.name.clone())
+    pub(super) fn connector(&self) -> (TlsConnector, ServerName<'static>) {
+        (self.ends.borrow().connector.clone(), self.name.clone())
     }
 }
 

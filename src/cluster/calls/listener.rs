@@ -20,9 +20,11 @@ use tracing::{debug, warn};
 
 use super::service::Service;
 use super::{Calling, Identity};
+use crate::crowd::{Crowd, Newcomer};
 use crate::metrics::Metrics;
 
-/// Connections at a time; more wait in the backlog. A node makes one to each other node.
+/// Connections at a time; more wait in the backlog, and have those ended whose handshake takes the longest. A node makes
+/// one to each other node.
 const MAX_CONNECTIONS: usize = 256;
 /// Calls of one connection at a time; the caller keeps more back.
 const MAX_CALLS: u32 = 32;
@@ -76,13 +78,20 @@ impl Listener {
         ended: CancellationToken,
     ) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let handshakes = Crowd::new(MAX_CONNECTIONS);
+        loop {
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
-                    let connection = serve(stream, identity.clone(), service.clone());
-                    let (ended, metrics) = (ended.clone(), Arc::clone(&metrics));
+                    let place = Arc::clone(&places).acquire_owned();
+                    let (place, gone) = handshakes.place(place).await;
+                    let errors = &metrics.cluster_connection_errors;
+                    errors.with_label_values(&["crowded"]).inc_by(gone as u64);
+                    let end = ended.child_token();
+                    let newcomer = handshakes.join(end.clone());
+                    let connection = serve(stream, identity.clone(), service.clone(), newcomer);
+                    let metrics = Arc::clone(&metrics);
                     tokio::spawn(async move {
-                        let end = ended.run_until_cancelled(connection).await;
+                        let end = end.run_until_cancelled(connection).await;
                         if let Some(Err(error)) = end {
                             metrics
                                 .cluster_connection_errors
@@ -127,6 +136,7 @@ async fn serve(
     stream: TcpStream,
     identity: Option<Identity>,
     service: Service,
+    newcomer: Newcomer,
 ) -> Result<(), Ended> {
     // Without it a call is a few milliseconds slower, that is all.
     let _ = stream.set_nodelay(true);
@@ -134,6 +144,7 @@ async fn serve(
     stream.set_read_timeout(Some(SILENT));
     stream.set_write_timeout(Some(SILENT));
     let stream = shake_hands(Box::pin(stream), identity.as_ref()).await?;
+    drop(newcomer);
     let serving = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)

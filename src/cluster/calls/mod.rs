@@ -13,6 +13,7 @@
 //! | `link` | makes the calls to one node, within bounds |
 //! | `message`, `text` | what travels |
 
+mod certificates;
 mod identity;
 mod link;
 mod listener;
@@ -37,6 +38,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+pub use certificates::Certificates;
 use futures_util::future::BoxFuture;
 pub use identity::{Identity, IdentityError};
 pub use link::Calling;
