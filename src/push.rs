@@ -315,7 +315,7 @@ impl Pushes {
         reason: String,
         sender: &Sender,
     ) -> Rejection {
-        static SAID: Seldom = Seldom::new();
+        static SAID: Seldom = Seldom::new(10);
         self.metrics
             .pushes_refused
             .with_label_values(&[label])

@@ -20,10 +20,14 @@ use tracing::{debug, info, warn};
 use crate::metrics::Metrics;
 use crate::push::{Claim, Pushes};
 use crate::rsocket::{Handle, LastScrape, Opened, Opener, PullError, Registry, Unusable};
+use crate::seldom::Seldom;
 
 /// Once everybody has been pulled, a scrape waits for other nodes' pushes until this long after its beginning: a node that
 /// hangs costs no more, until it is declared dead.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Many fail at once where something is wrong with all; who comes back again and again to fail fills no disk.
+static NOT_SCRAPED: Seldom = Seldom::new(100);
 
 /// Why there is no scrape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -205,9 +209,14 @@ impl Scraper {
             (_, "closed") => {
                 debug!(connection, %peer, identity, reason, "application left during a scrape");
             }
-            ("success", _) => {
-                warn!(connection, %peer, identity, outcome, reason, "application not scraped");
-            }
+            ("success", _) => match NOT_SCRAPED.due() {
+                Some(left_out) => {
+                    warn!(connection, %peer, identity, outcome, reason, left_out, "application not scraped");
+                }
+                None => {
+                    debug!(connection, %peer, identity, outcome, reason, "application not scraped");
+                }
+            },
             _ => {
                 debug!(connection, %peer, identity, outcome, reason, "application still not scraped");
             }

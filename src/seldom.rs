@@ -1,41 +1,65 @@
 //! What strangers can bring about at will is not logged each time.
 
+use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::warn;
 
-/// How often one thing is logged.
-const EVERY: Duration = Duration::from_secs(10);
+/// How long a round lasts.
+const ROUND: Duration = Duration::from_secs(10);
 
-/// Remembers when something was logged last, and how often it was not.
+/// Lets something be logged so often in a round, and remembers how often it was not.
 #[derive(Debug)]
-pub(crate) struct Seldom(Mutex<State>);
+pub(crate) struct Seldom {
+    most: u64,
+    state: Mutex<State>,
+}
 
 #[derive(Debug)]
 struct State {
-    last: Option<Instant>,
+    /// When the round began.
+    began: Option<Instant>,
+    logged: u64,
     left_out: u64,
 }
 
 impl Seldom {
-    pub(crate) const fn new() -> Self {
-        Self(Mutex::new(State {
-            last: None,
-            left_out: 0,
-        }))
+    /// To be logged `most` times in ten seconds.
+    pub(crate) const fn new(most: u64) -> Self {
+        Self {
+            most,
+            state: Mutex::new(State {
+                began: None,
+                logged: 0,
+                left_out: 0,
+            }),
+        }
     }
 
     /// How often it was left out since it was logged last, if it is to be logged again.
     pub(crate) fn due(&self) -> Option<u64> {
         let now = Instant::now();
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.last.is_some_and(|last| now < last + EVERY) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.began.is_none_or(|began| now >= began + ROUND) {
+            state.began = Some(now);
+            state.logged = 0;
+        }
+        if state.logged >= self.most {
             state.left_out += 1;
             return None;
         }
-        state.last = Some(now);
+        state.logged += 1;
         Some(std::mem::take(&mut state.left_out))
+    }
+}
+
+/// A listener cannot accept, mostly because there are no descriptors left; it tries again and again.
+pub(crate) fn unaccepted(error: &io::Error, listener: &'static str) {
+    static SAID: Seldom = Seldom::new(1);
+    if let Some(left_out) = SAID.due() {
+        warn!(%error, listener, left_out, "no connection could be accepted");
     }
 }
 
@@ -45,12 +69,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_left_out_is_counted() {
-        let seldom = Seldom::new();
-        assert_eq!(seldom.due(), Some(0));
-        assert_eq!((seldom.due(), seldom.due()), (None, None));
-        tokio::time::advance(EVERY).await;
-        assert_eq!((seldom.due(), seldom.due()), (Some(2), None));
-        tokio::time::advance(EVERY).await;
-        assert_eq!(seldom.due(), Some(1));
+        let seldom = Seldom::new(2);
+        let due = || [(); 4].map(|()| seldom.due());
+        assert_eq!(due(), [Some(0), Some(0), None, None]);
+        tokio::time::advance(ROUND).await;
+        assert_eq!(due(), [Some(2), Some(0), None, None]);
+        tokio::time::advance(ROUND).await;
+        assert_eq!(seldom.due(), Some(2));
     }
 }

@@ -54,7 +54,7 @@ enum Command {
     /// Ask a running node whether it is ready: exit status 0 if it is, else 1
     Healthcheck(Box<healthcheck::HealthcheckArgs>),
     /// Push exposition text and wait for the acknowledgement: exit status 0 once the proxy holds it, else 1
-    Push(push::PushArgs),
+    Push(Box<push::PushArgs>),
     /// Put a node under load and measure it: exit status 0 if everything went well, else 1
     Bench(Box<bench::BenchArgs>),
 }

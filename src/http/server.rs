@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ use super::delivery::{self, Committing, Outbox};
 use crate::access::{Active, guard};
 use crate::crowd::{Crowd, Newcomer};
 use crate::metrics::Metrics;
-use crate::seldom::Seldom;
+use crate::seldom::{Seldom, unaccepted};
 use crate::settings;
 
 /// After a failed accept (out of descriptors, mostly), so that the loop does not spin.
@@ -120,7 +121,7 @@ impl Listener {
                         });
                     }
                     Err(error) => {
-                        warn!(%error, listener = "web", "no connection could be accepted");
+                        unaccepted(&error, "web");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 }
@@ -202,6 +203,7 @@ impl Door {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let outbox = Outbox::default();
+        let asked = Arc::clone(&idle.asked);
         let io = Committing::new(stream, outbox.clone());
         let service = hyper_util::service::TowerToHyperService::new(AttachClaims {
             router: self.router.clone(),
@@ -214,14 +216,18 @@ impl Door {
             .header_read_timeout(self.io_timeout)
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(io), service);
-        Ok(watcher.watch(connection).await?)
+        match watcher.watch(connection).await {
+            // Nothing more was asked, as between two scrapes.
+            Err(error) if error.is_timeout() && asked.load(Ordering::Relaxed) => Ok(()),
+            ended => Ok(ended?),
+        }
     }
 }
 
 impl Door {
     /// So many had to go because nothing was asked on them.
     fn crowded(&self, connections: usize) {
-        static SAID: Seldom = Seldom::new();
+        static SAID: Seldom = Seldom::new(1);
         if connections == 0 {
             return;
         }
@@ -264,6 +270,8 @@ struct Idle {
     crowd: Arc<Crowd>,
     end: CancellationToken,
     waits: Arc<Mutex<Option<Newcomer>>>,
+    /// Whether anything ever was.
+    asked: Arc<AtomicBool>,
 }
 
 impl Idle {
@@ -272,12 +280,14 @@ impl Idle {
             crowd: Arc::clone(crowd),
             end: end.clone(),
             waits: Arc::new(Mutex::new(Some(crowd.join(end.clone())))),
+            asked: Arc::default(),
         }
     }
 
     /// Something is asked, until what is returned is dropped.
     fn asked(&self) -> Asked {
         self.set(None);
+        self.asked.store(true, Ordering::Relaxed);
         Asked(self.clone())
     }
 

@@ -1,7 +1,7 @@
 //! The file that says who applications are: YAML in, identities out.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytesize::ByteSize;
 use prometheus_rsocket_exposition::Labels;
@@ -203,21 +203,21 @@ fn size(text: &str) -> Result<usize, String> {
 impl Parsed {
     /// Nobody can tell who shows what two identities claim; likewise a name that two of them have.
     fn claims_each_proof_once(&self) -> Result<(), FileError> {
-        let mut names = BTreeMap::new();
-        let mut owners = BTreeMap::new();
+        let mut names = HashSet::new();
+        let mut owners = HashMap::new();
         for identity in &self.identities {
-            if names.insert(&identity.name, ()).is_some() {
+            if !names.insert(&identity.name) {
                 let place = format!("identity {}", identity.name);
                 return Err(FileError::value(place, "stands there twice"));
             }
-            for claim in identity.claims() {
-                match owners.entry(claim) {
+            for proof in identity.proofs() {
+                match owners.entry(proof.claim()) {
                     Entry::Vacant(free) => {
                         free.insert(&identity.name);
                     }
                     Entry::Occupied(taken) => {
                         let reason = format!("{} has it too", taken.get());
-                        let place = format!("identity {}: {}", identity.name, taken.key().0);
+                        let place = format!("identity {}: {}", identity.name, proof.key());
                         return Err(FileError::value(place, reason));
                     }
                 }
@@ -228,16 +228,6 @@ impl Parsed {
 }
 
 impl Named {
-    /// By what it can be shown: the kind, and a word that is no secret.
-    fn claims(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let tokens = self.tokens.iter();
-        let tokens = tokens.map(|token| ("tokens_sha256", format!("{token:?}")));
-        let users = self.users.keys().map(|name| ("users", name.clone()));
-        let certificates = self.certificates.iter();
-        let certificates = certificates.map(|name| ("certificates", name.clone()));
-        tokens.chain(users).chain(certificates)
-    }
-
     /// Everything that shows that one has it.
     pub(super) fn proofs(&self) -> impl Iterator<Item = Proof> {
         let tokens = self.tokens.iter().copied().map(Proof::Token);

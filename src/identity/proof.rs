@@ -63,6 +63,26 @@ impl Proof {
     }
 }
 
+impl Proof {
+    /// What must not be another's: of a password the name alone.
+    pub(super) fn claim(&self) -> Self {
+        match self {
+            Self::Password { name, .. } => Self::password(name, ""),
+            other => other.clone(),
+        }
+    }
+
+    /// Where it stands in the file.
+    pub(super) fn key(&self) -> &'static str {
+        match self {
+            Self::Nothing => "anonymous",
+            Self::Token(_) => "tokens_sha256",
+            Self::Password { .. } => "users",
+            Self::Certificate(_) => "certificates",
+        }
+    }
+}
+
 impl fmt::Debug for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -88,20 +88,21 @@ impl Table {
         let mut known = HashMap::new();
         let mut hashes = BTreeMap::new();
         let mut passwords = BTreeMap::new();
-        let identity = |name: Option<&str>, entitlement, proof: &Proof| {
-            let before = before.and_then(|before| before.known.get(proof));
+        let before_by_name: HashMap<_, _> = before
+            .into_iter()
+            .flat_map(|before| before.known.values())
+            .map(|identity| (identity.terms.identity.as_deref(), identity))
+            .collect();
+        let identity = |name: Option<&str>, entitlement| {
+            let before = before_by_name.get(&name).copied();
             Arc::new(Identity::new(name, entitlement, terms, before))
         };
         if let Some(anonymous) = parsed.anonymous {
-            let anonymous = identity(None, anonymous, &Proof::Nothing);
-            known.insert(Proof::Nothing, anonymous);
+            known.insert(Proof::Nothing, identity(None, anonymous));
         }
         for named in parsed.identities {
             let proofs: Vec<_> = named.proofs().collect();
-            let Some(first) = proofs.first() else {
-                continue;
-            };
-            let shared = identity(Some(named.name.as_str()), named.entitlement, first);
+            let shared = identity(Some(&named.name), named.entitlement);
             for (name, hash) in named.users {
                 passwords.insert(name.clone(), Proof::password(&name, &hash));
                 hashes.insert(name, hash);
@@ -132,15 +133,18 @@ impl Table {
     }
 
     /// By what this application is known. Who shows credentials that are wrong is not let in as one that shows none;
-    /// neither is one whose credentials and certificate are of different identities.
+    /// neither is one that shows what is of different identities.
     pub async fn identify(&self, shown: Shown) -> Result<Proof, Unknown> {
         let Some(users) = &self.users else {
             return Ok(Proof::Nothing);
         };
-        let by_certificate = shown.certificate.into_iter().map(Proof::Certificate);
-        let by_certificate = by_certificate
-            .into_iter()
-            .find(|proof| self.known.contains_key(proof));
+        let certificates = shown.certificate.into_iter().map(Proof::Certificate);
+        let mut certificates = certificates.filter(|proof| self.known.contains_key(proof));
+        let by_certificate = certificates.next();
+        let of_others = certificates.any(|other| !self.are_one(by_certificate.as_ref(), &other));
+        if of_others {
+            return Err(Unknown::Wrong);
+        }
         let by_credentials = match shown.credentials {
             None => None,
             Some(Credentials::Bearer(token)) => Some(Proof::Token(Token::of(&token))),
@@ -157,12 +161,16 @@ impl Table {
             let anonymous = self.known.contains_key(&Proof::Nothing);
             return anonymous.then_some(Proof::Nothing).ok_or(Unknown::Nothing);
         };
-        let identity = self.known.get(&proof).ok_or(Unknown::Wrong)?;
-        let same = by_certificate.is_none_or(|proof| {
-            let other = self.known.get(&proof);
-            other.is_some_and(|other| Arc::ptr_eq(identity, other))
-        });
-        same.then_some(proof).ok_or(Unknown::Wrong)
+        let known = self.known.contains_key(&proof);
+        let same = by_certificate.is_none_or(|other| self.are_one(Some(&proof), &other));
+        (known && same).then_some(proof).ok_or(Unknown::Wrong)
+    }
+
+    /// Whether both are of the same identity.
+    fn are_one(&self, one: Option<&Proof>, other: &Proof) -> bool {
+        let one = one.and_then(|one| self.known.get(one));
+        let both = one.zip(self.known.get(other));
+        both.is_some_and(|(one, other)| Arc::ptr_eq(one, other))
     }
 
     /// Whose this is; `None`: it holds no more.
@@ -286,6 +294,7 @@ mod tests {
                 (password("bob", "other"), &[], two()),
                 (password("eve", "other"), &[], wrong.clone()),
                 (None, &["three.internal", "two.internal"], two()),
+                (None, &["one.internal", "two.internal"], wrong.clone()),
                 (token("abc"), &["one.internal"], one()),
                 (token("abc"), &["two.internal"], wrong.clone()),
                 (token("abc"), &["three.internal"], one()),

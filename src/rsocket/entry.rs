@@ -83,7 +83,7 @@ const NO_CREDENTIALS: Denied = Denied {
 };
 const CREDENTIALS: Denied = Denied {
     exception: "credentials",
-    message: "the proxy does not know these credentials",
+    message: "the proxy does not know these credentials (its --rsocket.auth.file says which it knows)",
 };
 const CONNECTIONS: Denied = Denied {
     exception: "identity_connections",
@@ -170,7 +170,7 @@ async fn place(
 }
 
 fn note(denied: &Denied, arrival: &Arrival, apps: &Applications) {
-    static SAID: Seldom = Seldom::new();
+    static SAID: Seldom = Seldom::new(10);
     let exception = denied.exception;
     let labels = [exception, arrival.transport.label()];
     let errors = &apps.metrics.connection_errors;

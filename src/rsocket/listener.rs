@@ -23,11 +23,12 @@ use tracing::{debug, warn};
 
 use super::admission::{MAX_UNANSWERED, Place};
 use super::applications::{Applications, Secured};
+use super::balancer::HeaderError;
 use super::entry::Arrival;
 use super::registry::Transport;
 use super::{balancer, connection};
 use crate::crowd::Newcomer;
-use crate::seldom::Seldom;
+use crate::seldom::{Seldom, unaccepted};
 use crate::tls::names;
 
 /// Connections that the kernel completes while none is accepted; it takes less where its own limit is lower.
@@ -69,7 +70,7 @@ impl Listener {
                 let (stream, peer) = match self.socket.accept().await {
                     Ok(accepted) => accepted,
                     Err(error) => {
-                        warn!(%error, listener = self.transport.name(), "no connection could be accepted");
+                        unaccepted(&error, self.transport.name());
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                         continue;
                     }
@@ -101,18 +102,20 @@ impl Listener {
 /// longest has to go.
 async fn place(apps: &Applications, transport: Transport) -> Option<OwnedSemaphorePermit> {
     let (place, gone) = apps.handshakes.place(apps.admission.place()).await;
-    if gone > 0 || apps.handshakes.room().await {
-        crowded(apps, transport);
+    let gone = gone + usize::from(apps.handshakes.room().await);
+    if gone > 0 {
+        crowded(apps, transport, gone);
     }
     place
 }
 
-fn crowded(apps: &Applications, transport: Transport) {
-    static SAID: Seldom = Seldom::new();
+/// So many connections had to go.
+fn crowded(apps: &Applications, transport: Transport, gone: usize) {
+    static SAID: Seldom = Seldom::new(1);
     let errors = &apps.metrics.connection_errors;
     errors
         .with_label_values(&["crowded", transport.label()])
-        .inc();
+        .inc_by(gone as u64);
     if let Some(left_out) = SAID.due() {
         warn!(
             left_out,
@@ -178,6 +181,11 @@ async fn origin(
     let header = timeout_at(arrival.due, balancer::origin(stream, arrival.peer));
     let reason = match apps.leaving.run_until_cancelled(header).await? {
         Ok(Ok(peer)) => return Some(peer),
+        // Whether the port is open is asked so, too.
+        Ok(Err(HeaderError::Lost(error))) => {
+            debug!(peer = %arrival.peer, %error, "connection lost");
+            return None;
+        }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "not finished in time".into(),
     };

@@ -370,3 +370,66 @@ async fn what_was_sealed_for_another_place_is_never_taken() {
     assert_eq!(pushed.count(), 1, "{scraped:?}");
     target.stands("replays").await;
 }
+
+/// By name, with `ulimit -n 30000`: what 10,000 hostile connections beside 1,000 good ones cost.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "figures, and more open files than usual"]
+#[expect(
+    clippy::print_stdout,
+    reason = "figures for whoever reads the test's output"
+)]
+async fn figures_of_ten_thousand_hostile_connections_beside_a_thousand_good_ones() {
+    const FNF: u16 = 0x05;
+    let mut target = Target::start(&["--rsocket.max-unfinished=256MiB"]).await;
+    let mut good = Vec::new();
+    for number in 0..1000 {
+        let text = format!("app_up{{app=\"{number}\"}} 1\n");
+        good.push(App::text(target.node.tcp, &text).await);
+    }
+    let mut hostile = JoinSet::new();
+    for number in 0..10_000 {
+        let address = target.node.tcp;
+        match number % 3 {
+            0 => hostile.spawn(endless(address, FNF, 4 << 20)),
+            1 => hostile.spawn(say_slowly(address, setup())),
+            _ => hostile.spawn(say_slowly(address, b"\0".to_vec())),
+        };
+    }
+    let mut slowest = Duration::ZERO;
+    let mut most = 0.0_f64;
+    let mut scrapes = 0;
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(60) && !hostile.is_empty() {
+        let scrape = Instant::now();
+        let scraped = target.node.scrape().await;
+        slowest = slowest.max(scrape.elapsed());
+        let there = scraped.iter().filter(|line| line.starts_with("app_up"));
+        assert_eq!(there.count(), 1000);
+        most = most.max(target.node.own("process_resident_memory_bytes").await);
+        scrapes += 1;
+        while hostile.try_join_next().is_some() {}
+    }
+    let ended = |exception| {
+        format!(
+            "prometheus_proxy_connection_error_total{{exception=\"{exception}\",transport=\"TCP\"}}"
+        )
+    };
+    for exception in ["crowded", "unfinished", "setup_timeout"] {
+        println!("{exception}: {}", target.node.own(&ended(exception)).await);
+    }
+    println!(
+        "{scrapes} scrapes, the slowest {slowest:?}; at most {:.0} MB",
+        most / 1e6
+    );
+    target.stands("10,000 hostile connections").await;
+}
+
+/// Sends it, and stays.
+async fn say_slowly(address: SocketAddr, bytes: Vec<u8>) {
+    let Ok(mut stream) = TcpStream::connect(address).await else {
+        return;
+    };
+    let _ = stream.write_all(&bytes).await;
+    let mut heard = [0; 1024];
+    while let Ok(Ok(1..)) = timeout(Duration::from_secs(40), stream.read(&mut heard)).await {}
+}

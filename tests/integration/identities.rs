@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use crate::app::{Answer, App, Peer};
-use crate::peers::Scratch;
+use crate::peers::{Program, Scratch, need};
 use crate::sandbox::{Sandbox, eventually};
 
 fn bearer(token: &str) -> Credentials {
@@ -29,7 +29,7 @@ fn shown(credentials: &Credentials) -> SetupOptions {
     setup
 }
 
-fn sha256(token: &str) -> String {
+pub(crate) fn sha256(token: &str) -> String {
     let digest = Sha256::digest(token);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -148,7 +148,10 @@ async fn wrong_credentials_are_told_so_after_a_pause_and_never_taken_for_none() 
     ] {
         let (code, message) = turned_away(proxy.tcp(), shown(&credentials)).await;
         assert_eq!(code, ErrorCode::REJECTED_SETUP);
-        assert_eq!(message, "the proxy does not know these credentials");
+        assert!(
+            message.contains("does not know these credentials"),
+            "{message}"
+        );
     }
     assert!(started.elapsed() >= Duration::from_secs(3));
     assert_eq!(refused(&proxy, "credentials").await, 3.0);
@@ -297,4 +300,44 @@ async fn texts_past_the_nodes_limits_are_not_taken() {
     assert!(pusher.push("a 1\nb 1\nc 1\n").await.is_err());
     let refused = "prometheus_proxy_pushes_refused_total{reason=\"limit\"}";
     eventually("the refusal", async || proxy.own(refused).await == 1.0).await;
+}
+
+/// An unmodified Java client, which shows nothing.
+fn java(proxy: &Sandbox) -> Program {
+    let port = proxy.tcp().port().to_string();
+    Program::interop(
+        "client",
+        &["--port", &port, "--name", "shop", "--count", "1"],
+    )
+}
+
+#[tokio::test]
+async fn an_unmodified_java_client_is_anonymous() {
+    need!(Java);
+    let file = "anonymous: {labels: {tenant: anonymous}}\n";
+    let (proxy, ..) = asking(file, &[]).await;
+    let _java = java(&proxy);
+    proxy.connected(1).await;
+    let scraped = proxy.scrape().await;
+    assert!(!scraped.is_empty());
+    let labelled = |sample: &String| sample.contains("{tenant=\"anonymous\"");
+    assert!(scraped.iter().all(labelled), "{scraped:?}");
+}
+
+/// It comes back at once when it is turned away; only the pause before that keeps it from doing so all the time.
+#[tokio::test]
+async fn an_unmodified_java_client_that_is_not_let_in_does_not_come_back_at_once() {
+    need!(Java);
+    let (proxy, ..) = asking(&identities(), &["--rsocket.setup-timeout=2s"]).await;
+    let started = Instant::now();
+    let _java = java(&proxy);
+    eventually("three refusals", async || {
+        refused(&proxy, "no_credentials").await == 3.0
+    })
+    .await;
+    assert!(
+        started.elapsed() >= Duration::from_secs(4),
+        "{:?}",
+        started.elapsed()
+    );
 }

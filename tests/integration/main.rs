@@ -25,6 +25,7 @@ mod cluster_tls;
 mod compat;
 mod drain;
 mod envelope;
+mod hardened;
 mod healthcheck;
 mod hostile;
 mod identities;

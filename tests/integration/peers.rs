@@ -27,6 +27,7 @@ pub(crate) enum Tool {
     NodeExporter,
     Networks,
     Haproxy,
+    Openssl,
     Browser,
 }
 
@@ -47,6 +48,7 @@ impl Tool {
             Self::NodeExporter => &["prometheus-node-exporter"],
             Self::Networks => &["ip", "iptables"],
             Self::Haproxy => &["haproxy"],
+            Self::Openssl => &["openssl"],
             Self::Browser => &["node", "npm"],
         };
         if let Some(program) = programs.iter().find(|program| !installed(program)) {
@@ -67,7 +69,11 @@ impl Tool {
                     return Some(PERMISSION);
                 }
             }
-            Self::Prometheus | Self::Promtool | Self::NodeExporter | Self::Haproxy => {}
+            Self::Prometheus
+            | Self::Promtool
+            | Self::NodeExporter
+            | Self::Haproxy
+            | Self::Openssl => {}
         }
         None
     }
@@ -272,6 +278,14 @@ impl Program {
     /// Whether a line so far began with `words`: what [`Program::line`] went past, and what came since.
     pub(crate) fn has_said(&mut self, words: &str) -> bool {
         self.all().any(|line| line.starts_with(words))
+    }
+
+    /// All lines, of a program that has ended.
+    pub(crate) async fn all_lines(&mut self) -> String {
+        while let Some(line) = self.lines.recv().await {
+            self.heard.push(line);
+        }
+        self.heard.join("\n")
     }
 
     /// Whether this stood anywhere in a line so far.

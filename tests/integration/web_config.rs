@@ -29,12 +29,12 @@ use crate::sandbox::{PATIENCE, Response, Sandbox, eventually, long_text, samples
 use crate::tls::Authority;
 
 /// `name: hash` of a password, at the least cost.
-fn user(name: &str, password: &str) -> String {
+pub(crate) fn user(name: &str, password: &str) -> String {
     let hash = bcrypt::hash_with_salt(password, 4, [7; 16]).expect("a hash");
     format!("{name}: {hash}")
 }
 
-fn credentials(name: &str, password: &str) -> String {
+pub(crate) fn credentials(name: &str, password: &str) -> String {
     format!(
         "Basic {}",
         BASE64_STANDARD.encode(format!("{name}:{password}"))
@@ -53,7 +53,7 @@ fn tls(scratch: &Scratch, authority: &Authority, more: &str) -> String {
 }
 
 /// Trusts this authority, and shows a certificate for `name` of that one.
-fn visitor(
+pub(crate) fn visitor(
     scratch: &Scratch,
     trusted: &Authority,
     shown: Option<(&Authority, &str)>,
@@ -67,11 +67,14 @@ fn visitor(
 }
 
 /// A connection that asks more than once.
-struct Visit(SendRequest<Empty<Bytes>>);
+pub(crate) struct Visit(SendRequest<Empty<Bytes>>);
 
 impl Visit {
     /// The error is what came instead of TLS, or of an answer to the first request.
-    async fn secured(web: SocketAddr, config: &Arc<ClientConfig>) -> Result<Self, String> {
+    pub(crate) async fn secured(
+        web: SocketAddr,
+        config: &Arc<ClientConfig>,
+    ) -> Result<Self, String> {
         let stream = TcpStream::connect(web).await.expect("a listening node");
         let name = ServerName::try_from("localhost").expect("a name");
         let stream = TlsConnector::from(Arc::clone(config))
@@ -103,7 +106,7 @@ impl Visit {
         response.map_err(|error| error.to_string())
     }
 
-    async fn get(&mut self, path: &str, authorization: &str) -> Response {
+    pub(crate) async fn get(&mut self, path: &str, authorization: &str) -> Response {
         let response = self.begin(path, authorization).await.expect("a response");
         let (parts, body) = response.into_parts();
         Response {

@@ -16,12 +16,13 @@ use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::service::Service;
 use super::{Calling, Identity};
 use crate::crowd::{Crowd, Newcomer};
 use crate::metrics::Metrics;
+use crate::seldom::unaccepted;
 
 /// Connections at a time; more wait in the backlog, and have those ended whose handshake takes the longest. A node makes
 /// one to each other node.
@@ -103,7 +104,7 @@ impl Listener {
                     });
                 }
                 Err(error) => {
-                    warn!(%error, listener = "grpc", "no connection could be accepted");
+                    unaccepted(&error, "grpc");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
