@@ -374,10 +374,6 @@ async fn what_was_sealed_for_another_place_is_never_taken() {
 /// By name, with `ulimit -n 30000`: what 10,000 hostile connections beside 1,000 good ones cost.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "figures, and more open files than usual"]
-#[expect(
-    clippy::print_stdout,
-    reason = "figures for whoever reads the test's output"
-)]
 async fn figures_of_ten_thousand_hostile_connections_beside_a_thousand_good_ones() {
     const FNF: u16 = 0x05;
     let mut target = Target::start(&["--rsocket.max-unfinished=256MiB"]).await;
@@ -421,7 +417,7 @@ async fn figures_of_ten_thousand_hostile_connections_beside_a_thousand_good_ones
         "{scrapes} scrapes, the slowest {slowest:?}; at most {:.0} MB",
         most / 1e6
     );
-    target.stands("10,000 hostile connections").await;
+    assert!(target.node.program.runs() && !target.node.program.has_mentioned("panicked"));
 }
 
 /// Sends it, and stays.

@@ -120,7 +120,7 @@ impl<T: Transport> Connection<T> {
         let Some(share) = &mut self.share else {
             return;
         };
-        let bytes = self.transport.unfinished() + self.session.partial_bytes();
+        let bytes = self.transport.unfinished() + self.session.unfinished();
         if !share.hold(bytes, cx.waker(), Instant::now().into_std()) {
             self.session.give_up();
         }

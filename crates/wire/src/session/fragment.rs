@@ -39,6 +39,11 @@ impl Assembly {
         self.metadata.as_ref().map_or(0, BytesMut::len) + self.data.len()
     }
 
+    /// Bytes that it takes up.
+    pub(super) fn capacity(&self) -> usize {
+        self.metadata.as_ref().map_or(0, BytesMut::capacity) + self.data.capacity()
+    }
+
     /// Adds a fragment. After an error the assembly is of no use.
     pub(super) fn push(
         &mut self,

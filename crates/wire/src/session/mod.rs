@@ -412,11 +412,11 @@ impl Session {
         &self.limits
     }
 
-    /// Bytes of payloads of which some fragments came.
-    pub(crate) fn partial_bytes(&self) -> usize {
+    /// Bytes that payloads take up of which some fragments came.
+    pub(crate) fn unfinished(&self) -> usize {
         let incoming = self.requests_in.values().filter_map(Incoming::assembly);
         let all = incoming.chain(self.requests_out.values().flatten());
-        all.map(Assembly::len).sum()
+        all.map(Assembly::capacity).sum()
     }
 
     /// Ends, because what is unfinished may be held no longer.
@@ -438,7 +438,7 @@ impl Session {
             requests_out: self.requests_out.len(),
             pending_lease: self.lease_in.as_ref().map_or(0, |lease| lease.waiting()),
             partial: assemblies().count(),
-            partial_bytes: self.partial_bytes(),
+            partial_bytes: assemblies().map(Assembly::len).sum(),
         }
     }
 
