@@ -11,6 +11,26 @@ pub struct Error {
     reason: String,
 }
 
+/// Why a file is of no use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    /// It is not what such a file has to be.
+    #[error(transparent)]
+    Yaml(#[from] Error),
+    /// Of which key, and what is wrong with it.
+    #[error("{key}: {reason}")]
+    Value { key: String, reason: String },
+}
+
+impl FileError {
+    pub(crate) fn value(key: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Value {
+            key: key.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
 /// What `text` says.
 pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     serde_saphyr::from_str(text).map_err(|error| {

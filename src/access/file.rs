@@ -14,25 +14,7 @@ use serde::Deserialize;
 use super::tls::TlsServer;
 use crate::rate::Rate;
 use crate::tls::Tls;
-use crate::yaml;
-
-/// Why a file is of no use: the key, and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FileError {
-    #[error(transparent)]
-    Yaml(#[from] yaml::Error),
-    #[error("{key}: {reason}")]
-    Value { key: String, reason: String },
-}
-
-impl FileError {
-    pub(super) fn value(key: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Value {
-            key: key.into(),
-            reason: reason.into(),
-        }
-    }
-}
+use crate::yaml::{self, FileError};
 
 /// What a file says.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
-use file::{FileError, Parsed};
+use file::Parsed;
 pub(crate) use guard::guard;
 use rustls::ServerConfig;
 use tokio::sync::watch;
@@ -22,6 +22,7 @@ use crate::follow::{ReadError, Source, follow, read_text};
 use crate::passwords::{Users, Verifier};
 use crate::rate::Bucket;
 use crate::tls::Tls;
+use crate::yaml::FileError;
 
 /// Why a file is of no use.
 #[derive(Debug, thiserror::Error)]

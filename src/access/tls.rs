@@ -7,8 +7,9 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 use serde::Deserialize;
 
-use super::file::{FileError, not_one_of};
+use super::file::not_one_of;
 use crate::tls::{ClientAuth, Files, Pem, Policy, Role, Tls};
+use crate::yaml::FileError;
 
 /// All that is spoken above TLS.
 const PROTOCOL: &[u8] = b"http/1.1";

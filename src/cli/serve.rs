@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use prometheus_rsocket_exposition::Limits;
@@ -21,7 +20,7 @@ use crate::node::Node;
 use crate::rate::Rate;
 use crate::settings::{Envelope, RSocket, Scrape, Settings, Web};
 use crate::tls::Tls;
-use crate::{drain, logging, store};
+use crate::{drain, logging, settings, store};
 
 /// Bytes of one RSocket frame: its length prefix has 24 bits.
 const MAX_FRAME: u64 = (1 << 24) - 1;
@@ -389,13 +388,7 @@ fn grace_period(value: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn bytes(value: &str) -> Result<usize, String> {
-    let size: ByteSize = value
-        .parse()
-        .map_err(|error| format!("{error}; a size is written as 64MiB or 1GiB"))?;
-    match usize::try_from(size.as_u64()) {
-        Ok(0) | Err(_) => Err("must be more than zero, and fit into memory".into()),
-        Ok(bytes) => Ok(bytes),
-    }
+    settings::bytes(value)
 }
 
 fn network(value: &str) -> Result<IpNet, String> {

@@ -3,37 +3,18 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use bytesize::ByteSize;
 use prometheus_rsocket_exposition::Labels;
 use serde::Deserialize;
 
 use super::proof::{Proof, Token};
 use crate::rate::Rate;
-use crate::yaml;
+use crate::settings;
+use crate::yaml::{self, FileError};
 
 /// Most identities, and most tokens, users and certificates of one.
 const MAX_ENTRIES: usize = 10_000;
 /// Bytes of an identity's name, which stands in the log and on the status page.
 const MAX_NAME_LEN: usize = 100;
-
-/// Why a file is of no use.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FileError {
-    #[error(transparent)]
-    Yaml(#[from] yaml::Error),
-    /// Which identity, and what is wrong with it.
-    #[error("{place}: {reason}")]
-    Value { place: String, reason: String },
-}
-
-impl FileError {
-    pub(super) fn value(place: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Value {
-            place: place.into(),
-            reason: reason.into(),
-        }
-    }
-}
 
 /// What a file says.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -180,7 +161,9 @@ fn entitlement(
         series: positive("series", limits.series)?,
         payload: match limits.payload {
             None => None,
-            Some(text) => Some(size(&text).map_err(|why| FileError::value(limit("payload"), why))?),
+            Some(text) => Some(
+                settings::bytes(&text).map_err(|why| FileError::value(limit("payload"), why))?,
+            ),
         },
         pushes: match limits.pushes_per_second {
             None => None,
@@ -189,15 +172,6 @@ fn entitlement(
             })?),
         },
     })
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    let size: Result<ByteSize, _> = text.parse();
-    let bytes = size.map_err(|error| format!("{error}; a size is written as 64MiB or 1GiB"))?;
-    match usize::try_from(bytes.as_u64()) {
-        Ok(0) | Err(_) => Err("must be more than zero, and fit into memory".into()),
-        Ok(bytes) => Ok(bytes),
-    }
 }
 
 impl Parsed {

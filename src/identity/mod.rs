@@ -11,13 +11,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use file::FileError;
 pub use proof::Proof;
 pub use table::{Identity, Shown, Table, Terms, Unknown};
 use tokio::sync::watch;
 
 use crate::follow::{ReadError, Source, follow, read_text};
 use crate::passwords::Verifier;
+use crate::yaml::FileError;
 
 /// Why the file is of no use: one line.
 #[derive(Debug, thiserror::Error)]

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use prometheus_rsocket_exposition::{Labels, Limits};
 use prometheus_rsocket_wire::Credentials;
 
-use super::file::{Entitlement, FileError, Parsed};
+use super::file::{Entitlement, Parsed};
 use super::proof::{Proof, Token};
 use crate::passwords::{Users, Verdict, Verifier};
 use crate::rate::Bucket;
+use crate::yaml::FileError;
 
 /// What holds for an application's texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::identities::sha256;
-use crate::nodes::{BINARY, listening};
+use crate::nodes::{BINARY, Ports};
 use crate::peers::{Program, Scratch, need, reserved_port};
 use crate::tls::Authority;
 use crate::web_config::{Visit, credentials, user, visitor};
@@ -34,10 +34,7 @@ struct Hardened {
     scratch: Scratch,
     authority: Authority,
     applications: Authority,
-    web: SocketAddr,
-    tcp: SocketAddr,
-    websocket: SocketAddr,
-    grpc: SocketAddr,
+    ports: Ports,
 }
 
 impl Hardened {
@@ -76,20 +73,12 @@ impl Hardened {
             .arg(format!("--cluster.listen-address={peer}"))
             .args(["--log.level=trace", "--rsocket.setup-timeout=2s"]);
         let mut program = Program::start(&mut command);
-        let web = listening(&mut program, "web").await;
-        let tcp = listening(&mut program, "rsocket-tcp").await;
-        let websocket = listening(&mut program, "rsocket-websocket").await;
-        let grpc = listening(&mut program, "grpc").await;
-        program.line_with("msg=\"ready\"").await;
         Self {
+            ports: Ports::of(&mut program).await,
             program,
             scratch,
             authority,
             applications,
-            web,
-            tcp,
-            websocket,
-            grpc,
         }
     }
 
@@ -112,7 +101,7 @@ impl Hardened {
 
     async fn visit(&self) -> Visit {
         let visitor = visitor(&self.scratch, &self.authority, None);
-        Visit::secured(self.web, &visitor).await.expect("TLS")
+        Visit::secured(self.ports.web, &visitor).await.expect("TLS")
     }
 }
 
@@ -123,13 +112,13 @@ async fn the_hardened_configuration_lets_in_whom_it_names_and_nobody_else() {
 
     // Applications: by token, by certificate; over both transports.
     let by_token = node
-        .trusting(node.client("tls", node.tcp.port()))
+        .trusting(node.client("tls", node.ports.tcp.port()))
         .bearer_token(TOKEN);
     let by_token = by_token.connect_and_wait().await.expect("let in");
     let [certificate, key] = node
         .applications
         .issue(&node.scratch, "shop.internal", "shop");
-    let by_certificate = node.trusting(node.client("wss", node.websocket.port()));
+    let by_certificate = node.trusting(node.client("wss", node.ports.websocket.port()));
     let by_certificate = by_certificate.tls_client_certificate(certificate, key);
     let by_certificate = by_certificate
         .expect("a certificate")
@@ -138,9 +127,11 @@ async fn the_hardened_configuration_lets_in_whom_it_names_and_nobody_else() {
     let by_certificate = by_certificate.expect("let in");
 
     // Others: in the clear, without credentials, with a wrong token, with a certificate of another authority.
-    let in_the_clear = node.client("tcp", node.tcp.port()).bearer_token(TOKEN);
+    let in_the_clear = node
+        .client("tcp", node.ports.tcp.port())
+        .bearer_token(TOKEN);
     assert!(in_the_clear.connect_and_wait().await.is_err());
-    let nobody = node.trusting(node.client("tls", node.tcp.port()));
+    let nobody = node.trusting(node.client("tls", node.ports.tcp.port()));
     assert!(nobody.clone().connect_and_wait().await.is_err());
     assert!(
         nobody
@@ -179,7 +170,7 @@ async fn the_hardened_configuration_lets_in_whom_it_names_and_nobody_else() {
     );
     by_token.push_and_close().await.expect("acknowledged");
     drop(by_certificate);
-    let plain = TcpStream::connect(node.web).await.expect("a port");
+    let plain = TcpStream::connect(node.ports.web).await.expect("a port");
     assert!(hyper_answers_nothing(plain).await);
 
     // No secret stands anywhere.
@@ -261,9 +252,9 @@ async fn openssl_finds_no_old_version_and_no_weak_cipher_on_any_port() {
         "ECDHE-ECDSA-AES256-SHA",
     ];
     for (name, port) in [
-        ("rsocket", node.tcp),
-        ("websocket", node.websocket),
-        ("web", node.web),
+        ("rsocket", node.ports.tcp),
+        ("websocket", node.ports.websocket),
+        ("web", node.ports.web),
     ] {
         for old in ["-tls1", "-tls1_1"] {
             let spoken = s_client(port, &[old, "-cipher", "ALL:@SECLEVEL=0"]).await;
@@ -288,8 +279,8 @@ async fn openssl_finds_no_old_version_and_no_weak_cipher_on_any_port() {
             "{name}"
         );
     }
-    assert_eq!(s_client(node.grpc, &["-tls1_2"]).await, None);
-    let web = s_client(node.web, &["-alpn", "http/1.1,h2"])
+    assert_eq!(s_client(node.ports.grpc, &["-tls1_2"]).await, None);
+    let web = s_client(node.ports.web, &["-alpn", "http/1.1,h2"])
         .await
         .expect("a handshake");
     assert!(!web.contains("Compression: zlib"), "{web}");

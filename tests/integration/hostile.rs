@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::app::{App, Peer};
-use crate::nodes::{BINARY, Node, listening};
+use crate::nodes::{BINARY, Node, Ports};
 use crate::peers::{Program, Scratch, reserved_port};
 use crate::sandbox::request;
 use crate::tls::Authority;
@@ -64,11 +64,12 @@ impl Target {
             .arg("--scrape.timeout=8s")
             .args(flags);
         let mut program = Program::start(&mut command);
-        let web = listening(&mut program, "web").await;
-        let tcp = listening(&mut program, "rsocket-tcp").await;
-        let websocket = listening(&mut program, "rsocket-websocket").await;
-        let grpc = listening(&mut program, "grpc").await;
-        program.line_with("msg=\"ready\"").await;
+        let Ports {
+            web,
+            tcp,
+            websocket,
+            grpc,
+        } = Ports::of(&mut program).await;
         let address = format!("{scheme}://localhost:{}", tcp.port());
         let good = Client::builder(|| GOOD)
             .own_metrics(false)
@@ -248,6 +249,13 @@ async fn half_open_connections_keep_nobody_out() {
         assert!(scraped.iter().any(|sample| sample == "new_up 1"), "{name}");
         drop(newcomer);
     }
+    for series in [
+        "prometheus_proxy_connection_error_total{exception=\"crowded\",transport=\"TCP\"}",
+        "prometheus_proxy_connection_error_total{exception=\"crowded\",transport=\"Websocket\"}",
+        "prometheus_proxy_http_connection_errors_total{exception=\"crowded\"}",
+    ] {
+        assert!(target.node.own(series).await > 0.0, "{series}");
+    }
 }
 
 /// A payload in pieces of which there is always another, over one connection, until the node has had enough.
@@ -297,6 +305,9 @@ async fn payloads_without_end_do_not_fill_the_memory() {
         let _ = timeout(Duration::from_millis(100), hostile.join_next()).await;
     }
     target.stands("endless fragments").await;
+    let ended =
+        "prometheus_proxy_connection_error_total{exception=\"unfinished\",transport=\"TCP\"}";
+    assert!(target.node.own(ended).await > 0.0);
 }
 
 /// What is left of a text of very many bytes after compression.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus_rsocket_wire::ErrorCode;
 use prometheus_rsocket_wire::session::CloseReason;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -126,4 +126,38 @@ async fn a_drain_closes_connections_with_connection_close() {
         panic!("no ERROR came");
     };
     assert_eq!(code, ErrorCode::CONNECTION_CLOSE);
+}
+
+/// What a node's HTTP port answers, up to the end of the connection.
+async fn answered(proxy: &Sandbox, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(proxy.web()).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut heard = Vec::new();
+    // What was not read makes the end a reset.
+    let read = timeout(PATIENCE, stream.read_to_end(&mut heard)).await;
+    let _ = read.expect("an end");
+    String::from_utf8_lossy(&heard).into_owned()
+}
+
+#[tokio::test]
+async fn a_request_head_without_end_is_refused() {
+    let proxy = Sandbox::start(&[]).await;
+    let head = [&b"GET / HTTP/1.1\r\nX: "[..], &[b'a'; 32 << 10]].concat();
+    let answer = answered(&proxy, &head).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_body_without_end_is_not_waited_for() {
+    let proxy = Sandbox::start(&["--web.io-timeout=200ms"]).await;
+    for body in [
+        &b"Content-Length: 99999999999\r\n\r\nbeginning"[..],
+        b"Transfer-Encoding: chunked\r\n\r\nFFFFFFF\r\nbeginning",
+    ] {
+        let request = [b"GET /-/healthy HTTP/1.1\r\nHost: a\r\n", body].concat();
+        let answer = answered(&proxy, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    let requests = "prometheus_proxy_http_requests_total{code=\"200\"}";
+    assert!(proxy.own(requests).await >= 2.0);
 }

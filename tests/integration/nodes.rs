@@ -70,11 +70,33 @@ impl Node {
 }
 
 /// The address in the line that says where a node listens.
-pub(crate) async fn listening(program: &mut Program, listener: &str) -> SocketAddr {
+async fn listening(program: &mut Program, listener: &str) -> SocketAddr {
     let words = format!("msg=\"listening\" listener={listener} address=");
     let line = program.line_with(&words).await;
     let address = line.rsplit('=').next().expect("an address");
     address.parse().expect("an address")
+}
+
+/// Where a node listens.
+pub(crate) struct Ports {
+    pub(crate) web: SocketAddr,
+    pub(crate) tcp: SocketAddr,
+    pub(crate) websocket: SocketAddr,
+    pub(crate) grpc: SocketAddr,
+}
+
+impl Ports {
+    /// Of a node of a cluster, once it is ready.
+    pub(crate) async fn of(program: &mut Program) -> Self {
+        let ports = Self {
+            web: listening(program, "web").await,
+            tcp: listening(program, "rsocket-tcp").await,
+            websocket: listening(program, "rsocket-websocket").await,
+            grpc: listening(program, "grpc").await,
+        };
+        program.line_with("msg=\"ready\"").await;
+        ports
+    }
 }
 
 /// Three nodes on this host that see each other.
