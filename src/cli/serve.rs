@@ -240,6 +240,9 @@ impl ServeArgs {
             }
         };
         let scrape = self.scrape();
+        if self.rsocket_max_unfinished < self.scrape_max_payload {
+            return Err("--rsocket.max-unfinished is less than --scrape.max-payload: no payload of that size could come".into());
+        }
         Ok(Settings {
             web: Web {
                 listen_address: self.web_listen_address,

@@ -304,3 +304,16 @@ impl<'a> Visitor<'a> {
         failed(self.apps, &self.arrival, exception, reason);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_network_of_64_bits_counts_as_one_address() {
+        let network = |peer: &str| network(peer.parse().unwrap()).to_string();
+        assert_eq!(network("192.0.2.1:1"), "192.0.2.1");
+        assert_eq!(network("[::ffff:192.0.2.1]:1"), "192.0.2.1");
+        assert_eq!(network("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::");
+    }
+}

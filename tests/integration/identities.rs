@@ -341,3 +341,25 @@ async fn an_unmodified_java_client_that_is_not_let_in_does_not_come_back_at_once
         started.elapsed()
     );
 }
+
+#[tokio::test]
+async fn credentials_that_rsocket_java_writes_are_understood() {
+    need!(Java);
+    let (proxy, ..) = asking(&identities(), &[]).await;
+    let port = proxy.tcp().port().to_string();
+    for shown in [
+        &["--token", "token of payments"][..],
+        &["--token", "token of payments", "--alone"],
+        &["--user", "payments", "--password", "pass word"],
+    ] {
+        let app = Program::interop("rsocket", &[&["--port", port.as_str()], shown].concat());
+        proxy.connected(1).await;
+        let status = proxy.status().await;
+        assert_eq!(
+            status["connections"][0]["identity"], "payments",
+            "{shown:?}"
+        );
+        drop(app);
+        proxy.connected(0).await;
+    }
+}

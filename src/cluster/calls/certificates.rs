@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
+use rustls::server::NoServerSessionStorage;
+use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::watch;
 
 use super::identity::{Ends, Identity};
@@ -20,6 +21,8 @@ pub struct Certificates {
     client: Arc<ClientConfig>,
     files: Files,
     name: ServerName<'static>,
+    /// The files have changed, and the client's end has not.
+    behind: bool,
 }
 
 impl Certificates {
@@ -48,6 +51,7 @@ impl Certificates {
             client: client(&files)?,
             files,
             name,
+            behind: false,
         })
     }
 
@@ -61,7 +65,11 @@ impl Certificates {
     }
 
     fn ends(&self) -> Ends {
-        Ends::new(Arc::clone(self.tls.config()), Arc::clone(&self.client))
+        let mut server = ServerConfig::clone(self.tls.config());
+        // As with certificates made from the secret: what is not kept cannot be stolen, nor outlive a certificate.
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
+        Ends::new(Arc::new(server), Arc::clone(&self.client))
     }
 
     /// What a node shows and believes; changes as long as the task of `follow` runs.
@@ -100,10 +108,12 @@ impl follow::Source for Certificates {
     type Error = Unusable;
 
     fn look(&mut self) -> Result<bool, Unusable> {
-        if !self.tls.look()? {
+        self.behind |= self.tls.look()?;
+        if !self.behind {
             return Ok(false);
         }
         self.client = client(&self.files)?;
+        self.behind = false;
         Ok(true)
     }
 }

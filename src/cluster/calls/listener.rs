@@ -3,10 +3,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::server::conn::http2;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,7 +25,7 @@ use crate::crowd::{Crowd, Newcomer};
 use crate::metrics::Metrics;
 use crate::seldom::unaccepted;
 
-/// Connections at a time; more wait in the backlog, and have those ended whose handshake takes the longest. A node makes
+/// Connections at a time; more wait in the backlog, and have those ended that have not called for longest. A node makes
 /// one to each other node.
 const MAX_CONNECTIONS: usize = 256;
 /// Calls of one connection at a time; the caller keeps more back.
@@ -145,16 +146,23 @@ async fn serve(
     stream.set_read_timeout(Some(SILENT));
     stream.set_write_timeout(Some(SILENT));
     let stream = shake_hands(Box::pin(stream), identity.as_ref()).await?;
-    drop(newcomer);
+    let calls = TowerToHyperService::new(service.into_server());
+    let newcomer = Mutex::new(Some(newcomer));
+    let first_call_seen = service_fn(move |call| {
+        drop(
+            newcomer
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        calls.call(call)
+    });
     let serving = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .max_concurrent_streams(MAX_CALLS)
         .max_header_list_size(MAX_HEADERS)
-        .serve_connection(
-            TokioIo::new(stream),
-            TowerToHyperService::new(service.into_server()),
-        );
+        .serve_connection(TokioIo::new(stream), first_call_seen);
     Ok(serving.await?)
 }
 

@@ -41,6 +41,7 @@ final class Connection {
     if (args.has("--resume")) {
       connector.resume(new Resume());
     }
+    Credentials.show(args, connector);
     connector.connect(transport).subscribe(this::opened, e -> Lines.say("FAILED", name, e));
   }
 

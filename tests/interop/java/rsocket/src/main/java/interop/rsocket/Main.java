@@ -9,7 +9,7 @@ import java.util.stream.Stream;
 /** An app on rsocket-java itself, driven by lines. See tests/interop/README.md. */
 public final class Main {
   private static final String[] OPTIONS = {"--name=", "--mtu=", "--bytes=", "--text=", "--answer=", "--delay=",
-      "--lease=", "--resume", "--keepalive=", "--max-lifetime="};
+      "--lease=", "--resume", "--keepalive=", "--max-lifetime=", "--token=", "--user=", "--password=", "--alone"};
 
   public static void main(String[] argv) throws Exception {
     Args args = new Args(argv, Stream.of(OPTIONS, Transports.OPTIONS).flatMap(Stream::of).toArray(String[]::new));
