@@ -66,8 +66,6 @@ mod tests {
             ),
             ("a 1\na 1\na 1\na 1\n# EOF\n", Some(TooManySamples)),
             ("a{abcd=\"123456\"} 1\n# EOF\n", Some(LabelValueTooLong)),
-            // Its type comes after its samples, so the text is read twice.
-            ("a_sum 1\na_count 1\n# TYPE a summary\na_sum 1\n", None),
         ] {
             assert_eq!(refused(text), expected, "{text}");
         }
