@@ -228,7 +228,7 @@ mod tests {
         // It had been done in between.
         assert!(hold(&mut share, 1, now + 59 * SECOND));
         assert!(hold(&mut share, 20_000, now + 60 * SECOND));
-        assert!(!hold(&mut share, 20_000, now + 119 * SECOND));
+        assert!(!hold(&mut share, 20_000, now + 120 * SECOND));
         assert_eq!((memory.bytes(), share.deadline()), (0, None));
     }
 
