@@ -27,6 +27,7 @@ pub mod rsocket;
 pub mod scrape;
 mod seldom;
 pub mod settings;
+mod sizes;
 pub mod store;
 pub mod tls;
 mod yaml;

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use ipnet::IpNet;
 use prometheus_rsocket_exposition as exposition;
 
@@ -168,16 +167,5 @@ impl Default for Rebalance {
             first_pause: Duration::from_secs(10 * 60),
             longest_pause: Duration::from_secs(2 * 60 * 60),
         }
-    }
-}
-
-/// A number of bytes, as people write it. The error says how they do.
-pub fn bytes(text: &str) -> Result<usize, String> {
-    let size: ByteSize = text
-        .parse()
-        .map_err(|error| format!("{error}; a size is written as 64MiB or 1GiB"))?;
-    match usize::try_from(size.as_u64()) {
-        Ok(0) | Err(_) => Err("must be more than zero, and fit into memory".into()),
-        Ok(bytes) => Ok(bytes),
     }
 }

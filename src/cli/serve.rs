@@ -20,7 +20,7 @@ use crate::node::Node;
 use crate::rate::Rate;
 use crate::settings::{Envelope, RSocket, Scrape, Settings, Web};
 use crate::tls::Tls;
-use crate::{drain, logging, settings, store};
+use crate::{drain, logging, sizes, store};
 
 /// Bytes of one RSocket frame: its length prefix has 24 bits.
 const MAX_FRAME: u64 = (1 << 24) - 1;
@@ -391,7 +391,7 @@ fn grace_period(value: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn bytes(value: &str) -> Result<usize, String> {
-    settings::bytes(value)
+    sizes::bytes(value)
 }
 
 fn network(value: &str) -> Result<IpNet, String> {

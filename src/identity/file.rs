@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::proof::{Proof, Token};
 use crate::rate::Rate;
-use crate::settings;
+use crate::sizes;
 use crate::yaml::{self, FileError};
 
 /// Most identities, and most tokens, users and certificates of one.
@@ -161,9 +161,9 @@ fn entitlement(
         series: positive("series", limits.series)?,
         payload: match limits.payload {
             None => None,
-            Some(text) => Some(
-                settings::bytes(&text).map_err(|why| FileError::value(limit("payload"), why))?,
-            ),
+            Some(text) => {
+                Some(sizes::bytes(&text).map_err(|why| FileError::value(limit("payload"), why))?)
+            }
         },
         pushes: match limits.pushes_per_second {
             None => None,

@@ -1,7 +1,6 @@
 //! One application's text, validated, and where its families are.
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -10,9 +9,6 @@ use crate::error::ParseError;
 use crate::limits::Limits;
 use crate::metadata::Kind;
 use crate::series::read_labels;
-
-/// Bytes that are copied at a time.
-const WRITTEN_CHUNK: usize = 1 << 20;
 
 /// One application's text, validated, with the ranges of its families.
 ///
@@ -79,20 +75,6 @@ impl Exposition {
     /// The first fault in the text, or that it is past a limit.
     pub fn parse_within(text: Bytes, limits: &Limits) -> Result<Self, ParseError> {
         crate::parse::parse(text, limits)
-    }
-
-    /// The same samples, of which the text says all: added labels, and what was left out.
-    ///
-    /// # Errors
-    ///
-    /// The text would have 4 GiB or more.
-    pub fn written(self) -> Result<Self, ParseError> {
-        let merged = crate::merge::merge(vec![Arc::new(self)]);
-        let mut text = Vec::with_capacity(merged.len());
-        for chunk in merged.into_chunks(WRITTEN_CHUNK) {
-            text.extend_from_slice(&chunk);
-        }
-        Self::parse(text.into())
     }
 
     /// The text as it came: parsed again, it gives the same.

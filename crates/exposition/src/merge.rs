@@ -6,10 +6,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::error::ParseError;
 use crate::exposition::{Exposition, Family};
 use crate::metadata::{Kind, split_suffix};
 use crate::regroup;
 use crate::write::{Merged, Piece};
+
+/// Bytes that are copied at a time.
+const WRITTEN_CHUNK: usize = 1 << 20;
 
 /// Merges texts in the order given, which should be that of the applications' age: it alone
 /// decides ties. See the crate's documentation for the rules.
@@ -37,6 +41,22 @@ pub fn merge(parts: Vec<Arc<Exposition>>) -> Merged {
         conflicts,
         dropped,
     )
+}
+
+impl Exposition {
+    /// The same samples, of which the text says all: added labels, and what was left out.
+    ///
+    /// # Errors
+    ///
+    /// The text would have 4 GiB or more.
+    pub fn written(self) -> Result<Self, ParseError> {
+        let merged = merge(vec![Arc::new(self)]);
+        let mut text = Vec::with_capacity(merged.len());
+        for chunk in merged.into_chunks(WRITTEN_CHUNK) {
+            text.extend_from_slice(&chunk);
+        }
+        Self::parse(text.into())
+    }
 }
 
 /// What one part has of one family.
