@@ -5,6 +5,7 @@
 //! where something is wanted, which is what an unmodified Java client does, is left unanswered for as long as it could
 //! have taken for its SETUP. One whose credentials are wrong hears so soon: whoever gave them waits for it.
 
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
-use super::admission::{MAX_UNANSWERED, Place};
+use super::admission::{MAX_UNANSWERED, Place, Shares};
 use super::applications::Applications;
 use super::registry::Transport;
 use crate::crowd::Newcomer;
@@ -130,12 +131,12 @@ pub(super) async fn enter(
             }))
         }
         Err(Unknown::Nothing) => {
-            note(&NO_CREDENTIALS, arrival, apps);
+            note(NO_CREDENTIALS.exception, arrival, apps);
             sleep_until(arrival.due).await;
             Err(NO_CREDENTIALS)
         }
         Err(Unknown::Wrong | Unknown::Busy) => {
-            note(&CREDENTIALS, arrival, apps);
+            note(CREDENTIALS.exception, arrival, apps);
             sleep(PAUSE).await;
             Err(CREDENTIALS)
         }
@@ -160,18 +161,35 @@ async fn place(
 ) -> Option<Place<Arc<str>>> {
     let name = identity.terms.identity.clone().unwrap_or_default();
     let max = identity.max_connections.unwrap_or_default();
-    let admission = &apps.admission;
-    if let Some(place) = admission.identities.take(&name, max) {
+    let identities = &apps.admission.identities;
+    place_among(
+        identities,
+        (name, max),
+        CONNECTIONS.exception,
+        arrival,
+        apps,
+    )
+    .await
+}
+
+/// One of `max` places, or `None` after a long time without one. That it has to be waited for is counted as `exception`.
+pub(super) async fn place_among<K: Clone + Eq + Hash>(
+    shares: &Arc<Shares<K>>,
+    (key, max): (K, usize),
+    exception: &'static str,
+    arrival: &Arrival,
+    apps: &Applications,
+) -> Option<Place<K>> {
+    if let Some(place) = shares.take(&key, max) {
         return Some(place);
     }
-    note(&CONNECTIONS, arrival, apps);
-    let place = admission.identities.place_of(&name, max);
+    note(exception, arrival, apps);
+    let place = shares.place_of(&key, max);
     timeout(MAX_UNANSWERED, place).await.ok()
 }
 
-fn note(denied: &Denied, arrival: &Arrival, apps: &Applications) {
+fn note(exception: &'static str, arrival: &Arrival, apps: &Applications) {
     static SAID: Seldom = Seldom::new(10);
-    let exception = denied.exception;
     let labels = [exception, arrival.transport.label()];
     let errors = &apps.metrics.connection_errors;
     errors.with_label_values(&labels).inc();

@@ -15,16 +15,15 @@ use prometheus_rsocket_wire::transport::websocket::WebSocket;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::admission::{MAX_UNANSWERED, Place};
 use super::applications::{Applications, Secured};
 use super::balancer::HeaderError;
-use super::entry::Arrival;
+use super::entry::{Arrival, place_among};
 use super::registry::Transport;
 use super::{balancer, connection};
 use crate::crowd::Newcomer;
@@ -82,9 +81,9 @@ impl Listener {
                     return;
                 };
                 let shared = Arc::clone(&apps);
+                let end = apps.ended.child_token();
+                let newcomer = apps.handshakes.join(end.clone());
                 apps.tasks.spawn(async move {
-                    let end = shared.ended.child_token();
-                    let newcomer = shared.handshakes.join(end.clone());
                     let serve = serve(&shared, stream, peer, transport, newcomer);
                     end.run_until_cancelled(serve).await;
                     drop(place);
@@ -136,13 +135,11 @@ async fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         return debug!(%peer, %error, "connection lost");
     }
-    let accepted_at = Instant::now();
-    let due = accepted_at + apps.limits.setup_timeout;
     let mut arrival = Arrival {
         peer,
         transport,
         certificate: Vec::new(),
-        due,
+        due: Instant::now() + apps.limits.setup_timeout,
         newcomer,
     };
     if balancer::is_trusted(&apps.balancers, peer) {
@@ -152,9 +149,20 @@ async fn serve(
         };
         arrival.peer = peer;
     }
-    let Some(_place) = Box::pin(place_of_address(&arrival, apps)).await else {
+    let address = (network(arrival.peer), apps.admission.max_per_address);
+    let place = Box::pin(place_among(
+        &apps.admission.addresses,
+        address,
+        "address_connections",
+        &arrival,
+        apps,
+    ));
+    let Some(Some(_place)) = apps.leaving.run_until_cancelled(place).await else {
         return;
     };
+    // It may have waited for its place for longer than it may take from now on.
+    let accepted_at = Instant::now();
+    arrival.due = accepted_at + apps.limits.setup_timeout;
     let mut visitor = Visitor {
         apps,
         arrival,
@@ -191,23 +199,6 @@ async fn origin(
     };
     failed(apps, arrival, "proxy_protocol", &reason);
     None
-}
-
-/// A place among the connections of its address, or `None` after a long time without one.
-async fn place_of_address(arrival: &Arrival, apps: &Applications) -> Option<Place<IpAddr>> {
-    let (addresses, max) = (&apps.admission.addresses, apps.admission.max_per_address);
-    let address = network(arrival.peer);
-    if let Some(place) = addresses.take(&address, max) {
-        return Some(place);
-    }
-    failed(
-        apps,
-        arrival,
-        "address_connections",
-        "no place for another of its address",
-    );
-    let place = timeout(MAX_UNANSWERED, addresses.place_of(&address, max));
-    apps.leaving.run_until_cancelled(place).await?.ok()
 }
 
 /// What counts as one address: with IPv6 what one customer has, a network of 64 bits.

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::app::{App, Peer};
+use crate::hostile::setup;
 use crate::sandbox::{PATIENCE, Sandbox, eventually};
 
 #[tokio::test]
@@ -160,4 +161,24 @@ async fn a_request_body_without_end_is_not_waited_for() {
     }
     let requests = "prometheus_proxy_http_requests_total{code=\"200\"}";
     assert!(proxy.own(requests).await >= 2.0);
+}
+
+/// The wait for a place once used up the time for the handshakes behind it.
+#[tokio::test]
+async fn who_has_waited_for_a_place_has_all_the_time_to_set_up() {
+    let setup_timeout = Duration::from_secs(1);
+    let proxy = Sandbox::start(&[
+        "--rsocket.max-connections-per-address=1",
+        "--rsocket.setup-timeout=1s",
+    ])
+    .await;
+    let first = App::text(proxy.tcp(), "up 1\n").await;
+    let mut second = TcpStream::connect(proxy.tcp()).await.unwrap();
+    let waits = "prometheus_proxy_connection_error_total{exception=\"address_connections\",transport=\"TCP\"}";
+    eventually("one that waits", async || proxy.own(waits).await == 1.0).await;
+    tokio::time::sleep(setup_timeout).await;
+    drop(first);
+    proxy.connected(0).await;
+    second.write_all(&setup()).await.unwrap();
+    proxy.connected(1).await;
 }
