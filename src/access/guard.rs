@@ -63,7 +63,7 @@ async fn verdict(users: &Users, headers: &HeaderMap) -> Verdict {
 }
 
 /// The name and the password of `Authorization: Basic` (RFC 7617).
-fn credentials(headers: &HeaderMap) -> Option<(String, Zeroizing<Vec<u8>>)> {
+pub(super) fn credentials(headers: &HeaderMap) -> Option<(String, Zeroizing<Vec<u8>>)> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

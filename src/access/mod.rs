@@ -200,3 +200,20 @@ fn known(
         .map_err(|reason| FileError::value("basic_auth_users", reason))?;
     Ok(Some(users))
 }
+
+/// What a fuzz target enters by.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use axum::http::HeaderMap;
+
+    /// Whether a text is a web configuration.
+    pub fn reads(text: &str) -> bool {
+        super::file::parse(text, std::path::Path::new("/")).is_ok()
+    }
+
+    /// The name and the password that a request shows.
+    pub fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
+        let (name, password) = super::guard::credentials(headers)?;
+        Some((name, password.to_vec()))
+    }
+}

@@ -221,3 +221,12 @@ fn go_on_panicking(error: JoinError) -> Bytes {
         Err(_) => Bytes::new(),
     }
 }
+
+/// What a fuzz target enters by.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// How many targets a list in the format of `file_sd_configs` has.
+    pub fn targets(text: &str) -> Option<usize> {
+        Some(super::file_sd::parse(text, None).ok()?.len())
+    }
+}

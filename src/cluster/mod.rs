@@ -259,3 +259,42 @@ fn reachable(address: SocketAddr, advertised: IpAddr) -> SocketAddr {
         address
     }
 }
+
+/// What a fuzz target enters by.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::packet::{Opener, Sealer};
+    use super::secret::Secrets;
+    use super::vet::is_bounded;
+
+    /// One end of a gossip, without its socket.
+    pub struct Gossip {
+        sealer: Sealer,
+        opener: Opener,
+    }
+
+    impl Gossip {
+        /// With a secret, or, where `secret` is empty, without.
+        pub fn new(secret: &str) -> Self {
+            let mut secrets = Secrets::default();
+            if !secret.is_empty() {
+                secrets.add_lines(secret).expect("a secret");
+            }
+            Self {
+                sealer: Sealer::new("metrics", &secrets),
+                opener: Opener::new("metrics", &secrets),
+            }
+        }
+
+        /// The packet of a message, at `now` in milliseconds since 1970.
+        pub fn seal(&mut self, message: &[u8], now: u64) -> Option<Vec<u8>> {
+            self.sealer.seal(message, now).ok()
+        }
+
+        /// The message of a packet, as it would reach the decoder, at `now` in milliseconds since 1970.
+        pub fn open(&mut self, packet: &[u8], now: u64) -> Option<Vec<u8>> {
+            let message = self.opener.open(packet, now).ok()?;
+            is_bounded(&message).then_some(message)
+        }
+    }
+}

@@ -38,7 +38,7 @@ pub(super) async fn head() -> Response {
 }
 
 /// What the request allows, less the offset for the way of the response; at least half of it.
-fn timeout(headers: &HeaderMap, settings: &settings::Scrape) -> Duration {
+pub(super) fn timeout(headers: &HeaderMap, settings: &settings::Scrape) -> Duration {
     let named = headers
         .get(TIMEOUT_HEADER)
         .and_then(|value| value.to_str().ok()?.trim().parse::<f64>().ok())

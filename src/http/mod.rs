@@ -82,3 +82,23 @@ pub fn router(site: Site) -> Router {
         .merge(page::routes())
         .with_state(site)
 }
+
+/// What a fuzz target enters by.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use std::time::Duration;
+
+    use axum::http::HeaderMap;
+
+    use crate::settings;
+
+    /// How long a scrape with these headers may take.
+    pub fn timeout(headers: &HeaderMap, settings: &settings::Scrape) -> Duration {
+        super::connected::timeout(headers, settings)
+    }
+
+    /// The address of the status page that shows what this query asks for.
+    pub fn page(query: &str) -> String {
+        super::page::address_of(query)
+    }
+}

@@ -111,3 +111,15 @@ impl Source for Identities {
         Ok(true)
     }
 }
+
+/// What a fuzz target enters by.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::{Table, Terms, file};
+
+    /// The identities of a file.
+    pub fn table(text: &str) -> Option<Table> {
+        let parsed = file::parse(text).ok()?;
+        Table::new(parsed, &Terms::default(), &Default::default(), None).ok()
+    }
+}

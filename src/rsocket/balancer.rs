@@ -84,7 +84,7 @@ async fn read_line(stream: &mut TcpStream, line: &mut Vec<u8>) -> Result<(), Hea
 }
 
 /// The address in a whole header; `None`: it names none.
-fn source(header: &[u8]) -> Result<Option<SocketAddr>, HeaderError> {
+pub(super) fn source(header: &[u8]) -> Result<Option<SocketAddr>, HeaderError> {
     let malformed = |error: &dyn Display| HeaderError::Malformed(error.to_string());
     match HeaderResult::parse(header) {
         HeaderResult::V1(header) => {

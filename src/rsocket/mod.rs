@@ -50,3 +50,14 @@ pub trait PushSink: Send + Sync {
     /// The future is polled to its end even when the connection has gone meanwhile.
     fn push(&self, sealed: Sealed, peer: SocketAddr) -> PushOutcome;
 }
+
+/// What a fuzz target enters by.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use std::net::SocketAddr;
+
+    /// The address that a header of the PROXY protocol names.
+    pub fn origin(header: &[u8]) -> Option<SocketAddr> {
+        super::balancer::source(header).ok().flatten()
+    }
+}

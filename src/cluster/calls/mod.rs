@@ -99,3 +99,34 @@ pub trait Holder: Send + Sync {
     /// Undoes the wrapping of a push's key, if one of this node's keys does.
     fn unwrap_key(&self, wrapped: Bytes) -> BoxFuture<'static, Option<Secret>>;
 }
+
+/// What a fuzz target enters by.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use prost::Message;
+    use tonic::{Request, Status};
+
+    use super::Calling;
+    use super::proto::replication_server::Replication;
+    use super::service::Service;
+
+    /// What the node `here` does with a call whose message has arrived: one of eight, chosen by `method`.
+    pub async fn answer(here: &Calling, method: u8, message: &[u8]) -> Result<(), Status> {
+        let service = Service::new(here);
+        match method % 8 {
+            0 => service.replicate(read(message)?).await.map(drop),
+            1 => service.sync(read(message)?).await.map(drop),
+            2 => service.claim(read(message)?).await.map(drop),
+            3 => service.renew(read(message)?).await.map(drop),
+            4 => service.close(read(message)?).await.map(drop),
+            5 => service.served(read(message)?).await.map(drop),
+            6 => service.owed(read(message)?).await.map(drop),
+            _ => service.open(read(message)?).await.map(drop),
+        }
+    }
+
+    fn read<M: Message + Default>(message: &[u8]) -> Result<Request<M>, Status> {
+        let message = M::decode(message).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Request::new(message))
+    }
+}

@@ -133,6 +133,12 @@ impl Page<'_> {
     }
 }
 
+/// What a fuzz target enters by.
+#[cfg(fuzzing)]
+pub(super) fn address_of(query: &str) -> String {
+    query::Query::parse(query).address()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};

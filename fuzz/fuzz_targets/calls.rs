@@ -1,0 +1,154 @@
+//! Calls of other nodes in any order, with whatever they say, mixed with what a node does by itself: no panic, no more bytes
+//! than may be held, and no more words in return than were said.
+//!
+//! The input is a sequence of steps: what is done, a number of two bytes, and for a call as many bytes of its message.
+
+#![no_main]
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use libfuzzer_sys::fuzz_target;
+use prometheus_rsocket_exposition::Exposition;
+use prometheus_rsocket_proxy::cluster::calls::fuzzing::answer;
+use prometheus_rsocket_proxy::cluster::calls::{Calling, Holder, Secret, pack, unpack};
+use prometheus_rsocket_proxy::metrics::Metrics;
+use prometheus_rsocket_proxy::store::{
+    ClaimId, Condition, Content, Limits, NodeId, Replication, Reply, Request, Store, View,
+};
+
+const MAX_BYTES: usize = 10_000;
+const MAX_TEXT: usize = 1000;
+const TTL: Duration = Duration::from_secs(60);
+
+struct Node {
+    store: Store,
+    now: Instant,
+    scrapes: Vec<ClaimId>,
+}
+
+struct Here(Mutex<Node>);
+
+impl Holder for Here {
+    fn serve(&self, from: &NodeId, request: Request) -> Reply {
+        let mut node = self.0.lock().unwrap();
+        let now = node.now;
+        node.store.serve(from, request, now).0
+    }
+
+    fn answered(&self, _: &NodeId, _: Reply) {}
+
+    fn unanswered(&self, _: &NodeId, _: &Request) {}
+
+    fn pack(&self, texts: Vec<Arc<Content>>) -> BoxFuture<'static, Vec<Bytes>> {
+        let packed = texts.iter().filter_map(|content| pack(&text(content)));
+        ready(packed.collect()).boxed()
+    }
+
+    fn unpack(&self, packed: Vec<Bytes>) -> BoxFuture<'static, Vec<Option<Arc<Content>>>> {
+        let unpacked = packed.iter().map(|packed| content(unpack(packed, MAX_TEXT)?));
+        ready(unpacked.collect()).boxed()
+    }
+
+    fn unwrap_key(&self, _: Bytes) -> BoxFuture<'static, Option<Secret>> {
+        ready(None).boxed()
+    }
+}
+
+fn text(content: &Arc<Content>) -> Vec<u8> {
+    let merged = prometheus_rsocket_exposition::merge(vec![Arc::clone(&content.text)]);
+    merged.into_chunks(MAX_TEXT).flatten().collect()
+}
+
+fn content(text: Bytes) -> Option<Arc<Content>> {
+    let text = Arc::new(Exposition::parse(text).ok()?);
+    let hasher = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::new();
+    let series = text.series(&hasher).collect();
+    Some(Arc::new(Content { text, series }))
+}
+
+fn node(name: &str) -> NodeId {
+    NodeId::new(name, 1)
+}
+
+fuzz_target!(|input: &[u8]| {
+    let limits = Limits {
+        ttl: TTL,
+        retention: Duration::ZERO,
+        max_bytes: MAX_BYTES,
+    };
+    let here = Arc::new(Here(Mutex::new(Node {
+        store: Store::new(node("me"), limits, Replication::default()),
+        now: Instant::now(),
+        scrapes: Vec::new(),
+    })));
+    let calling = Calling {
+        me: node("me"),
+        identity: None,
+        holder: Arc::clone(&here) as _,
+        metrics: Arc::new(Metrics::new().unwrap()),
+        max_message: MAX_TEXT,
+    };
+    let mut rest = input;
+    while let [step, high, low, after @ ..] = rest {
+        let number = u16::from_be_bytes([*high, *low]);
+        rest = after;
+        if *step < 8 {
+            let (message, after) = rest.split_at(usize::from(number).min(rest.len()));
+            rest = after;
+            let answered = answer(&calling, *step, message).now_or_never();
+            assert!(answered.is_some(), "a call waits for something");
+        } else {
+            act(&mut here.0.lock().unwrap(), *step, number);
+        }
+        let node = here.0.lock().unwrap();
+        assert!(node.store.counts(node.now).bytes <= MAX_BYTES);
+    }
+});
+
+/// What the node does by itself.
+fn act(node: &mut Node, step: u8, number: u16) {
+    let Node {
+        store,
+        now,
+        scrapes,
+    } = node;
+    match step % 6 {
+        0 => {
+            *now += Duration::from_millis(u64::from(number));
+            let effects = store.tick(*now);
+            assert!(effects.calls.len() < 10_000);
+        }
+        1 => {
+            let text = format!("pushed_{} 1\n", number % 4);
+            if let Some(content) = content(text.into()).and_then(Arc::into_inner) {
+                let _ = store.accept(content, *now);
+            }
+        }
+        2 => {
+            let names = ["me", "a", "b", "c"].into_iter().enumerate();
+            let alive = names.filter(|(bit, _)| *bit == 0 || number >> bit & 1 == 1);
+            let view: View = alive.map(|(_, name)| (self::node(name), Condition::Active)).collect();
+            store.members(view, *now);
+        }
+        3 => scrapes.push(store.begin(*now).0),
+        4 => {
+            if let Some(claim) = scrapes.last() {
+                let _ = store.choose(claim, *now);
+            }
+        }
+        _ => {
+            if let Some(claim) = scrapes.pop() {
+                if number & 1 == 0 {
+                    let _ = store.commit(&claim, *now);
+                } else {
+                    let _ = store.release(&claim, *now);
+                }
+            }
+        }
+    }
+}
+
