@@ -1,11 +1,9 @@
 //! What strangers can bring about at will is not logged each time.
 
-use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::warn;
 
 /// How long a round lasts.
 const ROUND: Duration = Duration::from_secs(10);
@@ -52,14 +50,6 @@ impl Seldom {
         }
         state.logged += 1;
         Some(std::mem::take(&mut state.left_out))
-    }
-}
-
-/// A listener cannot accept, mostly because there are no descriptors left; it tries again and again.
-pub(crate) fn unaccepted(error: &io::Error, listener: &'static str) {
-    static SAID: Seldom = Seldom::new(1);
-    if let Some(left_out) = SAID.due() {
-        warn!(%error, listener, left_out, "no connection could be accepted");
     }
 }
 

@@ -32,13 +32,11 @@ use tracing::{debug, warn};
 
 use super::delivery::{self, Committing, Outbox};
 use crate::access::{Active, guard};
-use crate::crowd::{Crowd, Newcomer};
+use crate::crowd::{self, Crowd, Newcomer};
 use crate::metrics::Metrics;
-use crate::seldom::{Seldom, unaccepted};
+use crate::seldom::Seldom;
 use crate::settings;
 
-/// After a failed accept (out of descriptors, mostly), so that the loop does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of a request's head; a scrape's has a few hundred.
 const MAX_HEAD: usize = 16 << 10;
 
@@ -106,7 +104,7 @@ impl Listener {
                 match self.socket.accept().await {
                     Ok((stream, peer)) => {
                         let place = Arc::clone(&places).acquire_owned();
-                        let (place, gone) = door.idle.place(place).await;
+                        let (place, gone) = crowd::place(&[&door.idle], place).await;
                         door.crowded(gone);
                         let end = ended.child_token();
                         let door = door.clone();
@@ -121,8 +119,7 @@ impl Listener {
                         });
                     }
                     Err(error) => {
-                        unaccepted(&error, "web");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        door.crowded(crowd::unaccepted(&error, "web", &[&door.idle]).await);
                     }
                 }
             }

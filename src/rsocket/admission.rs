@@ -44,76 +44,102 @@ impl Admission {
 
 /// How many places each has.
 #[derive(Debug)]
-pub(super) struct Shares<K> {
-    taken: Mutex<HashMap<K, usize>>,
-    freed: Notify,
+pub(super) struct Shares<K>(Mutex<HashMap<K, Share>>);
+
+/// What one has; it is forgotten with its last connection, of those that wait too.
+#[derive(Debug, Default)]
+struct Share {
+    taken: usize,
+    waiting: usize,
+    /// For the one that has waited the longest.
+    freed: Arc<Notify>,
 }
 
 impl<K> Default for Shares<K> {
     fn default() -> Self {
-        Self {
-            taken: Mutex::default(),
-            freed: Notify::new(),
-        }
+        Self(Mutex::default())
     }
 }
 
 impl<K: Clone + Eq + Hash> Shares<K> {
-    /// Waits for one of `max` places; zero: there is no limit, and nothing is counted.
+    /// Waits for one of `max` places; zero: there is no limit.
     pub(super) async fn place_of(self: &Arc<Self>, key: &K, max: usize) -> Place<K> {
+        let waiting = self.wait(key);
         loop {
-            let freed = self.freed.notified();
             if let Some(place) = self.take(key, max) {
                 return place;
             }
-            freed.await;
+            waiting.freed.notified().await;
         }
     }
 
-    /// One of `max` places, if one is free.
+    /// One of `max` places, if one is free; zero: there is no limit.
     pub(super) fn take(self: &Arc<Self>, key: &K, max: usize) -> Option<Place<K>> {
-        if max == 0 {
-            return Some(Place { counted: None });
-        }
-        let mut taken = self.lock();
-        let count = taken.entry(key.clone()).or_default();
-        if *count >= max {
+        let mut shares = self.lock();
+        let share = shares.entry(key.clone()).or_default();
+        if max > 0 && share.taken >= max {
             return None;
         }
-        *count += 1;
+        share.taken += 1;
         Some(Place {
-            counted: Some((Arc::clone(self), key.clone())),
+            shares: Arc::clone(self),
+            key: key.clone(),
         })
     }
 
-    fn free(&self, key: &K) {
-        let mut taken = self.lock();
-        if let Some(count) = taken.get_mut(key) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(key);
-            }
+    fn wait(self: &Arc<Self>, key: &K) -> Wait<K> {
+        let mut shares = self.lock();
+        let share = shares.entry(key.clone()).or_default();
+        share.waiting += 1;
+        Wait {
+            freed: Arc::clone(&share.freed),
+            shares: Arc::clone(self),
+            key: key.clone(),
         }
-        drop(taken);
-        self.freed.notify_waiters();
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, usize>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Changes what one has, and forgets it where that is nothing.
+    fn change(&self, key: &K, change: impl FnOnce(&mut Share)) {
+        let mut shares = self.lock();
+        if let Some(share) = shares.get_mut(key) {
+            change(share);
+            if share.taken == 0 && share.waiting == 0 {
+                shares.remove(key);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Share>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A place among the connections of an address or an identity; dropped, it is free again.
 #[derive(Debug)]
 pub(super) struct Place<K: Clone + Eq + Hash> {
-    counted: Option<(Arc<Shares<K>>, K)>,
+    shares: Arc<Shares<K>>,
+    key: K,
 }
 
 impl<K: Clone + Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
-        if let Some((shares, key)) = &self.counted {
-            shares.free(key);
-        }
+        self.shares.change(&self.key, |share| {
+            share.taken -= 1;
+            share.freed.notify_one();
+        });
+    }
+}
+
+/// One that waits for a place.
+struct Wait<K: Clone + Eq + Hash> {
+    freed: Arc<Notify>,
+    shares: Arc<Shares<K>>,
+    key: K,
+}
+
+impl<K: Clone + Eq + Hash> Drop for Wait<K> {
+    fn drop(&mut self) {
+        self.shares.change(&self.key, |share| share.waiting -= 1);
     }
 }
 
@@ -137,6 +163,22 @@ mod tests {
         assert!(addresses.place_of(&second, 1).now_or_never().is_some());
         drop(place);
         assert!(waiting.now_or_never().is_some());
+        assert!(addresses.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_place_that_is_free_goes_to_who_has_waited_the_longest_and_waits_still() {
+        let addresses = Arc::new(Shares::default());
+        let places = [1, 2].map(|_| addresses.take(&(), 2));
+        let [mut first, mut second, mut third] =
+            [(); 3].map(|()| Box::pin(addresses.place_of(&(), 2)));
+        for waiting in [&mut first, &mut second, &mut third] {
+            assert!(waiting.as_mut().now_or_never().is_none());
+        }
+        drop((first, places));
+        let second = second.now_or_never();
+        assert!(second.is_some());
+        assert!(third.now_or_never().is_some());
     }
 
     #[test]

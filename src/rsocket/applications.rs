@@ -41,6 +41,9 @@ pub struct Applications {
     pub(super) admission: Admission,
     /// Connections that are not set up.
     pub(super) handshakes: Arc<Crowd>,
+    /// Connections that are left unanswered for a while, instead of being closed at once. Apart from the handshakes, lest they
+    /// keep those out, and because they would be back at once if they had to go.
+    pub(super) unanswered: Arc<Crowd>,
     /// Who is believed where a connection comes from.
     pub(super) balancers: Vec<IpNet>,
     pub(super) tasks: TaskTracker,
@@ -117,6 +120,7 @@ impl Applications {
                 settings.max_connections_per_address,
             ),
             handshakes: Crowd::new(settings.max_handshakes),
+            unanswered: Crowd::new(usize::MAX),
             balancers: settings.balancers.clone(),
             tasks: TaskTracker::new(),
             leaving: CancellationToken::new(),
@@ -128,6 +132,11 @@ impl Applications {
     pub fn with_tls(mut self, config: watch::Receiver<Arc<ServerConfig>>, mutual: bool) -> Self {
         self.tls = Some(Secured { config, mutual });
         self
+    }
+
+    /// Those that may have to make room for others, first those that go first.
+    pub(super) fn crowds(&self) -> [&Crowd; 2] {
+        [&self.handshakes, &self.unanswered]
     }
 
     /// Ends every connection once its pull is over, and waits until all have ended and every push that came is held or

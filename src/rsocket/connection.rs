@@ -6,6 +6,7 @@
 //! read, and those under way are finished even after the connection has ended.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +19,7 @@ use prometheus_rsocket_wire::session::{CloseReason, Event, SendError, StreamErro
 use prometheus_rsocket_wire::transport::Transport as FrameTransport;
 use prometheus_rsocket_wire::{Announcement, ConnectionToken, ErrorCode, Payload, StreamId};
 use tokio::sync::{oneshot, watch};
+use tokio::time::{Sleep, sleep};
 use tracing::debug;
 
 use super::applications::Applications;
@@ -26,7 +28,7 @@ use super::keys::{Key, Keys};
 use super::opener::Sealed;
 use super::pull::{Answer, PullError, PullReply, PullRequest};
 use super::registry::{Registration, Transport};
-use super::retire::{Cause, Retiring};
+use super::retire::{Cause, PATIENCE, Retiring};
 use super::{PushSink, Rejection};
 use crate::rate::Bucket;
 
@@ -75,6 +77,8 @@ pub(super) async fn run<T: FrameTransport>(
         early: Vec::new(),
         leaving: false,
         retiring: None,
+        patience: None,
+        deaf: false,
         pushes: FuturesUnordered::new(),
         apps,
     };
@@ -115,6 +119,14 @@ fn note_failure(reason: &CloseReason, peer: SocketAddr, transport: Transport, ap
     debug!(%peer, transport = transport.name(), %reason, "connection failed");
 }
 
+/// Waits for it, if there is one.
+async fn over(time: &mut Option<Pin<Box<Sleep>>>) {
+    match time {
+        Some(time) => time.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
 struct ConnectionTask<'a, T> {
     connection: Box<Connection<T>>,
     registration: Registration,
@@ -133,6 +145,10 @@ struct ConnectionTask<'a, T> {
     leaving: bool,
     /// The connection is to end.
     retiring: Option<Retiring>,
+    /// Where it is to end at once: how much longer what it has begun is waited for.
+    patience: Option<Pin<Box<Sleep>>>,
+    /// Nothing more is read of it.
+    deaf: bool,
     pushes: FuturesUnordered<BoxFuture<'static, PushDone>>,
     apps: &'a Applications,
 }
@@ -172,6 +188,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
             let may_end = self.retiring.is_some() && self.is_idle();
             tokio::select! {
                 biased;
+                () = over(&mut self.patience) => self.give_up(),
                 Ok(()) = self.keys.changed() => self.announce_key(),
                 () = self.member.changed() => self.renew(),
                 Some(reply) = self.registration.pulls.recv() => self.start_pull(reply),
@@ -181,10 +198,10 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
                 }
                 () = self.apps.leaving.cancelled(), if !self.leaving => {
                     self.leaving = true;
-                    self.retiring = Some(Retiring::at_once(Cause::Drain));
+                    self.retire_at_once(Cause::Drain);
                 }
                 Some(push) = self.pushes.next() => self.answer_push(push),
-                event = self.connection.next(), if self.pushes.len() < MAX_PUSHES => match event {
+                event = self.connection.next(), if !self.deaf && self.pushes.len() < MAX_PUSHES => match event {
                     Event::Response { stream, result } => self.answer_pull(stream, result),
                     Event::Request { stream, payload } => self.take_push(Some(stream), payload),
                     Event::FireAndForget { payload } => self.take_push(None, payload),
@@ -202,10 +219,24 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         }
     }
 
+    fn retire_at_once(&mut self, cause: Cause) {
+        self.retiring = Some(Retiring::at_once(cause));
+        self.patience = Some(Box::pin(sleep(PATIENCE)));
+    }
+
+    /// It has had the time to finish what it had begun. What a leaving node has taken is still held and acknowledged.
+    fn give_up(&mut self) {
+        self.patience = None;
+        match self.retiring.as_ref().map(|retiring| retiring.cause) {
+            Some(Cause::Revoked) => self.end(Cause::Revoked),
+            _ => self.deaf = true,
+        }
+    }
+
     /// The file of identities was read again.
     fn renew(&mut self) {
         if !self.member.renew() {
-            self.retiring = Some(Retiring::at_once(Cause::Revoked));
+            self.retire_at_once(Cause::Revoked);
         }
     }
 
@@ -335,11 +366,12 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
     /// Whether an end would cut off neither a pull nor a push.
     fn is_idle(&mut self) -> bool {
         let asked = self.pull.is_some() || !self.early.is_empty();
-        let pushing = !self.pushes.is_empty() || self.connection.session().usage().partial > 0;
-        !asked && !pushing
+        let receiving = !self.deaf && self.connection.session().usage().partial > 0;
+        !asked && !receiving && self.pushes.is_empty()
     }
 
     fn end(&mut self, cause: Cause) {
+        self.deaf = false;
         let handle = &self.registration.handle;
         debug!(peer = %handle.peer, connection = handle.id, cause = cause.label(), "connection let go");
         let retired = &self.apps.metrics.connections_retired;
@@ -389,6 +421,10 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
     }
 
     fn take_push(&mut self, stream: Option<StreamId>, payload: Payload) {
+        let cause = self.retiring.as_ref().map(|retiring| retiring.cause);
+        if cause == Some(Cause::Revoked) {
+            return self.refuse_push(stream, "revoked", Cause::Revoked.message());
+        }
         if !self.may_push() {
             return self.refuse_push(stream, "rate", "pushes come too often");
         }

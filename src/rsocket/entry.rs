@@ -57,15 +57,16 @@ impl Member {
         }
     }
 
-    /// Looks again at what holds; `false`: nothing does.
+    /// Looks again at what holds; `false`: nothing does, or it is of another identity now, among whose connections it would
+    /// have to be counted.
     pub(super) fn renew(&mut self) -> bool {
         let table = Arc::clone(&self.tables.borrow_and_update());
         match table.identity(&self.proof) {
-            Some(identity) => {
+            Some(identity) if identity.terms.identity == self.identity.terms.identity => {
                 self.identity = Arc::clone(identity);
                 true
             }
-            None => false,
+            _ => false,
         }
     }
 }
@@ -86,6 +87,10 @@ const CREDENTIALS: Denied = Denied {
     exception: "credentials",
     message: "the proxy does not know these credentials (its --rsocket.auth.file says which it knows)",
 };
+const BUSY: Denied = Denied {
+    exception: "credentials_unverified",
+    message: "the proxy has too many passwords to verify at the moment",
+};
 const CONNECTIONS: Denied = Denied {
     exception: "identity_connections",
     message: "as many applications of this identity are connected as may be",
@@ -99,20 +104,7 @@ pub(super) async fn enter(
 ) -> Result<Box<Member>, Denied> {
     let mut tables = apps.identities.clone();
     let table = Arc::clone(&tables.borrow_and_update());
-    let certificate = std::mem::take(&mut arrival.certificate);
-    let metadata = setup.payload.metadata.unwrap_or_default();
-    let shown = match Credentials::read(&setup.metadata_mime, &metadata) {
-        _ if !table.asks() => Ok(Shown::default()),
-        Ok(credentials) => Ok(Shown {
-            credentials,
-            certificate,
-        }),
-        Err(error) => {
-            debug!(peer = %arrival.peer, %error, "credentials not understood");
-            Err(Unknown::Wrong)
-        }
-    };
-    let proof = match shown {
+    let proof = match shown(setup, &table, arrival) {
         Ok(shown) => identify(&table, shown, arrival.due).await,
         Err(unknown) => Err(unknown),
     };
@@ -130,17 +122,42 @@ pub(super) async fn enter(
                 _place: place,
             }))
         }
-        Err(Unknown::Nothing) => {
-            note(NO_CREDENTIALS.exception, arrival, apps);
-            sleep_until(arrival.due).await;
-            Err(NO_CREDENTIALS)
-        }
-        Err(Unknown::Wrong | Unknown::Busy) => {
-            note(CREDENTIALS.exception, arrival, apps);
-            sleep(PAUSE).await;
-            Err(CREDENTIALS)
+        Err(Unknown::Nothing) => Err(deny(NO_CREDENTIALS, arrival.due, arrival, apps).await),
+        Err(Unknown::Wrong) => Err(deny(CREDENTIALS, Instant::now() + PAUSE, arrival, apps).await),
+        Err(Unknown::Busy) => Err(deny(BUSY, Instant::now() + PAUSE, arrival, apps).await),
+    }
+}
+
+/// What the client has shown. Nothing of its SETUP is kept besides: others may have to be waited for.
+fn shown(setup: Setup, table: &Table, arrival: &mut Arrival) -> Result<Shown, Unknown> {
+    let certificate = std::mem::take(&mut arrival.certificate);
+    if !table.asks() {
+        return Ok(Shown::default());
+    }
+    let metadata = setup.payload.metadata.unwrap_or_default();
+    match Credentials::read(&setup.metadata_mime, &metadata) {
+        Ok(credentials) => Ok(Shown {
+            credentials,
+            certificate,
+        }),
+        Err(error) => {
+            debug!(peer = %arrival.peer, %error, "credentials not understood");
+            Err(Unknown::Wrong)
         }
     }
+}
+
+/// Leaves a connection unanswered for a while before it is told.
+async fn deny(
+    denied: Denied,
+    until: Instant,
+    arrival: &mut Arrival,
+    apps: &Applications,
+) -> Denied {
+    note(denied.exception, arrival, apps);
+    arrival.newcomer.join(&apps.unanswered);
+    sleep_until(until).await;
+    denied
 }
 
 /// Asks again while others' passwords are verified.
@@ -156,7 +173,7 @@ async fn identify(table: &Table, shown: Shown, due: Instant) -> Result<Proof, Un
 /// Waits for a place among the connections of an identity.
 async fn place(
     identity: &Identity,
-    arrival: &Arrival,
+    arrival: &mut Arrival,
     apps: &Applications,
 ) -> Option<Place<Arc<str>>> {
     let name = identity.terms.identity.clone().unwrap_or_default();
@@ -177,13 +194,14 @@ pub(super) async fn place_among<K: Clone + Eq + Hash>(
     shares: &Arc<Shares<K>>,
     (key, max): (K, usize),
     exception: &'static str,
-    arrival: &Arrival,
+    arrival: &mut Arrival,
     apps: &Applications,
 ) -> Option<Place<K>> {
     if let Some(place) = shares.take(&key, max) {
         return Some(place);
     }
     note(exception, arrival, apps);
+    arrival.newcomer.join(&apps.unanswered);
     let place = shares.place_of(&key, max);
     timeout(MAX_UNANSWERED, place).await.ok()
 }

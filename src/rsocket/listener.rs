@@ -1,10 +1,10 @@
 //! Accepts connections and starts a task for each.
 
 use std::fmt::Display;
+use std::future::pending;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use prometheus_rsocket_wire::connection::Connection;
@@ -12,10 +12,10 @@ use prometheus_rsocket_wire::session::Session;
 use prometheus_rsocket_wire::transport::Transport as FrameTransport;
 use prometheus_rsocket_wire::transport::tcp::Tcp;
 use prometheus_rsocket_wire::transport::websocket::WebSocket;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, copy, sink};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -26,14 +26,14 @@ use super::balancer::HeaderError;
 use super::entry::{Arrival, place_among};
 use super::registry::Transport;
 use super::{balancer, connection};
-use crate::crowd::Newcomer;
-use crate::seldom::{Seldom, unaccepted};
+use crate::crowd::{self, Newcomer};
+use crate::seldom::Seldom;
 use crate::tls::names;
 
 /// Connections that the kernel completes while none is accepted; it takes less where its own limit is lower.
 const BACKLOG: u32 = 4096;
-/// After a failed accept (out of descriptors, mostly), so that the loop does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes that are read of a connection that is of no use.
+const MAX_IGNORED: u64 = 64 << 10;
 
 /// An open port for applications.
 #[derive(Debug)]
@@ -69,8 +69,9 @@ impl Listener {
                 let (stream, peer) = match self.socket.accept().await {
                     Ok(accepted) => accepted,
                     Err(error) => {
-                        unaccepted(&error, self.transport.name());
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        let name = self.transport.name();
+                        let gone = crowd::unaccepted(&error, name, &apps.crowds()).await;
+                        crowded(&apps, self.transport, gone);
                         continue;
                     }
                 };
@@ -98,19 +99,20 @@ impl Listener {
 }
 
 /// A place among all connections, and among those that are not set up. Where there is none, the one whose handshakes take the
-/// longest has to go.
+/// longest has to go; for one among all, also the one that has been left unanswered for the longest.
 async fn place(apps: &Applications, transport: Transport) -> Option<OwnedSemaphorePermit> {
-    let (place, gone) = apps.handshakes.place(apps.admission.place()).await;
+    let (place, gone) = crowd::place(&apps.crowds(), apps.admission.place()).await;
     let gone = gone + usize::from(apps.handshakes.room().await);
-    if gone > 0 {
-        crowded(apps, transport, gone);
-    }
+    crowded(apps, transport, gone);
     place
 }
 
 /// So many connections had to go.
 fn crowded(apps: &Applications, transport: Transport, gone: usize) {
     static SAID: Seldom = Seldom::new(1);
+    if gone == 0 {
+        return;
+    }
     let errors = &apps.metrics.connection_errors;
     errors
         .with_label_values(&["crowded", transport.label()])
@@ -143,7 +145,7 @@ async fn serve(
         newcomer,
     };
     if balancer::is_trusted(&apps.balancers, peer) {
-        let origin = Box::pin(origin(&mut stream, &arrival, apps));
+        let origin = Box::pin(origin(&mut stream, &mut arrival, apps));
         let Some(peer) = origin.await else {
             return;
         };
@@ -154,13 +156,14 @@ async fn serve(
         &apps.admission.addresses,
         address,
         "address_connections",
-        &arrival,
+        &mut arrival,
         apps,
     ));
     let Some(Some(_place)) = apps.leaving.run_until_cancelled(place).await else {
         return;
     };
     // It may have waited for its place for longer than it may take from now on.
+    arrival.newcomer.join(&apps.handshakes);
     let accepted_at = Instant::now();
     arrival.due = accepted_at + apps.limits.setup_timeout;
     let mut visitor = Visitor {
@@ -183,7 +186,7 @@ async fn serve(
 /// Where a connection comes from that a balancer passes on.
 async fn origin(
     stream: &mut TcpStream,
-    arrival: &Arrival,
+    arrival: &mut Arrival,
     apps: &Applications,
 ) -> Option<SocketAddr> {
     let header = timeout_at(arrival.due, balancer::origin(stream, arrival.peer));
@@ -198,7 +201,27 @@ async fn origin(
         Err(_) => "not finished in time".into(),
     };
     failed(apps, arrival, "proxy_protocol", &reason);
+    leave_unanswered(stream, arrival, apps).await;
     None
+}
+
+/// Waits until a connection that is of no use is due, or its peer gives it up. Closed at once, a Java client that has
+/// connected to the wrong port, or is not trusted, would be back at once, for ever.
+async fn leave_unanswered(
+    stream: &mut (impl AsyncRead + Unpin),
+    arrival: &mut Arrival,
+    apps: &Applications,
+) {
+    arrival.newcomer.join(&apps.unanswered);
+    let ended = async {
+        // What is behind that is not worth reading, even to see the end.
+        let read = copy(&mut stream.take(MAX_IGNORED), &mut sink()).await;
+        if matches!(read, Ok(MAX_IGNORED)) {
+            pending::<()>().await;
+        }
+    };
+    let ended = timeout_at(arrival.due, Box::pin(ended));
+    apps.leaving.run_until_cancelled(ended).await;
 }
 
 /// What counts as one address: with IPv6 what one customer has, a network of 64 bits.
@@ -236,23 +259,21 @@ impl<'a> Visitor<'a> {
         tls: &Secured,
     ) -> Option<Box<TlsStream<TcpStream>>> {
         let config = Arc::clone(&tls.config.borrow());
-        let stream = self
-            .shake(TlsAcceptor::from(config).accept(stream), "tls")
-            .await?;
+        let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
+        let mut stream = self.shake(handshake, "tls").await?;
         let certificates = stream.get_ref().1.peer_certificates();
         if let Some(certificate) = certificates.and_then(<[_]>::first) {
             self.arrival.certificate = names(certificate).unwrap_or_default();
         } else if tls.mutual && !self.apps.identities.borrow().asks() {
             self.failed("client_certificate", "the client shows no certificate");
-            let patience = sleep_until(self.arrival.due);
-            self.apps.leaving.run_until_cancelled(patience).await;
+            leave_unanswered(&mut stream, &mut self.arrival, self.apps).await;
             return None;
         }
         Some(Box::new(stream))
     }
 
     /// What goes over the bytes: frames as they are, or in WebSocket messages.
-    async fn speak<S>(self, stream: S)
+    async fn speak<S>(mut self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'a,
     {
@@ -276,18 +297,20 @@ impl<'a> Visitor<'a> {
     }
 
     /// A handshake, or `None` when it failed or was not over in time.
-    async fn shake<H, E: Display>(
-        &self,
-        handshake: impl Future<Output = Result<H, E>>,
+    async fn shake<H, E: Display, S: AsyncRead + Unpin>(
+        &mut self,
+        handshake: impl Future<Output = Result<H, (E, S)>>,
         exception: &'static str,
     ) -> Option<H> {
         let handshake = timeout_at(self.arrival.due, handshake);
-        let reason = match self.apps.leaving.run_until_cancelled(handshake).await? {
+        match self.apps.leaving.run_until_cancelled(handshake).await? {
             Ok(Ok(done)) => return Some(done),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "not finished in time".into(),
-        };
-        self.failed(exception, &reason);
+            Ok(Err((error, mut stream))) => {
+                self.failed(exception, &error.to_string());
+                leave_unanswered(&mut stream, &mut self.arrival, self.apps).await;
+            }
+            Err(_) => self.failed(exception, "not finished in time"),
+        }
         None
     }
 

@@ -3,12 +3,16 @@
 //! A flow that wants a connection gone asks its [`Handle`](super::Handle) for that. The connection answers and takes what
 //! comes as before, and ends, with a CONNECTION_CLOSE that says why, when the application is needed least: right after it
 //! has answered a pull, so that it is back at another node before the next scrape, or where no pull comes, at a given
-//! instant. Never while a pull is under way, or a push is being received or taken.
+//! instant. Never while a pull is under way, or a push is being received or taken: but who is to go at once has [`PATIENCE`] for
+//! that, as it could take for ever.
 
 use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How long a connection that is to go at once may take to finish what it has begun.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a node lets go of a connection that works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +152,7 @@ mod tests {
 
     /// A connection on a pipe: both of its ends.
     struct Pair {
+        leaving: CancellationToken,
         registry: Arc<Registry>,
         metrics: Arc<Metrics>,
         handle: Arc<Handle>,
@@ -195,6 +200,7 @@ mod tests {
             let gate = Arc::new(Semaphore::new(0));
             let apps = applications(&gate);
             let (registry, metrics) = (Arc::clone(&apps.registry), Arc::clone(&apps.metrics));
+            let leaving = apps.leaving.clone();
             let (ours, theirs) = duplex(1 << 16);
             let now = Instant::now().into_std();
             let accepting = Session::accepting(apps.limits, now);
@@ -217,6 +223,7 @@ mod tests {
             assert!(matches!(app.next().await, Event::FireAndForget { .. }));
             let handle = registry.snapshot().pop().expect("a connection");
             Self {
+                leaving,
                 registry,
                 metrics,
                 handle,
@@ -368,6 +375,29 @@ mod tests {
         );
         pair.ends_after(Duration::ZERO).await;
         pull.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_leaves_finishes_pushes_and_waits_for_no_fragment_for_ever() {
+        let mut pair = Pair::new().await;
+        let push = pair.push(1);
+        pair.stays(Duration::from_millis(1)).await;
+        pair.leaving.cancel();
+        pair.stays(2 * PATIENCE).await;
+        // It is read no more, but what has come is still taken.
+        pair.push(1000);
+        pair.stays(Duration::from_millis(1)).await;
+        pair.gate.add_permits(1);
+        let event = pair.app.next().await;
+        assert!(
+            matches!(event, Event::Response { stream, result: Ok(_) } if stream == push),
+            "{event:?}"
+        );
+        let event = pair.app.next().await;
+        assert!(
+            matches!(event, Event::Closed(CloseReason::PeerError { .. })),
+            "{event:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

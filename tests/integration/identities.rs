@@ -71,6 +71,12 @@ async fn refused(proxy: &Sandbox, exception: &str) -> f64 {
     proxy.own(&series).await
 }
 
+/// Neither served nor closed.
+async fn hears_nothing(peer: &mut Peer) {
+    let early = timeout(Duration::from_millis(300), peer.connection.next()).await;
+    assert!(early.is_err(), "{early:?}");
+}
+
 /// How the proxy ends a connection that it does not let in.
 async fn turned_away(proxy: SocketAddr, setup: SetupOptions) -> (ErrorCode, String) {
     let mut peer = Peer::connect_with(proxy, setup).await;
@@ -174,6 +180,25 @@ async fn an_application_that_shows_nothing_is_left_unanswered_until_it_is_turned
     assert_eq!(refused(&proxy, "no_credentials").await, 1.0);
 }
 
+/// Java clients by the hundred, on the day that the file is given: if they pushed each other out, they would all be back at
+/// once, for ever.
+#[tokio::test]
+async fn those_who_are_left_unanswered_take_no_place_of_those_who_are_let_in() {
+    let (proxy, ..) = asking(&identities(), &["--rsocket.max-handshakes=2"]).await;
+    let mut unanswered = Vec::new();
+    for _ in 0..6 {
+        let mut peer = Peer::connect(proxy.tcp()).await;
+        hears_nothing(&mut peer).await;
+        unanswered.push(peer);
+    }
+    let _app = app(&proxy, &bearer("token of reports"), "up 1\n").await;
+    for peer in &mut unanswered {
+        hears_nothing(peer).await;
+    }
+    assert_eq!(refused(&proxy, "no_credentials").await, 6.0);
+    assert_eq!(refused(&proxy, "crowded").await, 0.0);
+}
+
 #[tokio::test]
 async fn applications_that_show_nothing_are_let_in_where_the_file_says_so() {
     let file = "anonymous:\n  labels: {team: nobody}\n  limits: {series: 2}\n";
@@ -205,8 +230,7 @@ async fn an_identitys_limits_hold_for_its_applications_together() {
     let mut second = Peer::connect_with(proxy.tcp(), setup()).await;
     second.key().await;
     let mut third = Peer::connect_with(proxy.tcp(), setup()).await;
-    let early = timeout(Duration::from_millis(200), third.connection.next()).await;
-    assert!(early.is_err(), "neither served nor closed");
+    hears_nothing(&mut third).await;
     assert_eq!(refused(&proxy, "identity_connections").await, 1.0);
     // Others are none of theirs.
     let _other = App::text(proxy.tcp(), &format!("{}up 1\n", "# much\n".repeat(100))).await;
@@ -249,6 +273,41 @@ async fn what_the_file_says_no_more_does_not_hold_any_more() {
     let retired = "prometheus_proxy_connections_retired_total{cause=\"revoked\"}";
     assert_eq!(proxy.own(retired).await, 1.0);
     turned_away(proxy.tcp(), shown(&bearer("token of reports"))).await;
+}
+
+#[tokio::test]
+async fn a_limit_that_is_new_counts_those_who_are_there() {
+    let (proxy, _scratch, path) = asking(&identities(), &[]).await;
+    let _first = app(&proxy, &bearer("token of reports"), "a 1\n").await;
+    let second = app(&proxy, &bearer("token of reports"), "b 1\n").await;
+    let file = identities().replace(
+        "labels: {team: reports}",
+        "labels: {team: clerks}\n  limits: {connections: 2}",
+    );
+    std::fs::write(&path, file).unwrap();
+    eventually("the new file", async || {
+        proxy.scrape().await == ["a{team=\"clerks\"} 1", "b{team=\"clerks\"} 1"]
+    })
+    .await;
+    let mut third = Peer::connect_with(proxy.tcp(), shown(&bearer("token of reports"))).await;
+    hears_nothing(&mut third).await;
+    assert_eq!(refused(&proxy, "identity_connections").await, 1.0);
+    drop(second);
+    third.key().await;
+}
+
+#[tokio::test]
+async fn who_is_somebody_else_by_now_comes_anew() {
+    let (proxy, _scratch, path) = asking(&identities(), &[]).await;
+    let moved = app(&proxy, &bearer("token of reports"), "up 1\n").await;
+    let (reports, payments) = (sha256("token of reports"), sha256("token of payments"));
+    let file = identities()
+        .replace(&reports, "0")
+        .replace(&payments, &reports);
+    std::fs::write(&path, file.replace("[0]", &format!("[{payments}]"))).unwrap();
+    moved.closed().await;
+    let _back = app(&proxy, &bearer("token of reports"), "up 1\n").await;
+    assert_eq!(proxy.scrape().await, ["up{team=\"payments\"} 1"]);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What an application cannot take from a node.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_rsocket_wire::ErrorCode;
 use prometheus_rsocket_wire::session::CloseReason;
@@ -10,7 +10,9 @@ use tokio::time::timeout;
 
 use crate::app::{App, Peer};
 use crate::hostile::setup;
+use crate::peers::Scratch;
 use crate::sandbox::{PATIENCE, Sandbox, eventually};
+use crate::tls::Authority;
 
 #[tokio::test]
 async fn a_connection_without_setup_is_closed_with_invalid_setup() {
@@ -44,6 +46,31 @@ async fn a_websocket_handshake_that_never_ends_is_given_up() {
         .expect("an end")
         .unwrap();
     assert!(heard.is_empty());
+}
+
+/// Java clients connect to the wrong port, and to one where TLS has just been turned on. Closed at once, they would be back
+/// within milliseconds, for ever.
+#[tokio::test]
+async fn who_speaks_another_protocol_is_left_unanswered() {
+    let scratch = Scratch::new();
+    let authority = Authority::new(&scratch, "ca.pem");
+    let timeout = "--rsocket.setup-timeout=1s";
+    let secured = authority.node(&scratch, &[timeout]).await;
+    let plain = Sandbox::start(&[timeout]).await;
+    for address in [
+        secured.tcp(),
+        secured.node.websocket_address,
+        plain.node.websocket_address,
+    ] {
+        let started = Instant::now();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&setup()).await.unwrap();
+        let mut heard = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut heard))
+            .await
+            .expect("an end");
+        assert!(started.elapsed() >= Duration::from_secs(1), "{address}");
+    }
 }
 
 #[tokio::test]

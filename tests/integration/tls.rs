@@ -45,7 +45,7 @@ impl Authority {
     }
 
     /// A node that shows a certificate of this authority for `localhost`.
-    async fn node(&self, scratch: &Scratch, flags: &[&str]) -> Sandbox {
+    pub(crate) async fn node(&self, scratch: &Scratch, flags: &[&str]) -> Sandbox {
         let [certificate, key] = self.issue(scratch, "localhost", "node");
         let certificate = format!("--rsocket.tls.cert-file={certificate}");
         let key = format!("--rsocket.tls.key-file={key}");

@@ -21,9 +21,8 @@ use tracing::debug;
 
 use super::service::Service;
 use super::{Calling, Identity};
-use crate::crowd::{Crowd, Newcomer};
+use crate::crowd::{self, Crowd, Newcomer};
 use crate::metrics::Metrics;
-use crate::seldom::unaccepted;
 
 /// Connections at a time; more wait in the backlog, and have those ended that have not called for longest. A node makes
 /// one to each other node.
@@ -38,8 +37,6 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const PING: Duration = Duration::from_secs(10);
 /// A connection on which nothing comes, or nothing can be sent, for this long is ended.
 const SILENT: Duration = Duration::from_secs(30);
-/// After a failed accept (out of descriptors, mostly), so that the loop does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// An open port for other nodes.
 #[derive(Debug)]
@@ -81,13 +78,14 @@ impl Listener {
     ) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let handshakes = Crowd::new(MAX_CONNECTIONS);
+        let errors = &metrics.cluster_connection_errors;
+        let crowded = errors.with_label_values(&["crowded"]);
         loop {
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
                     let place = Arc::clone(&places).acquire_owned();
-                    let (place, gone) = handshakes.place(place).await;
-                    let errors = &metrics.cluster_connection_errors;
-                    errors.with_label_values(&["crowded"]).inc_by(gone as u64);
+                    let (place, gone) = crowd::place(&[&handshakes], place).await;
+                    crowded.inc_by(gone as u64);
                     let end = ended.child_token();
                     let newcomer = handshakes.join(end.clone());
                     let connection = serve(stream, identity.clone(), service.clone(), newcomer);
@@ -105,8 +103,8 @@ impl Listener {
                     });
                 }
                 Err(error) => {
-                    unaccepted(&error, "grpc");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    let gone = crowd::unaccepted(&error, "grpc", &[&handshakes]).await;
+                    crowded.inc_by(gone as u64);
                 }
             }
         }

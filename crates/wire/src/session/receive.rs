@@ -22,6 +22,9 @@ use crate::{
 /// Most bytes in a KEEPALIVE that we echo. The Java client sends none.
 const MAX_KEEPALIVE_DATA: usize = 4096;
 
+/// Most bytes of a SETUP: credentials have 16 KiB, and the Java client sends no payload at all.
+const MAX_SETUP_LEN: usize = 64 << 10;
+
 /// A request as it came, perhaps with fragments to follow.
 struct Request {
     stream: StreamId,
@@ -49,6 +52,9 @@ impl Session {
     }
 
     fn receive_first(&mut self, frame: BytesMut, now: Instant) {
+        if frame.len() > MAX_SETUP_LEN {
+            return self.violated(Violation::MalformedSetup(Malformed::TooLong));
+        }
         let accepted = match crate::frame::decode(frame) {
             Ok(Some(frame)) => {
                 let flags = frame.get_flag();

@@ -28,6 +28,9 @@ pub enum HandshakeError {
     /// The stream failed, or ended too early.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// What the peer sent is not even HTTP. It was not answered.
+    #[error("not HTTP: {0}")]
+    Foreign(Box<tungstenite::Error>),
     /// What the peer sent is no WebSocket handshake. A client was told so.
     #[error("not a WebSocket handshake: {0}")]
     Invalid(Box<tungstenite::Error>),
@@ -48,21 +51,33 @@ impl From<tungstenite::Error> for HandshakeError {
     }
 }
 
-/// The server's part, on any path: the Java client uses `/`.
-pub(super) async fn accept<S>(mut stream: S) -> Result<Rewind<S>, HandshakeError>
+/// The server's part, on any path: the Java client uses `/`. With an error comes the stream.
+pub(super) async fn accept<S>(mut stream: S) -> Result<Rewind<S>, (HandshakeError, S)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let response = match read::<server::Request, S>(&mut stream).await {
+    match answer(&mut stream).await {
+        Ok(early) => Ok(Rewind::new(early, stream)),
+        Err(error) => Err((error, stream)),
+    }
+}
+
+/// Answers a client's request; what came behind it.
+async fn answer<S>(stream: &mut S) -> Result<Bytes, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let accepted = match read::<server::Request, S>(stream).await {
         Ok((request, early)) => create_response(&request)
             .map(|response| (response, early))
             .map_err(HandshakeError::from),
+        Err(HandshakeError::Invalid(error)) => Err(HandshakeError::Foreign(error)),
         Err(error) => Err(error),
     };
-    let (response, early) = match response {
+    let (response, early) = match accepted {
         Ok(accepted) => accepted,
         Err(error) => {
-            if !matches!(error, HandshakeError::Io(_)) {
+            if matches!(error, HandshakeError::Invalid(_) | HandshakeError::TooLong) {
                 stream.write_all(BAD_REQUEST).await?;
                 stream.shutdown().await?;
             }
@@ -73,7 +88,7 @@ where
     write_response(&mut bytes, &response)?;
     stream.write_all(&bytes).await?;
     stream.flush().await?;
-    Ok(Rewind::new(early, stream))
+    Ok(early)
 }
 
 /// The client's part.

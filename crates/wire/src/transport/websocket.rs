@@ -80,8 +80,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///
     /// # Errors
     ///
-    /// When there is no valid handshake, or the stream fails.
-    pub async fn accept(stream: S, max_frame: usize) -> Result<Self, HandshakeError> {
+    /// When there is no valid handshake, or the stream fails. With it comes the stream, open still unless the client was
+    /// told.
+    pub async fn accept(stream: S, max_frame: usize) -> Result<Self, (HandshakeError, S)> {
         let stream = handshake::accept(stream).await?;
         Ok(Self::new(stream, Role::Server, max_frame))
     }

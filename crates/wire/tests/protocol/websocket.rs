@@ -234,17 +234,13 @@ async fn frames_that_break_the_websocket_protocol() {
 #[tokio::test(start_paused = true)]
 async fn requests_that_are_no_handshake() {
     let long = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(10_000));
-    for request in [
-        "GET / HTTP/1.1\r\nHost: proxy\r\n\r\n",
-        "\x16\x03\x01 hello\r\n\r\n",
-        &long,
-    ] {
+    for request in ["GET / HTTP/1.1\r\nHost: proxy\r\n\r\n", &long] {
         let (left, mut peer) = duplex(1 << 16);
         peer.write_all(request.as_bytes()).await.unwrap();
         let accepted = WebSocket::accept(left, 1000).await;
         assert!(matches!(
             accepted.map(|_| ()),
-            Err(HandshakeError::Invalid(_) | HandshakeError::TooLong)
+            Err((HandshakeError::Invalid(_) | HandshakeError::TooLong, _))
         ));
         let mut answer = String::new();
         peer.read_to_string(&mut answer).await.unwrap();
@@ -261,6 +257,23 @@ async fn requests_that_are_no_handshake() {
             connected.map(|_| ()),
             Err(HandshakeError::Refused(503) | HandshakeError::Mismatch)
         ));
+    }
+}
+
+/// The Java client over plain TCP, one that wants TLS: whoever has taken the port for another is told nothing.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_even_http_is_not_answered() {
+    for beginning in [
+        &b"\x16\x03\x01\x02\0\x01"[..],
+        &[&[0, 0, 40][..], &setup(0)].concat(),
+    ] {
+        let (left, mut peer) = duplex(1 << 16);
+        peer.write_all(beginning).await.unwrap();
+        let Err((HandshakeError::Foreign(_), stream)) = WebSocket::accept(left, 1000).await else {
+            panic!("{beginning:?}");
+        };
+        drop(stream);
+        assert_eq!(peer.read(&mut [0; 1]).await.unwrap(), 0);
     }
 }
 
