@@ -213,8 +213,8 @@ async fn blocking_push(program: &str, transport: Transport) {
 async fn a_push_that_the_java_client_does_not_wait_for_is_held() {
     need!(Java);
     // The client closes without waiting for what it has sent. In a JVM that has done this before, the push often does
-    // not leave it; in a new one it nearly always does.
-    for _ in 0..5 {
+    // not leave it; in a new one it nearly always does, unless the machine is busy.
+    for _ in 0..15 {
         let proxy = Sandbox::start(&[]).await;
         let mut app = connect("client", Transport::Tcp, &proxy, "job", &[]);
         app.line("READY job").await;
@@ -231,7 +231,7 @@ async fn a_push_that_the_java_client_does_not_wait_for_is_held() {
             return;
         }
     }
-    panic!("none of five pushes arrived");
+    panic!("none of fifteen pushes arrived");
 }
 
 #[tokio::test]
