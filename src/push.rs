@@ -9,6 +9,7 @@
 //! be told goes to [`Peers`], what they say comes back as [`Holder`].
 
 mod calls;
+mod foreign;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
@@ -18,16 +19,15 @@ use std::time::{Duration, Instant};
 
 use prometheus_rsocket_exposition::Exposition;
 use prometheus_rsocket_wire::ErrorCode;
-use prometheus_rsocket_wire::envelope::OpenError;
-use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout_at;
 use tracing::{debug, info, warn};
-use zeroize::Zeroizing;
 
+use self::foreign::Lookups;
 use crate::cluster::State;
 use crate::cluster::calls::{Calling, Holder, Peer, Peers};
 use crate::metrics::Metrics;
-use crate::rsocket::{KeyRing, Opened, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable};
+use crate::rsocket::{KeyRing, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable};
 use crate::seldom::Seldom;
 use crate::store::{
     ClaimId, Content, Counts, Effects, Full, Kept, Limits, NodeId, PushId, Replication, Store,
@@ -36,8 +36,6 @@ use crate::store::{
 
 /// How often the store does what is due: calls repeated, claims renewed, pushes past their time to live dropped.
 const TICK: Duration = Duration::from_millis(250);
-/// Pushes at a time whose key other nodes are asked for; more are refused.
-const MAX_FOREIGN: usize = 16;
 
 /// The pushes of this node, and the way in and out.
 pub struct Pushes {
@@ -48,7 +46,7 @@ pub struct Pushes {
     keys: Arc<KeyRing>,
     metrics: Arc<Metrics>,
     hasher: RandomState,
-    foreign: Semaphore,
+    lookups: Lookups,
     changed: Notify,
     answers: Notify,
 }
@@ -105,7 +103,7 @@ impl Pushes {
             keys,
             metrics,
             hasher: RandomState::new(),
-            foreign: Semaphore::new(MAX_FOREIGN),
+            lookups: Lookups::new(),
             changed: Notify::new(),
             answers: Notify::new(),
         }
@@ -241,29 +239,6 @@ impl Pushes {
         let identity = sender.identity.as_deref();
         debug!(%peer, identity, samples = opened.exposition.samples(), bytes = opened.bytes, ?kept, "push accepted");
         Ok(())
-    }
-
-    /// Opens a push, with the help of the node to whose key it is sealed if it is not this one's: the application moved
-    /// between key and push.
-    async fn open(&self, sealed: Sealed) -> Result<Opened, Unusable> {
-        let keys = self.keys.subscribe().borrow().clone();
-        let wrapped = sealed.wrapped_key().filter(|_| self.peers.can_open());
-        let Some(wrapped) = wrapped.cloned() else {
-            return self.opener.open(sealed, &keys).await;
-        };
-        match self.opener.open(sealed.clone(), &keys).await {
-            Err(wrong @ Unusable::Envelope(OpenError::WrongKey)) => {
-                let Ok(_place) = self.foreign.try_acquire() else {
-                    return Err(wrong);
-                };
-                let secret = self.peers.open(&wrapped).await;
-                match secret.and_then(|secret| secret.as_slice().try_into().ok()) {
-                    Some(secret) => self.opener.open_with(Zeroizing::new(secret), sealed).await,
-                    None => Err(wrong),
-                }
-            }
-            opened => opened,
-        }
     }
 
     /// Holds a push, and waits until it may be acknowledged.

@@ -82,6 +82,8 @@ pub struct Metrics {
     pub push_replication_failures: IntCounterVec,
     /// Replicas turned away for want of room.
     pub push_replicas_refused: IntCounter,
+    /// Times that other nodes were asked, or would have been, for the key of a push: label `outcome`.
+    pub push_key_lookups: IntCounterVec,
     /// Pushes taken over from a node that is gone.
     pub pushes_taken_over: IntCounter,
     /// Pushes given to another node because this one leaves.
@@ -288,6 +290,11 @@ impl Metrics {
             push_replicas_refused: own.counter(
                 "prometheus_proxy_push_replicas_refused_total",
                 "Pushes of other nodes turned away for want of room.",
+            )?,
+            push_key_lookups: own.counters(
+                "prometheus_proxy_push_key_lookups_total",
+                "Pushes sealed to a key that this node does not have, by what came of asking the other nodes for it.",
+                &["outcome"],
             )?,
             pushes_taken_over: own.counter(
                 "prometheus_proxy_pushes_taken_over_total",

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use prometheus_rsocket_exposition::{Exposition, Labels, ParseError};
 use prometheus_rsocket_wire::envelope::version2::{Purpose, Unsealer, is_version2};
 use prometheus_rsocket_wire::envelope::{Hold, OpenError, plaintext, version1};
-use prometheus_rsocket_wire::key::KeyPair;
+use prometheus_rsocket_wire::key::{KeyPair, WRAPPED_BYTES};
 use prometheus_rsocket_wire::memory::Reservation;
 use prometheus_rsocket_wire::{Envelopes, Payload};
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
@@ -54,10 +54,11 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// The wrapped key of an envelope of version 1, which any holder of the key pair can unwrap.
+    /// The wrapped key of an envelope of version 1, which any holder of the key pair can unwrap; `None` for what cannot
+    /// be one by its length.
     pub fn wrapped_key(&self) -> Option<&Bytes> {
         let metadata = self.payload.metadata.as_ref();
-        metadata.filter(|metadata| !is_version2(metadata))
+        metadata.filter(|key| WRAPPED_BYTES.contains(&key.len()) && !is_version2(key))
     }
 }
 

@@ -10,6 +10,7 @@ use hyper::{Method, StatusCode};
 use prometheus_rsocket_proxy::cluster::calls::{Identity, Joining, Peer as Other};
 use prometheus_rsocket_proxy::node::Node;
 use prometheus_rsocket_proxy::store::{Condition, NodeId};
+use prometheus_rsocket_wire::Payload;
 use prometheus_rsocket_wire::session::StreamError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -315,6 +316,29 @@ async fn a_push_sealed_to_the_key_of_another_node_is_taken() {
     drop(second);
     members[1].proxy.connected(0).await;
     assert_eq!(members[0].proxy.scrape().await, ["jobs_total 1"]);
+    let found = "prometheus_proxy_push_key_lookups_total{outcome=\"found\"}";
+    assert_eq!(members[1].proxy.own(found).await, 1.0);
+}
+
+#[tokio::test]
+async fn other_nodes_are_sent_nothing_that_is_longer_or_shorter_than_a_wrapped_key() {
+    let members = cluster(2, Some("secret")).await;
+    let mut app = Peer::connect(members[1].proxy.tcp()).await;
+    let asked = "prometheus_proxy_push_key_lookups_total{outcome=\"unknown\"}";
+    for (bytes, times) in [
+        (0, 0.0),
+        (255, 0.0),
+        (256, 1.0),
+        (1025, 1.0),
+        (1 << 20, 1.0),
+    ] {
+        let rubbish = Payload {
+            metadata: Some(vec![7; bytes].into()),
+            data: vec![8; 64].into(),
+        };
+        assert!(app.push_payload(rubbish).await.is_err());
+        assert_eq!(members[1].proxy.own(asked).await, times, "{bytes} bytes");
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! of every requestResponse (as the Java proxy does it).
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use rsa::pkcs8::DecodePublicKey;
 use rsa::traits::PublicKeyParts;
@@ -14,7 +15,10 @@ use sha2::{Digest, Sha256};
 use crate::oaep::Mgf;
 
 /// The moduli a client seals to: shorter ones are no protection, longer ones are a way to burn its CPU.
-const MODULUS_BITS: std::ops::RangeInclusive<u32> = 2048..=8192;
+const MODULUS_BITS: RangeInclusive<u32> = 2048..=8192;
+/// The bytes that a key wrapped to one of these has: as many as the modulus.
+pub const WRAPPED_BYTES: RangeInclusive<usize> =
+    *MODULUS_BITS.start() as usize / 8..=*MODULUS_BITS.end() as usize / 8;
 
 /// Why a key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use prometheus_rsocket_wire::key::WRAPPED_BYTES;
 use tokio::sync::Semaphore;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
@@ -19,8 +20,6 @@ use crate::store::{self, Handed, NodeId, Replica, Reply};
 
 /// Keys unwrapped at a time, each a quarter of a millisecond of CPU; more are refused.
 const MAX_OPENINGS: usize = 16;
-/// Bytes of a wrapped key: the modulus of the longest RSA key that clients seal to.
-const MAX_WRAPPED: usize = 1024;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -211,11 +210,11 @@ impl Replication for Service {
         let openings = self.openings.as_ref().ok_or_else(|| {
             Status::permission_denied("keys are unwrapped only for nodes that authenticate")
         })?;
-        let place = openings.try_acquire();
-        let _place = place.map_err(|_| Status::resource_exhausted("too many keys to unwrap"))?;
-        if said.wrapped.len() > MAX_WRAPPED {
+        if !WRAPPED_BYTES.contains(&said.wrapped.len()) {
             return Err(Invalid("a wrapped key").into());
         }
+        let place = openings.try_acquire();
+        let _place = place.map_err(|_| Status::resource_exhausted("too many keys to unwrap"))?;
         let secret = self.holder.unwrap_key(said.wrapped).await;
         let secret = secret.map(|secret| Bytes::copy_from_slice(&secret));
         let mut response = Response::new(proto::OpenReply { secret });
@@ -385,21 +384,26 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_is_unwrapped_only_for_callers_that_authenticate() {
-        let open = |service: Service| async move {
+        let open = |service: &Service, bytes| {
             let said = proto::OpenRequest {
                 route: route(2),
-                wrapped: Bytes::from_static(&[1; 256]),
+                wrapped: vec![1; bytes].into(),
             };
-            service.open(Request::new(said)).await
+            let service = service.clone();
+            async move { service.open(Request::new(said)).await }
         };
         let (mut service, _) = service();
-        let refused = open(service.clone()).await.unwrap_err();
+        let refused = open(&service, 256).await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied);
         service.openings = Some(Arc::new(Semaphore::new(1)));
-        let secret = open(service.clone()).await.unwrap().into_inner().secret;
+        let secret = open(&service, 256).await.unwrap().into_inner().secret;
         assert_eq!(secret, Some(Bytes::from_static(&[7; 16])));
+        for length_of_no_key in [0, 255, 1025] {
+            let refused = open(&service, length_of_no_key).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument);
+        }
         service.openings = Some(Arc::new(Semaphore::new(0)));
-        let refused = open(service).await.unwrap_err();
+        let refused = open(&service, 256).await.unwrap_err();
         assert_eq!(refused.code(), Code::ResourceExhausted);
     }
 }
