@@ -19,7 +19,7 @@ pub const FORGET_AFTER: Duration = Duration::from_secs(120);
 /// When two looks are further apart, it was this node that slept: nobody else is blamed for it.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Nodes taken note of; more are ignored. Far beyond what one gossip message can describe.
-const MAX_NODES: usize = 1000;
+pub(super) const MAX_NODES: usize = 1000;
 /// Longer names are nobody's: a host's name has up to 255 characters, and the port follows.
 const MAX_NAME: usize = 261;
 

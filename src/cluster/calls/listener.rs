@@ -21,12 +21,13 @@ use tracing::debug;
 
 use super::service::Service;
 use super::{Calling, Identity};
+use crate::cluster::roster::MAX_NODES;
 use crate::crowd::{self, Crowd, Newcomer};
 use crate::metrics::Metrics;
 
-/// Connections at a time; more wait in the backlog, and have those ended that have not called for longest. A node makes
-/// one to each other node.
-const MAX_CONNECTIONS: usize = 256;
+/// Connections at a time; more wait in the backlog, and have those ended that have not called for longest. Each other
+/// node makes one and keeps it; a quarter more is for those of nodes that are gone and not yet found to be silent.
+const MAX_CONNECTIONS: usize = MAX_NODES + MAX_NODES / 4;
 /// Calls of one connection at a time; the caller keeps more back.
 const MAX_CALLS: u32 = 32;
 /// Bytes of a call's headers.
