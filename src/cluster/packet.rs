@@ -9,10 +9,14 @@
 //! drawn anew. So no two packets of a node have the same, and for two starts of any nodes to draw the same 8 bytes takes
 //! billions of them.
 //!
-//! A packet opens once ([`Windows`]), within a minute of its time. A node that starts has no memory of what was opened
-//! before: the time is what protects it from packets recorded earlier, so the clocks of nodes must not be further apart.
-//! What is left to whoever records packets: to repeat, to a node that started within the last minute, what it missed
-//! within that minute.
+//! A packet opens once at each node ([`Windows`]), within a minute of its time. A node that starts has no memory of
+//! what was opened before: the time is what protects it from packets recorded earlier, so the clocks of nodes must not
+//! be further apart.
+//!
+//! A packet does not name its receiver, which its sender cannot know for sure: between them may be a translation of
+//! addresses. So what is left to whoever records packets, or holds them back, is to bring one, within that minute, to
+//! each node that has not seen it. It says nothing that its sender did not say, but it says it late: a node that is
+//! gone can be made to look alive for up to a minute more.
 
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, KeyInit};
