@@ -8,7 +8,7 @@
 //! one. The first secret signs, all are accepted.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use hkdf::Hkdf;
 use rcgen::{
@@ -32,7 +32,7 @@ const NAME: &str = "node.prometheus-rsocket-proxy.internal";
 const PURPOSE: &[u8] = b"prometheus-rsocket-proxy cluster authority 1";
 /// A certificate is good for this long before and after it is issued: clocks of nodes may differ by as much.
 const VALID: Duration = Duration::from_secs(24 * 3600);
-/// A new one is issued to the first connection after this.
+/// A new one is issued to the first connection after this, or once the clock was set back.
 const RENEWED_AFTER: Duration = Duration::from_secs(6 * 3600);
 /// The protocol that both ends speak above TLS.
 pub(super) const ALPN: &[u8] = b"h2";
@@ -187,7 +187,22 @@ fn authority(secret: &[u8]) -> Result<CertifiedIssuer<'static, KeyPair>, Identit
 struct Own {
     authority: CertifiedIssuer<'static, KeyPair>,
     provider: Arc<CryptoProvider>,
-    issued: Mutex<(Instant, Arc<CertifiedKey>)>,
+    issued: Mutex<Issued>,
+}
+
+/// When, and what.
+struct Issued {
+    /// By the clock that others hold against the certificate: it runs on while the machine sleeps, and may be set.
+    at: SystemTime,
+    certificate: Arc<CertifiedKey>,
+}
+
+impl Issued {
+    /// Whether it is younger than [`RENEWED_AFTER`]. One from the future was issued before the clock was set back.
+    fn is_fresh(&self, now: SystemTime) -> bool {
+        let age = now.duration_since(self.at);
+        age.is_ok_and(|age| age <= RENEWED_AFTER)
+    }
 }
 
 impl Own {
@@ -195,33 +210,33 @@ impl Own {
         authority: CertifiedIssuer<'static, KeyPair>,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, IdentityError> {
-        let first = issue(&authority, &provider)?;
+        let first = issue(&authority, &provider, SystemTime::now())?;
         Ok(Self {
             authority,
             provider,
-            issued: Mutex::new((Instant::now(), Arc::new(first))),
+            issued: Mutex::new(first),
         })
     }
 
-    /// A certificate that is good for a while. Making one takes a tenth of a millisecond.
-    fn current(&self) -> Arc<CertifiedKey> {
+    /// A certificate that is good for a while from `now`. Making one takes a tenth of a millisecond.
+    fn current(&self, now: SystemTime) -> Arc<CertifiedKey> {
         let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
-        if issued.0.elapsed() > RENEWED_AFTER
-            && let Ok(certificate) = issue(&self.authority, &self.provider)
+        if !issued.is_fresh(now)
+            && let Ok(anew) = issue(&self.authority, &self.provider, now)
         {
-            *issued = (Instant::now(), Arc::new(certificate));
+            *issued = anew;
         }
-        Arc::clone(&issued.1)
+        Arc::clone(&issued.certificate)
     }
 }
 
 fn issue(
     authority: &CertifiedIssuer<'static, KeyPair>,
     provider: &CryptoProvider,
-) -> Result<CertifiedKey, IdentityError> {
+    now: SystemTime,
+) -> Result<Issued, IdentityError> {
     let key = KeyPair::generate_for(&PKCS_ED25519)?;
     let mut params = CertificateParams::new([NAME.to_owned()])?;
-    let now = SystemTime::now();
     params.not_before = (now - VALID).into();
     params.not_after = (now + VALID).into();
     params.extended_key_usages = vec![
@@ -231,7 +246,11 @@ fn issue(
     let certificate = params.signed_by(&key, authority)?;
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     let key = provider.key_provider.load_private_key(key)?;
-    Ok(CertifiedKey::new(vec![certificate.der().clone()], key))
+    let certificate = CertifiedKey::new(vec![certificate.der().clone()], key);
+    Ok(Issued {
+        at: now,
+        certificate: Arc::new(certificate),
+    })
 }
 
 impl std::fmt::Debug for Own {
@@ -242,13 +261,13 @@ impl std::fmt::Debug for Own {
 
 impl rustls::server::ResolvesServerCert for Own {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current())
+        Some(self.current(SystemTime::now()))
     }
 }
 
 impl rustls::client::ResolvesClientCert for Own {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.current())
+        Some(self.current(SystemTime::now()))
     }
 
     fn has_certs(&self) -> bool {
@@ -318,16 +337,19 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_issued_anew_in_time() {
+    fn a_certificate_is_issued_anew_when_it_is_old_or_from_the_future() {
+        const SECOND: Duration = Duration::from_secs(1);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let own = Own::new(authority(b"secret").unwrap(), provider).unwrap();
-        let first = own.current();
-        assert!(Arc::ptr_eq(&first, &own.current()));
-        let long_ago = Instant::now().checked_sub(2 * RENEWED_AFTER);
-        // A machine that has just been started has no such instant.
-        if let Some(long_ago) = long_ago {
-            own.issued.lock().unwrap().0 = long_ago;
-            assert!(!Arc::ptr_eq(&first, &own.current()));
+        let issued_at = own.issued.lock().unwrap().at;
+        let first = own.current(issued_at);
+        for young in [SECOND, RENEWED_AFTER] {
+            assert!(Arc::ptr_eq(&first, &own.current(issued_at + young)));
         }
+        let second = own.current(issued_at + RENEWED_AFTER + SECOND);
+        assert!(!Arc::ptr_eq(&first, &second));
+        let set_back = own.current(issued_at);
+        assert!(!Arc::ptr_eq(&second, &set_back));
+        assert!(Arc::ptr_eq(&set_back, &own.current(issued_at + SECOND)));
     }
 }
