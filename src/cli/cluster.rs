@@ -1,6 +1,6 @@
 //! The flags by which a node finds and trusts its peers.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -110,6 +110,7 @@ impl ClusterArgs {
                 format!("set --cluster.advertise-address to where peers reach this node: {why}")
             })?,
         };
+        self.check_family(advertised.ip)?;
         Ok(Some(Settings {
             listen_address: self.cluster_listen_address,
             grpc_listen_address: self.cluster_grpc_listen_address,
@@ -119,6 +120,27 @@ impl ClusterArgs {
             secrets,
             certificates,
         }))
+    }
+
+    /// A socket for IPv4 is not reached at an address of IPv6, nor does it reach peers there; one for IPv6 does both.
+    fn check_family(&self, advertised: IpAddr) -> Result<(), String> {
+        let listened_on = [
+            ("cluster.listen-address", self.cluster_listen_address),
+            (
+                "cluster.grpc.listen-address",
+                self.cluster_grpc_listen_address,
+            ),
+        ];
+        let unreached = listened_on
+            .into_iter()
+            .find(|(_, address)| address.is_ipv4() && advertised.is_ipv6());
+        match unreached {
+            None => Ok(()),
+            Some((flag, address)) => Err(format!(
+                "--{flag}: {address} is not reached at {advertised}, which peers are told: set it to [::]:{}",
+                address.port()
+            )),
+        }
     }
 
     fn certificates(&self) -> Result<Option<Certificates>, String> {

@@ -20,6 +20,7 @@ use super::packet::{MAX_PACKET, Opener, Refusal, Sealer};
 use super::secret::Secrets;
 use super::vet::is_bounded;
 use crate::metrics::Metrics;
+use crate::seldom::Seldom;
 
 /// Messages that wait for the gossip; more are dropped, and asked for again by the next round.
 const WAITING: usize = 256;
@@ -143,7 +144,14 @@ impl Shared {
                 sent
             }
             Err(error) => {
-                debug!(%to, %error, "a gossip packet could not be sent");
+                // Mostly for all peers alike, again and again: no network, or addresses of the other family.
+                static SAID: Seldom = Seldom::new(1);
+                match SAID.due() {
+                    Some(left_out) => {
+                        warn!(%to, %error, left_out, "gossip packets could not be sent");
+                    }
+                    None => debug!(%to, %error, "a gossip packet could not be sent"),
+                }
                 0
             }
         }

@@ -417,6 +417,18 @@ fn a_mistake_in_the_flags_of_the_cluster_is_one_line_that_names_the_flag() {
             "--cluster.secret-file: /nonexistent: ",
         ),
         (&[&short], "secrets:1: "),
+        (
+            &["--cluster.peer=a", "--cluster.advertise-address=fd00::1"],
+            "--cluster.listen-address: 0.0.0.0:7946 is not reached at fd00::1",
+        ),
+        (
+            &[
+                "--cluster.peer=a",
+                "--cluster.advertise-address=fd00::1",
+                "--cluster.listen-address=[::]:1234",
+            ],
+            "--cluster.grpc.listen-address: ",
+        ),
     ] {
         let said = settings(flags.iter().copied()).expect_err("a mistake");
         assert_eq!(said.lines().count(), 1, "{said}");
