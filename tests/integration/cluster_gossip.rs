@@ -246,16 +246,16 @@ async fn nodes_in_the_middle_of_a_rotation_understand_each_other() {
 }
 
 /// A plain packet, as anyone can make it.
-fn plain(message: &[u8]) -> Vec<u8> {
+pub(crate) fn plain(message: &[u8]) -> Vec<u8> {
     let cluster = Sha256::digest(NAME);
     [b"PRG\x01\x01", &cluster[..8], message].concat()
 }
 
 /// How many of these messages tell of more nodes than fit into the answer to the last, on which chitchat panics.
-const ENOUGH: usize = 4;
+pub(crate) const ENOUGH: usize = 4;
 
 /// A message that tells of as many nodes as fit into a datagram.
-fn crowd() -> Vec<u8> {
+pub(crate) fn crowd() -> Vec<u8> {
     let mut nodes = Vec::new();
     let mut random = rand::rng();
     for _ in 0..1350 {

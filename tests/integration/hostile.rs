@@ -17,9 +17,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::app::{App, Peer};
-use crate::nodes::{BINARY, Node, Ports};
+use crate::cluster_gossip::{ENOUGH, crowd, plain};
+use crate::nodes::{BINARY, Node, Ports, local};
 use crate::peers::{Program, Scratch, reserved_port};
-use crate::sandbox::request;
+use crate::sandbox::{eventually, request};
 use crate::tls::Authority;
 
 /// What the good application answers.
@@ -36,7 +37,13 @@ struct Target {
     grpc: SocketAddr,
     gossip: SocketAddr,
     _good: Client,
-    _scratch: Scratch,
+}
+
+/// A file with this secret, and the flag that names it.
+fn secret(text: &str) -> (Scratch, String) {
+    let scratch = Scratch::new();
+    let file = scratch.file("secret", text);
+    (scratch, format!("--cluster.secret-file={file}"))
 }
 
 impl Target {
@@ -50,8 +57,16 @@ impl Target {
         scheme: &str,
         secured: impl FnOnce(Builder) -> Builder,
     ) -> Self {
-        let scratch = Scratch::new();
-        let secret = scratch.file("secret", "correct horse battery staple, once more\n");
+        let (_kept_until_read, secret) = secret("correct horse battery staple, once more");
+        Self::start_open(&[&[&secret[..]], flags].concat(), scheme, secured).await
+    }
+
+    /// That has no secret unless the flags give it one.
+    async fn start_open(
+        flags: &[&str],
+        scheme: &str,
+        secured: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
         let gossip = reserved_port();
         let ports = ["web", "rsocket.tcp", "rsocket.websocket", "cluster.grpc"];
         let mut command = Command::new(BINARY);
@@ -60,7 +75,6 @@ impl Target {
             .arg(format!("--cluster.listen-address=127.0.0.1:{gossip}"))
             // Nobody is there.
             .arg(format!("--cluster.peer=127.0.0.1:{gossip}"))
-            .arg(format!("--cluster.secret-file={secret}"))
             .arg("--scrape.timeout=8s")
             .args(flags);
         let mut program = Program::start(&mut command);
@@ -80,7 +94,6 @@ impl Target {
             websocket,
             grpc,
             gossip: (Ipv4Addr::LOCALHOST, gossip).into(),
-            _scratch: scratch,
         }
     }
 
@@ -95,6 +108,11 @@ impl Target {
     }
 
     async fn stands(&mut self, after: &str) {
+        self.serves(after).await;
+        assert!(!self.node.program.has_mentioned("panicked"), "{after}");
+    }
+
+    async fn serves(&mut self, after: &str) {
         let started = Instant::now();
         let scraped = self.node.scrape().await;
         let there = scraped.iter().any(|sample| sample == GOOD.trim_end());
@@ -106,7 +124,28 @@ impl Target {
         let ready = request(self.node.web, Method::GET, "/-/ready", &[]).await;
         assert!(ready.status.is_success(), "{after}: {}", ready.status);
         assert!(self.node.program.runs(), "{after}");
-        assert!(!self.node.program.has_mentioned("panicked"), "{after}");
+    }
+
+    /// Sends these datagrams, again and again because a busy machine loses some, until as many have been dropped for
+    /// this reason.
+    async fn drops(&self, datagrams: &[Vec<u8>], reason: &str) {
+        let stranger = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let dropped =
+            format!("prometheus_proxy_gossip_packets_dropped_total{{reason=\"{reason}\"}}");
+        let before = self.node.own(&dropped).await;
+        eventually(&format!("datagrams to be dropped: {reason}"), async || {
+            for datagram in datagrams {
+                let _ = stranger.send_to(datagram, self.gossip).await;
+            }
+            self.node.own(&dropped).await >= before + datagrams.len() as f64
+        })
+        .await;
+    }
+
+    /// Waits until this node and the other see each other, and nobody besides.
+    async fn is_with(&self, other: &Node) {
+        self.node.sees(2, "active").await;
+        other.sees(2, "active").await;
     }
 }
 
@@ -256,6 +295,75 @@ async fn half_open_connections_keep_nobody_out() {
     ] {
         assert!(target.node.own(series).await > 0.0, "{series}");
     }
+}
+
+/// Datagrams that a node sent to what it was told is a peer; it is gone since.
+async fn recorded(flags: &[&str]) -> Vec<Vec<u8>> {
+    let recorder = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let port = recorder.local_addr().expect("an address").port();
+    let _node = local(reserved_port(), port, flags).await;
+    let mut buffer = vec![0; 1 << 16];
+    let mut datagrams = Vec::new();
+    while datagrams.len() < 3 {
+        let length = recorder.recv(&mut buffer).await.expect("a datagram");
+        datagrams.push(buffer[..length].to_vec());
+    }
+    datagrams
+}
+
+/// As they are, but for one bit of each.
+fn turned(datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let turn = |datagram: &Vec<u8>| {
+        let mut turned = datagram.clone();
+        *turned.last_mut().expect("a byte") ^= 1;
+        turned
+    };
+    datagrams.iter().map(turn).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_gossip_changes_nothing() {
+    let (_kept, ours) = secret("the secret of these nodes");
+    let (_kept_too, theirs) = secret("the secret of other nodes");
+    let mut target = Target::start_open(&[&ours], "tcp", |good| good).await;
+    let other = local(reserved_port(), target.gossip.port(), &[&ours]).await;
+    target.is_with(&other).await;
+    let crowds = vec![plain(&crowd()); ENOUGH];
+    target.drops(&crowds, "unsealed").await;
+    let strange = recorded(&[&theirs]).await;
+    target.drops(&strange, "unopened").await;
+    let recorded = recorded(&[&ours]).await;
+    target.drops(&turned(&recorded), "unopened").await;
+    // Each is taken once.
+    target.drops(&recorded, "replayed").await;
+    target.stands("forged gossip").await;
+    target.is_with(&other).await;
+    for node in [&target.node, &other] {
+        let restarts = node.own("prometheus_proxy_gossip_restarts_total").await;
+        assert_eq!(restarts, 0.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_gossip_ends_no_node_that_has_no_secret() {
+    let (_kept, theirs) = secret("the secret of other nodes");
+    let mut target = Target::start_open(&[], "tcp", |good| good).await;
+    let other = local(reserved_port(), target.gossip.port(), &[]).await;
+    target.is_with(&other).await;
+    target.drops(&recorded(&[&theirs]).await, "sealed").await;
+    target.stands("sealed gossip").await;
+    let stranger = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    eventually("the gossip to be started again", async || {
+        for _ in 0..ENOUGH {
+            let _ = stranger.send_to(&plain(&crowd()), target.gossip).await;
+        }
+        let restarts = "prometheus_proxy_gossip_restarts_total";
+        target.node.own(restarts).await > 0.0
+    })
+    .await;
+    target.serves("gossip that panics").await;
+    target.is_with(&other).await;
+    target.serves("gossip that panicked").await;
 }
 
 /// A payload in pieces of which there is always another, over one connection, until the node has had enough.
