@@ -18,7 +18,7 @@ use crate::cluster::{self, Cluster, Load, MemberId, Members, Vitals};
 use crate::drain::{self, Leaving, Lifecycle, State, Times};
 use crate::http::{self, Identity, Site};
 use crate::identity::Table;
-use crate::metrics::Metrics;
+use crate::metrics::{File, Metrics};
 use crate::push::{Pushes, Sink};
 use crate::rebalance;
 use crate::rsocket::{Applications, KeyRing, Listener, Opener, Registry, Shared, Transport};
@@ -125,7 +125,7 @@ impl Node {
             (None, Some(clustering)) => Some(Joining {
                 me: parts.me.clone(),
                 listen_address: clustering.grpc_listen_address,
-                identity: identity(&clustering, &mut background)?,
+                identity: identity(&clustering, &parts.metrics, &mut background)?,
                 peers: calls::live_peers(cluster.members(), &mut background),
             }),
             (joining, _) => joining,
@@ -155,7 +155,7 @@ impl Node {
         let identities = match settings.rsocket.identities.clone() {
             Some(identities) => {
                 let (table, file) = identities.followed();
-                background.spawn(file.follow());
+                background.spawn(file.follow(parts.metrics.reloads(File::Identities)));
                 table
             }
             None => watch::channel(Arc::new(Table::of_everybody(settings.scrape.terms()))).1,
@@ -164,13 +164,13 @@ impl Node {
         if let Some(tls) = settings.rsocket.tls {
             let mutual = tls.is_mutual();
             let (config, files) = tls.followed();
-            background.spawn(files.follow());
+            background.spawn(files.follow(parts.metrics.reloads(File::RSocketTls)));
             apps = apps.with_tls(config, mutual);
         }
         let apps = Arc::new(apps);
         let access = settings.web.access.map(|access| {
             let (active, file) = access.followed();
-            background.spawn(file.follow());
+            background.spawn(file.follow(parts.metrics.reloads(File::WebConfig)));
             active
         });
         background.spawn(ports.tcp.run(Arc::clone(&apps), stop_accepting.clone()));
@@ -289,6 +289,8 @@ struct Parts {
 impl Parts {
     fn new(settings: &Settings, me: NodeId) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new()?);
+        let max_bytes = i64::try_from(settings.push.max_bytes);
+        metrics.push_max_bytes.set(max_bytes.unwrap_or(i64::MAX));
         let keys = Arc::new(KeyRing::new(
             settings.rsocket.envelope,
             settings.rsocket.key_rotation,
@@ -468,13 +470,14 @@ fn load(registry: &Arc<Registry>, pushes: &Arc<Pushes>) -> Arc<dyn Fn() -> Load 
 /// By what nodes know each other.
 fn identity(
     settings: &cluster::Settings,
+    metrics: &Metrics,
     background: &mut JoinSet<()>,
 ) -> Result<Option<calls::Identity>, calls::IdentityError> {
     let Some(certificates) = settings.certificates.clone() else {
         return calls::Identity::new(&settings.secrets.keys(Purpose::Calls));
     };
     let (identity, files) = certificates.followed();
-    background.spawn(files.follow());
+    background.spawn(files.follow(metrics.reloads(File::ClusterTls)));
     Ok(Some(identity))
 }
 

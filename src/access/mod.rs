@@ -19,6 +19,7 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use crate::follow::{ReadError, Source, follow, read_text};
+use crate::metrics::Reloads;
 use crate::passwords::{Users, Verifier};
 use crate::rate::Bucket;
 use crate::tls::Tls;
@@ -121,12 +122,18 @@ pub struct Followed {
 
 impl Followed {
     /// Reads the file when it changes, for ever. What is of no use is logged, and what it said before goes on.
-    pub async fn follow(self) {
+    pub async fn follow(self, reloads: Reloads) {
         let Self { access, told } = self;
         let file = access.path.display().to_string();
-        follow(access, "web configuration", file, |access: &Access| {
-            told.send_replace(access.active());
-        })
+        follow(
+            access,
+            "web configuration",
+            file,
+            reloads,
+            |access: &Access| {
+                told.send_replace(access.active());
+            },
+        )
         .await;
     }
 }
@@ -142,6 +149,10 @@ impl Source for Access {
             None => Ok(false),
         };
         Ok(changed? | renewed?)
+    }
+
+    fn certificate_ends(&self) -> Option<i64> {
+        self.tls.as_ref().and_then(Source::certificate_ends)
     }
 }
 

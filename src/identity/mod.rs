@@ -16,6 +16,7 @@ pub use table::{Identity, Shown, Table, Terms, Unknown};
 use tokio::sync::watch;
 
 use crate::follow::{ReadError, Source, follow, read_text};
+use crate::metrics::Reloads;
 use crate::passwords::Verifier;
 use crate::yaml::FileError;
 
@@ -82,16 +83,22 @@ pub struct Followed {
 
 impl Followed {
     /// Reads the file when it changes, for ever. What is of no use is logged, and what it said before goes on.
-    pub async fn follow(self) {
+    pub async fn follow(self, reloads: Reloads) {
         let Self { identities, told } = self;
         let file = identities.path.display().to_string();
-        follow(identities, "identities", file, |identities: &Identities| {
-            told.send_if_modified(|table| {
-                let changed = !Arc::ptr_eq(table, &identities.table);
-                *table = Arc::clone(&identities.table);
-                changed
-            });
-        })
+        follow(
+            identities,
+            "identities",
+            file,
+            reloads,
+            |identities: &Identities| {
+                told.send_if_modified(|table| {
+                    let changed = !Arc::ptr_eq(table, &identities.table);
+                    *table = Arc::clone(&identities.table);
+                    changed
+                });
+            },
+        )
         .await;
     }
 }

@@ -4,10 +4,50 @@
 //! `prometheus_proxy_`. Label values come from closed sets.
 
 mod distribution;
+mod files;
 
 pub use distribution::Distribution;
+pub use files::{File, Reloads};
 use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+/// Label values that counters begin with at zero. A value that is counted and not here is a series that appears with its
+/// first event.
+const TRANSPORTS: &[&str] = &["TCP", "Websocket"];
+const CONNECTION_ERRORS: &[&str] = &[
+    "address_connections",
+    "client_certificate",
+    "credentials",
+    "crowded",
+    "handshake",
+    "identity_connections",
+    "keepalive_timeout",
+    "no_credentials",
+    "peer_error",
+    "protocol_violation",
+    "proxy_protocol",
+    "setup_timeout",
+    "tls",
+    "transport",
+    "unfinished",
+];
+const RETIREMENTS: &[&str] = &["drain", "rebalance", "revoked"];
+/// Answers and refusals; other codes are mistakes of whoever asks.
+const HTTP_CODES: &[&str] = &["200", "401", "429", "503"];
+const HTTP_CONNECTION_ERRORS: &[&str] = &["crowded", "malformed", "timeout", "tls", "transport"];
+const PUSH_REFUSALS: &[&str] = &[
+    "aborted",
+    "envelope",
+    "exposition",
+    "full",
+    "limit",
+    "memory",
+    "payload",
+    "rate",
+    "timestamp",
+];
+const CLUSTER_CONNECTION_ERRORS: &[&str] =
+    &["crowded", "handshake", "handshake_timeout", "protocol"];
 
 /// Every metric of one node.
 pub struct Metrics {
@@ -48,6 +88,8 @@ pub struct Metrics {
     pub pushes: IntGaugeVec,
     /// Bytes of the pushes held.
     pub push_bytes: IntGauge,
+    /// Bytes that pushes may have, all together.
+    pub push_max_bytes: IntGauge,
     /// Pushes taken.
     pub pushes_accepted: IntCounter,
     /// Pushes delivered to a scrape.
@@ -118,6 +160,7 @@ pub struct Metrics {
     pub draining: IntGauge,
     /// 1 for what a drain is at: label `stage`.
     drain_stage: IntGaugeVec,
+    files: files::Files,
 }
 
 impl Metrics {
@@ -216,6 +259,10 @@ impl Metrics {
             )?,
             pushes: own.gauges("prometheus_proxy_pushes", "Pushes held, by state.", &["state"])?,
             push_bytes: own.gauge("prometheus_proxy_push_bytes", "Bytes of the pushes held.")?,
+            push_max_bytes: own.gauge(
+                "prometheus_proxy_push_max_bytes",
+                "Bytes that the pushes held may have (--push.max-bytes).",
+            )?,
             pushes_accepted: own.counter("prometheus_proxy_pushes_accepted_total", "Pushes taken.")?,
             pushes_served: own.counter(
                 "prometheus_proxy_pushes_served_total",
@@ -365,29 +412,41 @@ impl Metrics {
                 "1 for what the drain under way is at; nothing before a drain.",
                 &["stage"],
             )?,
+            files: files::Files::register(&own)?,
             registry: own.0,
         };
         metrics.register_build_info()?;
         for state in ["pending", "claimed", "retained", "replica"] {
             metrics.pushes.with_label_values(&[state]).set(0);
         }
-        for cause in ["drain", "rebalance"] {
-            metrics
-                .connections_retired
-                .with_label_values(&[cause])
-                .reset();
-        }
-        for transport in ["TCP", "Websocket"] {
-            metrics
-                .connections_opened
-                .with_label_values(&[transport])
-                .reset();
-        }
+        metrics.begin_at_zero();
         #[cfg(target_os = "linux")]
         metrics.registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
         Ok(metrics)
+    }
+
+    /// Makes the series whose first event matters, so that `increase()` sees it.
+    fn begin_at_zero(&self) {
+        for transport in TRANSPORTS {
+            self.connections_opened.with_label_values(&[transport]);
+            for exception in CONNECTION_ERRORS {
+                self.connection_errors
+                    .with_label_values(&[exception, transport]);
+            }
+        }
+        for (counters, values) in [
+            (&self.connections_retired, RETIREMENTS),
+            (&self.http_requests, HTTP_CODES),
+            (&self.http_connection_errors, HTTP_CONNECTION_ERRORS),
+            (&self.pushes_refused, PUSH_REFUSALS),
+            (&self.cluster_connection_errors, CLUSTER_CONNECTION_ERRORS),
+        ] {
+            for value in values {
+                counters.with_label_values(&[value]);
+            }
+        }
     }
 
     fn register_build_info(&self) -> prometheus::Result<()> {
@@ -466,3 +525,28 @@ impl Own {
 
 /// The media type of [`Metrics::render`] and of the merged exposition.
 pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_alerts_count_begins_at_zero() {
+        let text = Metrics::new().unwrap().render().unwrap();
+        for series in [
+            "connection_error_total{exception=\"credentials\",transport=\"TCP\"}",
+            "connection_error_total{exception=\"tls\",transport=\"Websocket\"}",
+            "connections_opened_total{transport=\"TCP\"}",
+            "connections_retired_total{cause=\"revoked\"}",
+            "http_requests_total{code=\"401\"}",
+            "http_connection_errors_total{exception=\"crowded\"}",
+            "pushes_refused_total{reason=\"full\"}",
+            "cluster_connection_errors_total{reason=\"handshake\"}",
+        ] {
+            let line = format!("\nprometheus_proxy_{series} 0\n");
+            assert!(text.contains(&line), "{series}: {text}");
+        }
+        // Of what is not in use nothing is said.
+        assert!(!text.contains("prometheus_proxy_config_"), "{text}");
+    }
+}

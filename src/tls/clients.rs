@@ -157,6 +157,12 @@ pub(crate) fn names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, Err
     Ok(names.filter_map(text).collect())
 }
 
+/// When the certificate ends, in seconds since 1970.
+pub(super) fn ends(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}
+
 fn text(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(text) | GeneralName::RFC822Name(text) | GeneralName::URI(text) => {

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::follow::{self, ReadError, follow};
+use crate::metrics::Reloads;
 
 /// PEM text, or the file that holds it.
 #[derive(Clone)]
@@ -214,10 +215,10 @@ pub struct Followed {
 
 impl Followed {
     /// Reads the files when they change, for ever. What is of no use is logged, and the last good ones go on.
-    pub async fn follow(self) {
+    pub async fn follow(self, reloads: Reloads) {
         let Self { tls, told } = self;
         let file = format!("{:?}", tls.files.certificate);
-        follow(tls, "certificate", file, |tls: &Tls| {
+        follow(tls, "certificate", file, reloads, |tls: &Tls| {
             told.send_if_modified(|config| {
                 let changed = !Arc::ptr_eq(config, &tls.config);
                 *config = Arc::clone(&tls.config);
@@ -239,6 +240,11 @@ impl follow::Source for Tls {
         self.config = Arc::new(contents.config(&self.files, &self.policy)?);
         self.contents = contents;
         Ok(true)
+    }
+
+    fn certificate_ends(&self) -> Option<i64> {
+        let chain = certificates(&self.contents.certificate).ok()?;
+        clients::ends(chain.first()?)
     }
 }
 
@@ -377,7 +383,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
 mod tests {
     use std::fs;
 
-    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rcgen::{CertificateParams, CertifiedKey, KeyPair, generate_simple_self_signed};
 
     use super::*;
     use crate::follow::Source as _;
@@ -469,6 +475,25 @@ mod tests {
             let unusable = Tls::read(files.clone(), verifying()).expect_err("no use");
             assert_eq!(unusable.role, role, "{files:?}: {unusable}");
         }
+    }
+
+    #[test]
+    fn the_end_is_that_of_the_certificate_that_is_shown() {
+        let folder = Folder::new("end");
+        let (leaf, authority) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let certificate = |key: &KeyPair, year| {
+            let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            params.self_signed(key).unwrap().pem()
+        };
+        let chain = certificate(&leaf, 2100) + &certificate(&authority, 2200);
+        let files = Files {
+            certificate: folder.write("chain.pem", &chain).into(),
+            key: folder.write("leaf.pem", &leaf.serialize_pem()).into(),
+            client_ca: None,
+        };
+        let tls = Tls::read(files, Policy::default()).unwrap();
+        assert_eq!(tls.certificate_ends(), Some(4_102_444_800));
     }
 
     #[test]

@@ -311,6 +311,24 @@ async fn who_is_somebody_else_by_now_comes_anew() {
 }
 
 #[tokio::test]
+async fn metrics_say_that_the_file_is_of_no_use() {
+    let (proxy, _scratch, path) = asking(&identities(), &[]).await;
+    let of_use = async |expected: f64| {
+        let series = "prometheus_proxy_config_last_reload_successful{file=\"identities\"}";
+        eventually("a look", async || proxy.own(series).await == expected).await;
+    };
+    of_use(1.0).await;
+    std::fs::write(&path, "identities: [").expect("a file");
+    of_use(0.0).await;
+    std::fs::write(&path, identities()).expect("a file");
+    of_use(1.0).await;
+    assert_eq!(
+        proxy.own("prometheus_proxy_push_max_bytes").await,
+        f64::from(256 << 20)
+    );
+}
+
+#[tokio::test]
 async fn a_node_that_asks_nobody_takes_credentials_for_nothing() {
     let proxy = Sandbox::start(&[]).await;
     let _app = app(&proxy, &bearer("whatever"), "up 1\n").await;

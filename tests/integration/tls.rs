@@ -169,6 +169,8 @@ async fn a_renewed_certificate_is_shown_to_the_next_and_the_others_stay() {
         .unwrap();
     proxy.connected(2).await;
     assert_eq!(early.metrics().connects, 1);
+    let ends = "prometheus_proxy_certificate_expiry_timestamp_seconds{use=\"rsocket\"}";
+    assert!(proxy.own(ends).await > 0.0);
     drop(late);
 }
 

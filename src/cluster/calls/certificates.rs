@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::identity::{Ends, Identity};
 use crate::follow::{self, follow};
+use crate::metrics::Reloads;
 use crate::tls::{self, ClientAuth, Files, Pem, Policy, Role, Tls, Unusable};
 
 /// A node's certificate, and the authority of all nodes' certificates.
@@ -89,13 +90,14 @@ pub struct Followed {
 
 impl Followed {
     /// Reads the files when they change, for ever. What is of no use is logged, and the last good ones go on.
-    pub async fn follow(self) {
+    pub async fn follow(self, reloads: Reloads) {
         let Self { certificates, told } = self;
         let file = format!("{:?}", certificates.files.certificate);
         follow(
             certificates,
             "certificate of this node",
             file,
+            reloads,
             |latest: &Certificates| {
                 told.send_replace(latest.ends());
             },
@@ -115,6 +117,10 @@ impl follow::Source for Certificates {
         self.client = client(&self.files)?;
         self.behind = false;
         Ok(true)
+    }
+
+    fn certificate_ends(&self) -> Option<i64> {
+        self.tls.certificate_ends()
     }
 }
 
