@@ -1,6 +1,7 @@
 //! Configuration files in YAML: what is wrong is said in one line, without what stands in the file.
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 /// Where a file is not what it should be, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +30,15 @@ impl FileError {
             reason: reason.into(),
         }
     }
+}
+
+/// Takes a key without a value as one that is not there: so Go reads files that templates wrote.
+pub(crate) fn or_default<'de, D, T>(value: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(value)?.unwrap_or_default())
 }
 
 /// What `text` says.

@@ -9,12 +9,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::tls::TlsServer;
 use crate::rate::Rate;
 use crate::tls::Tls;
-use crate::yaml::{self, FileError};
+use crate::yaml::{self, FileError, or_default};
 
 /// What a file says.
 #[derive(Debug)]
@@ -61,16 +61,21 @@ struct HttpServer {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Headers {
-    #[serde(rename = "Content-Security-Policy")]
-    content_security_policy: String,
-    #[serde(rename = "X-Frame-Options")]
-    x_frame_options: String,
-    #[serde(rename = "X-Content-Type-Options")]
-    x_content_type_options: String,
-    #[serde(rename = "X-XSS-Protection")]
-    x_xss_protection: String,
-    #[serde(rename = "Strict-Transport-Security")]
-    strict_transport_security: String,
+    #[serde(rename = "Content-Security-Policy", deserialize_with = "said")]
+    content_security_policy: Option<String>,
+    #[serde(rename = "X-Frame-Options", deserialize_with = "said")]
+    x_frame_options: Option<String>,
+    #[serde(rename = "X-Content-Type-Options", deserialize_with = "said")]
+    x_content_type_options: Option<String>,
+    #[serde(rename = "X-XSS-Protection", deserialize_with = "said")]
+    x_xss_protection: Option<String>,
+    #[serde(rename = "Strict-Transport-Security", deserialize_with = "said")]
+    strict_transport_security: Option<String>,
+}
+
+/// A key without a value is an empty text.
+fn said<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    or_default(value).map(Some)
 }
 
 impl Headers {
@@ -99,10 +104,14 @@ impl Headers {
                 ANY,
             ),
         ];
-        let said = all.into_iter().filter(|(_, value, _)| !value.is_empty());
+        let said = all.into_iter().filter_map(|(name, value, possible)| {
+            let value = value.as_deref()?;
+            // Where there is a list, nothing is none of it.
+            (!value.is_empty() || !possible.is_empty()).then_some((name, value, possible))
+        });
         said.map(|(name, value, possible)| {
             let key = format!("http_server_config.headers.{name}");
-            if !possible.is_empty() && !possible.contains(&value.as_str()) {
+            if !possible.is_empty() && !possible.contains(&value) {
                 return Err(not_one_of(key, value, possible));
             }
             let value = value.parse::<HeaderValue>();
@@ -117,7 +126,9 @@ impl Headers {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RateLimit {
+    #[serde(deserialize_with = "or_default")]
     interval: String,
+    #[serde(deserialize_with = "or_default")]
     burst: u32,
 }
 
@@ -185,7 +196,8 @@ mod tests {
             "{}",
             "tls_server_config:\nhttp_server_config:\nbasic_auth_users:\nrate_limit:\n",
             "tls_server_config: {min_version: TLS13}\nrate_limit: {interval: 0, burst: 5}\n",
-            "http_server_config: {http2: false, headers: {X-Frame-Options: ''}}\n",
+            "http_server_config:\n  http2:\n  headers:\n    Content-Security-Policy:\n    X-XSS-Protection: ''\n",
+            "tls_server_config:\n  cert_file:\n  cert:\n  client_auth_type:\nrate_limit:\n  interval:\n  burst:\n",
         ] {
             let parsed = parsed(text);
             assert!(parsed.tls.is_none() && parsed.rate.is_none(), "{text}");
@@ -238,6 +250,8 @@ mod tests {
         for (text, words) in [
             ("X-Frame-Options: never", "possible: deny, sameorigin"),
             ("X-Content-Type-Options: sniff", "possible: nosniff"),
+            ("X-Content-Type-Options: ", "possible: nosniff"),
+            ("X-Frame-Options: ''", "possible: deny, sameorigin"),
             (
                 "Content-Security-Policy: \"a\\nb\"",
                 "headers.Content-Security-Policy",

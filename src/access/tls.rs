@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::file::not_one_of;
 use crate::tls::{ClientAuth, Files, Pem, Policy, Role, Tls};
-use crate::yaml::FileError;
+use crate::yaml::{FileError, or_default};
 
 /// All that is spoken above TLS.
 const PROTOCOL: &[u8] = b"http/1.1";
@@ -53,12 +53,19 @@ fn suites() -> Vec<(String, SupportedCipherSuite)> {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TlsServer {
+    #[serde(deserialize_with = "or_default")]
     cert: String,
+    #[serde(deserialize_with = "or_default")]
     key: String,
+    #[serde(deserialize_with = "or_default")]
     client_ca: String,
+    #[serde(deserialize_with = "or_default")]
     cert_file: String,
+    #[serde(deserialize_with = "or_default")]
     key_file: String,
+    #[serde(deserialize_with = "or_default")]
     client_ca_file: String,
+    #[serde(deserialize_with = "or_default")]
     client_auth_type: String,
     client_allowed_sans: Option<Vec<String>>,
     min_version: Option<String>,
@@ -290,6 +297,8 @@ mod tests {
             "cipher_suites: [TLS_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256]\n",
             "cipher_suites: []\ncurve_preferences: []\nprefer_server_cipher_suites: false\n",
             "curve_preferences: [X25519, CurveP384, CurveP256]\n",
+            "client_ca_file:\nclient_ca: ~\ncert:\nkey:\nclient_auth_type:\nclient_allowed_sans:\n",
+            "min_version:\nmax_version:\ncipher_suites:\ncurve_preferences:\nprefer_server_cipher_suites:\n",
             "client_auth_type: RequestClientCert\n",
             "client_auth_type: RequireClientCert\n",
             "client_auth_type: VerifyClientCertIfGiven\nclient_ca_file: tls/cert.pem\n",

@@ -327,8 +327,15 @@ fn authorities(pem: Option<&[u8]>) -> Result<Arc<RootCertStore>, Problem> {
     let mut roots = RootCertStore::empty();
     match pem {
         Some(pem) => {
+            let mut refused = None;
             for certificate in certificates(pem)? {
-                roots.add(certificate)?;
+                // A bundle may hold what nobody can use any more; Go passes over it, too.
+                if let Err(error) = roots.add(certificate) {
+                    refused.get_or_insert(error);
+                }
+            }
+            if let Some(error) = refused.filter(|_| roots.is_empty()) {
+                return Err(error.into());
             }
         }
         None => {
@@ -475,6 +482,21 @@ mod tests {
             let unusable = Tls::read(files.clone(), verifying()).expect_err("no use");
             assert_eq!(unusable.role, role, "{files:?}: {unusable}");
         }
+    }
+
+    #[test]
+    fn an_authority_that_nobody_can_use_is_passed_over() {
+        let folder = Folder::new("bundle");
+        let good = folder.certified();
+        let rubbish = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let authority = String::from_utf8(good.certificate.read().unwrap()).unwrap();
+        let with = |bundle: &str| Files {
+            client_ca: Some(folder.write("bundle.pem", bundle).into()),
+            ..good.clone()
+        };
+        Tls::read(with(&format!("{rubbish}{authority}")), verifying()).unwrap();
+        let unusable = Tls::read(with(rubbish), verifying()).expect_err("no authority");
+        assert_eq!(unusable.role, Role::ClientCa, "{unusable}");
     }
 
     #[test]
