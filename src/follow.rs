@@ -14,17 +14,68 @@ use crate::metrics::Reloads;
 
 /// How often files are looked at. Not when the system reports a change: it reports none for network mounts, and for what
 /// Kubernetes mounts one of a symbolic link two directories away.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+///
+/// A change is taken by the second look that finds it: within 5 seconds, as the manual says.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Until the next look after one that panicked.
+const AFTER_PANIC: Duration = Duration::from_secs(60);
 /// Longer files are no certificates, and no configuration.
 pub(crate) const MAX_FILE: u64 = 1 << 20;
 
+/// What a look has found. Of several files, the last that applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Found {
+    /// Nothing new.
+    Same,
+    /// Something new, which is in force now.
+    Taken,
+    /// Something new, for the next look to take.
+    Unsettled,
+}
+
+/// What a file held when it was taken. Something new counts when two looks in a row find the same: who writes a file in
+/// place empties it first, and half a file may well be valid.
+#[derive(Clone)]
+pub(crate) struct Settled<T> {
+    taken: T,
+    seen: Option<T>,
+}
+
+impl<T: Clone + PartialEq> Settled<T> {
+    pub(crate) fn new(taken: T) -> Self {
+        Self { taken, seen: None }
+    }
+
+    /// What to do about what a look has found; [`Found::Taken`]: take it.
+    pub(crate) fn look(&mut self, found: &T) -> Found {
+        if *found == self.taken {
+            self.seen = None;
+            Found::Same
+        } else if self.seen.as_ref() == Some(found) {
+            Found::Taken
+        } else {
+            self.seen = Some(found.clone());
+            Found::Unsettled
+        }
+    }
+
+    pub(crate) fn take(&mut self, found: T) {
+        self.taken = found;
+        self.seen = None;
+    }
+
+    pub(crate) fn taken(&self) -> &T {
+        &self.taken
+    }
+}
+
 /// Something made from files.
-pub(crate) trait Source: Send + 'static {
+pub(crate) trait Source: Clone + Send + 'static {
     /// Why what the files hold now is of no use: one line.
     type Error: Display + Send;
 
-    /// Reads the files; whether they changed. On an error, what was made before stays.
-    fn look(&mut self) -> Result<bool, Self::Error>;
+    /// Reads the files, and takes what has changed. On an error, what was made before stays.
+    fn look(&mut self) -> Result<Found, Self::Error>;
 
     /// When the certificate ends that is among the files, in seconds since 1970.
     fn certificate_ends(&self) -> Option<i64> {
@@ -47,31 +98,52 @@ pub(crate) async fn follow<S: Source>(
     reloads.certificate_ends(source.certificate_ends());
     loop {
         looks.tick().await;
-        let look = move || {
-            let changed = source.look();
-            (source, changed)
-        };
-        let Ok((looked, changed)) = spawn_blocking(look).await else {
-            return;
-        };
-        source = looked;
-        tell(&source);
-        let failed = match changed {
-            Ok(changed) => {
-                if changed {
-                    info!(file, "{what} read again");
-                    reloads.taken();
-                }
-                None
+        let failed = match look(&source).await {
+            None => return,
+            Some(Err(Panicked)) => {
+                looks.reset_after(AFTER_PANIC);
+                Some(Panicked.to_string())
             }
-            Err(why) => Some(why.to_string()),
+            Some(Ok((looked, found))) => {
+                source = looked;
+                tell(&source);
+                reloads.certificate_ends(source.certificate_ends());
+                match found {
+                    Ok(Found::Unsettled) => continue,
+                    Ok(Found::Same) => None,
+                    Ok(Found::Taken) => {
+                        info!(file, "{what} read again");
+                        reloads.taken();
+                        None
+                    }
+                    Err(why) => Some(why.to_string()),
+                }
+            }
         };
         reloads.is_in_force(failed.is_none());
-        reloads.certificate_ends(source.certificate_ends());
         if let Some(why) = failed.as_ref().filter(|_| failed != failing) {
             error!(file, error = why, "keeping the last good {what}");
         }
         failing = failed;
+    }
+}
+
+/// What reads a file is wrong, not the file alone.
+#[derive(Debug, thiserror::Error)]
+#[error("reading it again failed: a mistake in this program")]
+struct Panicked;
+
+/// One look, by a copy of `source`, so that what was made before outlives a panic. `None`: the program ends.
+async fn look<S: Source>(source: &S) -> Option<Result<(S, Result<Found, S::Error>), Panicked>> {
+    let mut source = source.clone();
+    let look = spawn_blocking(move || {
+        let found = source.look();
+        (source, found)
+    });
+    match look.await {
+        Ok(looked) => Some(Ok(looked)),
+        Err(ended) if ended.is_panic() => Some(Err(Panicked)),
+        Err(_) => None,
     }
 }
 
@@ -101,21 +173,26 @@ pub(crate) fn read_text(path: &Path) -> Result<String, ReadError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::watch;
     use tokio::time::sleep;
 
     use super::*;
     use crate::metrics::{File, Metrics};
 
-    type Look = Result<bool, &'static str>;
+    type Look = Result<Found, &'static str>;
 
     /// Finds one thing after the other, then nothing new.
+    #[derive(Clone)]
     struct Script(std::vec::IntoIter<Look>);
 
     impl Source for Script {
         type Error = &'static str;
 
         fn look(&mut self) -> Look {
-            self.0.next().unwrap_or(Ok(false))
+            self.0.next().unwrap_or(Ok(Found::Same))
         }
 
         fn certificate_ends(&self) -> Option<i64> {
@@ -144,7 +221,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn metrics_say_what_is_in_force() {
-        let metrics = followed(vec![Ok(true), Err("cut"), Err("cut"), Ok(false)]).await;
+        let metrics = followed(vec![
+            Ok(Found::Taken),
+            Err("cut"),
+            Ok(Found::Unsettled),
+            Ok(Found::Same),
+        ])
+        .await;
         let ends = "prometheus_proxy_certificate_expiry_timestamp_seconds{use=\"web\"}";
         let mut said = Vec::new();
         for _ in 0..5 {
@@ -158,5 +241,57 @@ mod tests {
         let taken =
             "prometheus_proxy_config_last_reload_success_timestamp_seconds{file=\"web_config\"}";
         assert!(value(&metrics, taken) > 1.0e9);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_leaves_the_last_good_in_force_and_is_got_over() {
+        #[derive(Clone)]
+        struct Fragile(Arc<AtomicUsize>, usize);
+        impl Source for Fragile {
+            type Error = &'static str;
+            fn look(&mut self) -> Look {
+                self.1 = self.0.fetch_add(1, Ordering::Relaxed);
+                assert!(self.1 != 1, "the second look");
+                Ok(Found::Taken)
+            }
+        }
+        let metrics = Metrics::new().unwrap();
+        let reloads = metrics.reloads(File::WebConfig);
+        let fragile = Fragile(Arc::default(), 9);
+        let (told, good) = watch::channel(9);
+        let tell = move |fragile: &Fragile| {
+            told.send_replace(fragile.1);
+        };
+        tokio::spawn(follow(fragile, "script", "a".into(), reloads, tell));
+        sleep(LOOK_EVERY / 2).await;
+        for (pause, number, successful) in [
+            (LOOK_EVERY, 0, 1.0),
+            (LOOK_EVERY, 0, 0.0),
+            (AFTER_PANIC - LOOK_EVERY, 0, 0.0),
+            (LOOK_EVERY, 2, 1.0),
+        ] {
+            sleep(pause).await;
+            assert_eq!(
+                (*good.borrow(), value(&metrics, SUCCESSFUL)),
+                (number, successful)
+            );
+        }
+    }
+
+    #[test]
+    fn half_a_file_is_not_taken() {
+        let mut file = Settled::new("whole");
+        for (found, expected) in [
+            ("whole", Found::Same),
+            ("", Found::Unsettled),
+            ("wh", Found::Unsettled),
+            ("whole", Found::Same),
+            ("", Found::Unsettled),
+            ("", Found::Taken),
+        ] {
+            assert_eq!(file.look(&found), expected, "{found}");
+        }
+        file.take("");
+        assert_eq!(file.look(&""), Found::Same);
     }
 }

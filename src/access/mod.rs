@@ -18,7 +18,7 @@ pub(crate) use guard::guard;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use crate::follow::{ReadError, Source, follow, read_text};
+use crate::follow::{Found, ReadError, Settled, Source, follow, read_text};
 use crate::metrics::Reloads;
 use crate::passwords::{Users, Verifier};
 use crate::rate::Bucket;
@@ -46,7 +46,7 @@ enum Problem {
 #[derive(Clone)]
 pub struct Access {
     path: PathBuf,
-    text: String,
+    text: Settled<String>,
     tls: Option<Tls>,
     rules: Arc<Rules>,
     verifier: Arc<Verifier>,
@@ -93,7 +93,7 @@ impl Access {
         };
         Ok(Self {
             path,
-            text,
+            text: Settled::new(text),
             tls,
             rules: Arc::new(rules),
             verifier,
@@ -141,14 +141,14 @@ impl Followed {
 impl Source for Access {
     type Error = Unusable;
 
-    fn look(&mut self) -> Result<bool, Unusable> {
-        let changed = self.reread();
+    fn look(&mut self) -> Result<Found, Unusable> {
+        let reread = self.reread();
         // A certificate is renewed even while the file that names it is of no use.
         let renewed = match &mut self.tls {
             Some(tls) => tls.look().map_err(Problem::Certificates),
-            None => Ok(false),
+            None => Ok(Found::Same),
         };
-        Ok(changed? | renewed?)
+        Ok(reread?.max(renewed?))
     }
 
     fn certificate_ends(&self) -> Option<i64> {
@@ -159,10 +159,11 @@ impl Source for Access {
 impl Access {
     /// Takes the file as it is now. Whether there is TLS stays as it was, and so does that a password is asked for: a file
     /// that is just being written must not open the port.
-    fn reread(&mut self) -> Result<bool, Problem> {
+    fn reread(&mut self) -> Result<Found, Problem> {
         let text = read_text(&self.path)?;
-        if text == self.text {
-            return Ok(false);
+        let found = self.text.look(&text);
+        if found != Found::Taken {
+            return Ok(found);
         }
         let Parsed {
             tls,
@@ -190,8 +191,8 @@ impl Access {
             bucket,
         });
         self.tls = tls;
-        self.text = text;
-        Ok(true)
+        self.text.take(text);
+        Ok(found)
     }
 }
 

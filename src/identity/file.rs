@@ -45,10 +45,11 @@ pub(super) struct Entitlement {
     pub(super) pushes: Option<Rate>,
 }
 
-/// Reads `text`.
-pub(super) fn parse(text: &str) -> Result<Parsed, FileError> {
-    let file: Option<File> = yaml::read(text)?;
-    let file = file.unwrap_or_default();
+/// Reads `text`; `None`: it says nothing.
+pub(super) fn parse(text: &str) -> Result<Option<Parsed>, FileError> {
+    let Some(file) = yaml::read::<Option<File>>(text)? else {
+        return Ok(None);
+    };
     if file.identities.len() > MAX_ENTRIES {
         return Err(FileError::value(
             "identities",
@@ -64,7 +65,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, FileError> {
         identities: identities.collect::<Result<_, _>>()?,
     };
     parsed.claims_each_proof_once()?;
-    Ok(parsed)
+    Ok(Some(parsed))
 }
 
 #[derive(Default, Deserialize)]
@@ -233,7 +234,7 @@ mod tests {
              \x20 labels: {{team: payments}}\n\
              \x20 limits: {{connections: 2, payload: 1MiB, series: 3, pushes_per_second: 4}}\n"
         );
-        let parsed = parse(&text).unwrap();
+        let parsed = parse(&text).unwrap().unwrap();
         assert_eq!(parsed.anonymous, Some(Entitlement::default()));
         let [payments] = &parsed.identities[..] else {
             panic!("{parsed:?}");
@@ -253,8 +254,11 @@ mod tests {
 
     #[test]
     fn an_empty_file_lets_nobody_in() {
-        for text in ["", "anonymous:\n", "identities: []\n"] {
-            assert_eq!(parse(text).unwrap(), Parsed::default(), "{text:?}");
+        for text in ["anonymous:\n", "identities: []\n"] {
+            assert_eq!(parse(text).unwrap(), Some(Parsed::default()), "{text:?}");
+        }
+        for text in ["", "\n", "# nothing yet\n", "---\n", "null\n"] {
+            assert_eq!(parse(text).unwrap(), None, "{text:?}");
         }
     }
 

@@ -15,7 +15,7 @@ pub use proof::Proof;
 pub use table::{Identity, Shown, Table, Terms, Unknown};
 use tokio::sync::watch;
 
-use crate::follow::{ReadError, Source, follow, read_text};
+use crate::follow::{Found, ReadError, Settled, Source, follow, read_text};
 use crate::metrics::Reloads;
 use crate::passwords::Verifier;
 use crate::yaml::FileError;
@@ -29,13 +29,16 @@ pub enum Unusable {
     /// It says what cannot be.
     #[error(transparent)]
     File(#[from] FileError),
+    /// It says nothing any more: rather an accident than that nobody is to come in.
+    #[error("is empty; `identities: []` lets nobody in")]
+    Empty,
 }
 
 /// A file, and what it said when it was last of use.
 #[derive(Clone)]
 pub struct Identities {
     path: PathBuf,
-    text: String,
+    text: Settled<String>,
     terms: Terms,
     table: Arc<Table>,
     verifier: Arc<Verifier>,
@@ -52,10 +55,11 @@ impl Identities {
     pub fn read(path: PathBuf, terms: Terms) -> Result<Self, Unusable> {
         let text = read_text(&path)?;
         let verifier = Arc::default();
-        let table = Table::new(file::parse(&text)?, &terms, &verifier, None)?;
+        let parsed = file::parse(&text)?.unwrap_or_default();
+        let table = Table::new(parsed, &terms, &verifier, None)?;
         Ok(Self {
             path,
-            text,
+            text: Settled::new(text),
             terms,
             table: Arc::new(table),
             verifier,
@@ -106,16 +110,50 @@ impl Followed {
 impl Source for Identities {
     type Error = Unusable;
 
-    fn look(&mut self) -> Result<bool, Unusable> {
+    fn look(&mut self) -> Result<Found, Unusable> {
         let text = read_text(&self.path)?;
-        if text == self.text {
-            return Ok(false);
+        let found = self.text.look(&text);
+        if found == Found::Taken {
+            let parsed = file::parse(&text)?.ok_or(Unusable::Empty)?;
+            let table = Table::new(parsed, &self.terms, &self.verifier, Some(&self.table))?;
+            self.table = Arc::new(table);
+            self.text.take(text);
         }
-        let parsed = file::parse(&text)?;
-        let table = Table::new(parsed, &self.terms, &self.verifier, Some(&self.table))?;
-        self.table = Arc::new(table);
-        self.text = text;
-        Ok(true)
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_being_written_revokes_nobody() {
+        let path = std::env::temp_dir().join(format!("identities-{}.yml", std::process::id()));
+        let identity = |name: &str| format!("- {{name: {name}, certificates: [{name}]}}\n");
+        let both = format!("identities:\n{}{}", identity("a"), identity("b"));
+        fs::write(&path, &both).unwrap();
+        let mut identities = Identities::read(path.clone(), Terms::default()).unwrap();
+        let b = Proof::Certificate("b".into());
+        let mut look = |text: &str| {
+            fs::write(&path, text).unwrap();
+            let found = identities.look().map_err(|unusable| unusable.to_string());
+            (found, identities.table.identity(&b).is_some())
+        };
+        let half = format!("identities:\n{}", identity("a"));
+        assert_eq!(look(""), (Ok(Found::Unsettled), true));
+        assert_eq!(look(&half), (Ok(Found::Unsettled), true));
+        assert_eq!(look(&both), (Ok(Found::Same), true));
+        for nothing in ["", "# anonymous: {}\n"] {
+            assert_eq!(look(nothing), (Ok(Found::Unsettled), true));
+            let (refused, stays) = look(nothing);
+            assert!(stays && refused.unwrap_err().contains("empty"));
+        }
+        assert_eq!(look(&half), (Ok(Found::Unsettled), true));
+        assert_eq!(look(&half), (Ok(Found::Taken), false));
+        let _ = fs::remove_file(&path);
     }
 }
 

@@ -219,7 +219,7 @@ mod tests {
             max_text: 1000,
             ..Terms::default()
         };
-        let parsed = parse(text).unwrap();
+        let parsed = parse(text).unwrap().unwrap();
         Table::new(parsed, &terms, &Arc::default(), before).unwrap()
     }
 

@@ -21,7 +21,7 @@ use rustls::{
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use crate::follow::{self, ReadError, follow};
+use crate::follow::{self, Found, ReadError, Settled, follow};
 use crate::metrics::Reloads;
 
 /// PEM text, or the file that holds it.
@@ -167,7 +167,7 @@ struct Contents {
 pub struct Tls {
     files: Files,
     policy: Policy,
-    contents: Contents,
+    contents: Settled<Contents>,
     config: Arc<ServerConfig>,
 }
 
@@ -185,7 +185,7 @@ impl Tls {
         Ok(Self {
             files,
             policy,
-            contents,
+            contents: Settled::new(contents),
             config: Arc::new(config),
         })
     }
@@ -232,18 +232,18 @@ impl Followed {
 impl follow::Source for Tls {
     type Error = Unusable;
 
-    fn look(&mut self) -> Result<bool, Unusable> {
+    fn look(&mut self) -> Result<Found, Unusable> {
         let contents = self.files.read()?;
-        if contents == self.contents {
-            return Ok(false);
+        let found = self.contents.look(&contents);
+        if found == Found::Taken {
+            self.config = Arc::new(contents.config(&self.files, &self.policy)?);
+            self.contents.take(contents);
         }
-        self.config = Arc::new(contents.config(&self.files, &self.policy)?);
-        self.contents = contents;
-        Ok(true)
+        Ok(found)
     }
 
     fn certificate_ends(&self) -> Option<i64> {
-        let chain = certificates(&self.contents.certificate).ok()?;
+        let chain = certificates(&self.contents.taken().certificate).ok()?;
         clients::ends(chain.first()?)
     }
 }
@@ -523,12 +523,15 @@ mod tests {
         let folder = Folder::new("change");
         let mut tls = Tls::read(folder.certified(), Policy::default()).unwrap();
         let first = Arc::clone(&tls.config);
-        assert!(!tls.look().unwrap());
+        assert_eq!(tls.look().unwrap(), Found::Same);
         folder.write("cert.pem", "half a certif");
+        assert_eq!(tls.look().unwrap(), Found::Unsettled);
         tls.look().expect_err("half a certificate");
         assert!(Arc::ptr_eq(&first, &tls.config));
         folder.certified();
-        assert!(tls.look().unwrap());
+        assert_eq!(tls.look().unwrap(), Found::Unsettled);
+        assert!(Arc::ptr_eq(&first, &tls.config));
+        assert_eq!(tls.look().unwrap(), Found::Taken);
         assert!(!Arc::ptr_eq(&first, &tls.config));
     }
 }

@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::watch;
 
 use super::identity::{Ends, Identity};
-use crate::follow::{self, follow};
+use crate::follow::{self, Found, follow};
 use crate::metrics::Reloads;
 use crate::tls::{self, ClientAuth, Files, Pem, Policy, Role, Tls, Unusable};
 
@@ -109,14 +109,15 @@ impl Followed {
 impl follow::Source for Certificates {
     type Error = Unusable;
 
-    fn look(&mut self) -> Result<bool, Unusable> {
-        self.behind |= self.tls.look()?;
+    fn look(&mut self) -> Result<Found, Unusable> {
+        let found = self.tls.look()?;
+        self.behind |= found == Found::Taken;
         if !self.behind {
-            return Ok(false);
+            return Ok(found);
         }
         self.client = client(&self.files)?;
         self.behind = false;
-        Ok(true)
+        Ok(found.max(Found::Taken))
     }
 
     fn certificate_ends(&self) -> Option<i64> {
