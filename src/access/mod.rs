@@ -157,8 +157,8 @@ impl Source for Access {
 }
 
 impl Access {
-    /// Takes the file as it is now. Whether there is TLS stays as it was, and so does that a password is asked for: a file
-    /// that is just being written must not open the port.
+    /// Takes the file as it is now, unless it asks for less of whoever comes: half a file must not open the port, and may be
+    /// all there is for long.
     fn reread(&mut self) -> Result<Found, Problem> {
         let text = read_text(&self.path)?;
         let found = self.text.look(&text);
@@ -171,8 +171,8 @@ impl Access {
             users,
             rate,
         } = file::parse(&text, directory(&self.path))?;
-        if tls.is_some() != self.tls.is_some() {
-            return Err(Problem::Settled("whether there is TLS"));
+        if let Some(what) = self.settled_otherwise(tls.as_ref()) {
+            return Err(Problem::Settled(what));
         }
         let mut users = known(users, &self.verifier)?;
         match (&mut users, &self.rules.users) {
@@ -193,6 +193,20 @@ impl Access {
         self.tls = tls;
         self.text.take(text);
         Ok(found)
+    }
+
+    /// What `tls` would change that stays as it was when the node started.
+    fn settled_otherwise(&self, tls: Option<&Tls>) -> Option<&'static str> {
+        let Some((before, after)) = self.tls.as_ref().zip(tls) else {
+            return (self.tls.is_some() != tls.is_some()).then_some("whether there is TLS");
+        };
+        if before.verifies_clients() && !after.verifies_clients() {
+            Some("that clients' certificates are verified")
+        } else if before.names_clients() && !after.names_clients() {
+            Some("that there are client_allowed_sans")
+        } else {
+            None
+        }
     }
 }
 
@@ -227,5 +241,51 @@ pub mod fuzzing {
     pub fn credentials(headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
         let (name, password) = super::guard::credentials(headers)?;
         Some((name, password.to_vec()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+
+    use super::*;
+
+    #[test]
+    fn half_a_file_lets_nobody_in_without_the_certificate_that_was_asked_for() {
+        let folder = std::env::temp_dir().join(format!("access-half-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        fs::write(folder.join("cert.pem"), cert.pem()).unwrap();
+        fs::write(folder.join("key.pem"), signing_key.serialize_pem()).unwrap();
+        let path = folder.join("web.yml");
+        let server = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n";
+        let verified = format!(
+            "{server}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: cert.pem\n"
+        );
+        let named = format!("{verified}  client_allowed_sans: [one]\n");
+        fs::write(&path, &named).unwrap();
+        let mut access = Access::read(path.clone()).unwrap();
+        let mut look = |text: &str| {
+            fs::write(&path, text).unwrap();
+            assert_eq!(access.look().unwrap(), Found::Unsettled);
+            access.look().map_err(|unusable| unusable.to_string())
+        };
+        for (half, settled) in [
+            (server, "certificates are verified"),
+            (
+                &format!("{server}  client_auth_type:\n"),
+                "certificates are verified",
+            ),
+            (&verified, "client_allowed_sans"),
+            ("", "TLS"),
+        ] {
+            let refused = look(half).unwrap_err();
+            assert!(refused.contains(settled), "{refused}");
+        }
+        assert_eq!(look(&named.replace("one", "two")), Ok(Found::Taken));
+        let _ = fs::remove_dir_all(&folder);
     }
 }

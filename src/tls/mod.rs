@@ -195,6 +195,16 @@ impl Tls {
         self.files.client_ca.is_some()
     }
 
+    /// Whether a certificate that a client shows has to be an authority's.
+    pub(crate) fn verifies_clients(&self) -> bool {
+        self.policy.client_auth.verifies()
+    }
+
+    /// Whether it has to have a name of a list, too.
+    pub(crate) fn names_clients(&self) -> bool {
+        self.policy.allowed_names.is_some()
+    }
+
     /// What to offer to the next client.
     pub fn config(&self) -> &Arc<ServerConfig> {
         &self.config
