@@ -14,7 +14,7 @@ pub(crate) use clients::names;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::VerifierBuilderError;
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
 };
@@ -324,6 +324,13 @@ impl Contents {
             .map_err(|error| files.unusable(Role::Key, error))?;
         config.ignore_client_order = policy.own_order;
         config.alpn_protocols.clone_from(&policy.protocols);
+        if policy.client_auth != ClientAuth::NoClientCert {
+            // A session that is resumed brings its client's certificate along, which is not verified again: not whether it
+            // has ended since, nor by an authority that has changed. In TLS 1.2 it is the storage that resumes, in TLS 1.3
+            // a ticket, which the storage would have to redeem.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         Ok(config)
     }
 
@@ -401,6 +408,7 @@ mod tests {
     use std::fs;
 
     use rcgen::{CertificateParams, CertifiedKey, KeyPair, generate_simple_self_signed};
+    use rustls::{ClientConnection, ConnectionCommon, HandshakeKind, ServerConnection};
 
     use super::*;
     use crate::follow::Source as _;
@@ -507,6 +515,65 @@ mod tests {
         Tls::read(with(&format!("{rubbish}{authority}")), verifying()).unwrap();
         let unusable = Tls::read(with(rubbish), verifying()).expect_err("no authority");
         assert_eq!(unusable.role, Role::ClientCa, "{unusable}");
+    }
+
+    /// How the second of two connections of one client begins.
+    fn second_handshake(server: &Tls, version: &'static SupportedProtocolVersion) -> HandshakeKind {
+        let files = &server.files;
+        let (certificate, key) = (files.certificate.clone(), files.key.clone());
+        let client = client_config(Some(&certificate.clone()), Some(&(certificate, key))).unwrap();
+        let mut kind = None;
+        for _ in 0..2 {
+            let name = "localhost".try_into().unwrap();
+            let mut client = ClientConnection::new(Arc::clone(&client), name).unwrap();
+            let mut server = ServerConnection::new(Arc::clone(server.config())).unwrap();
+            let mut turns = 0;
+            // Tickets come after the handshake.
+            while client.is_handshaking() || server.wants_write() || client.wants_write() {
+                transfer(&mut client, &mut server);
+                transfer(&mut server, &mut client);
+                turns += 1;
+                assert!(turns < 20, "no end");
+            }
+            assert_eq!(server.protocol_version(), Some(version.version));
+            assert!(server.peer_certificates().is_some());
+            kind = server.handshake_kind();
+        }
+        kind.unwrap()
+    }
+
+    fn transfer<A, B>(from: &mut ConnectionCommon<A>, to: &mut ConnectionCommon<B>) {
+        let mut bytes = Vec::new();
+        while from.wants_write() {
+            from.write_tls(&mut bytes).unwrap();
+        }
+        let mut bytes = &bytes[..];
+        while !bytes.is_empty() {
+            to.read_tls(&mut bytes).unwrap();
+            to.process_new_packets().unwrap();
+        }
+    }
+
+    #[test]
+    fn each_connection_has_its_certificate_verified() {
+        let folder = Folder::new("resumed");
+        let mut files = folder.certified();
+        files.client_ca = Some(files.certificate.clone());
+        for version in rustls::ALL_VERSIONS {
+            for client_auth in [
+                ClientAuth::RequireAnyClientCert,
+                ClientAuth::VerifyClientCertIfGiven,
+                ClientAuth::RequireAndVerifyClientCert,
+            ] {
+                let policy = Policy {
+                    versions: vec![version],
+                    client_auth,
+                    ..Policy::default()
+                };
+                let server = Tls::read(files.clone(), policy).unwrap();
+                assert_eq!(second_handshake(&server, version), HandshakeKind::Full);
+            }
+        }
     }
 
     #[test]

@@ -4,10 +4,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
-use rustls::server::NoServerSessionStorage;
-use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::watch;
 
 use super::identity::{Ends, Identity};
@@ -66,11 +65,7 @@ impl Certificates {
     }
 
     fn ends(&self) -> Ends {
-        let mut server = ServerConfig::clone(self.tls.config());
-        // As with certificates made from the secret: what is not kept cannot be stolen, nor outlive a certificate.
-        server.session_storage = Arc::new(NoServerSessionStorage {});
-        server.send_tls13_tickets = 0;
-        Ends::new(Arc::new(server), Arc::clone(&self.client))
+        Ends::new(Arc::clone(self.tls.config()), Arc::clone(&self.client))
     }
 
     /// What a node shows and believes; changes as long as the task of `follow` runs.
