@@ -2,6 +2,8 @@
 //! so that guesses cannot push anything out.
 
 use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bcrypt::HashParts;
@@ -13,8 +15,8 @@ use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
 /// Costs that bcrypt is defined for: the logarithm of its rounds.
-const COSTS: std::ops::RangeInclusive<u32> = 4..=31;
-/// The end of a hash that nobody knows a password for, behind its cost.
+const COSTS: RangeInclusive<u32> = 4..=31;
+/// The end of a hash that is nobody's, behind its cost.
 const NOBODYS: &str = "JoXmNRTpJBGKqmDWxVWzFuhWHcBF0jPKrN0XqwWoqFhAUn6YpLVMi";
 /// Requests that wait for bcrypt; further ones are answered 503. A good password waits for so many bad ones at most, and
 /// only the first time.
@@ -52,13 +54,14 @@ impl Default for Verifier {
 /// Those who may ask.
 pub(crate) struct Users {
     known: BTreeMap<String, Arc<User>>,
-    /// Verified for unknown names, so that they take as long as known ones.
-    nobodys: String,
+    /// The highest of the hashes' costs: each wrong password costs as much, so that the time tells no name.
+    cost: u32,
     verifier: Arc<Verifier>,
 }
 
 struct User {
     hash: String,
+    cost: u32,
     /// The password that was right the last time.
     remembered: Mutex<Option<Tag>>,
 }
@@ -81,20 +84,21 @@ impl Users {
         hashes: BTreeMap<String, String>,
         verifier: Arc<Verifier>,
     ) -> Result<Self, String> {
-        let mut cost = *COSTS.start();
-        for (name, hash) in &hashes {
-            cost = cost.max(cost_of(hash).map_err(|reason| format!("{name}: {reason}"))?);
+        let mut highest = *COSTS.start();
+        let mut known = BTreeMap::new();
+        for (name, hash) in hashes {
+            let cost = cost_of(&hash).map_err(|reason| format!("{name}: {reason}"))?;
+            highest = highest.max(cost);
+            let user = User {
+                hash,
+                cost,
+                remembered: Mutex::default(),
+            };
+            known.insert(name, Arc::new(user));
         }
-        let user = |hash| User {
-            hash,
-            remembered: Mutex::default(),
-        };
-        let known = hashes.into_iter();
         Ok(Self {
-            known: known
-                .map(|(name, hash)| (name, Arc::new(user(hash))))
-                .collect(),
-            nobodys: format!("$2y${cost:02}${NOBODYS}"),
+            known,
+            cost: highest,
             verifier,
         })
     }
@@ -127,11 +131,19 @@ impl Users {
         if remembered() {
             return Verdict::Right;
         }
-        let hash = user.map_or(&self.nobodys, |user| &user.hash).clone();
+        let (hash, padding) = self.work(user.map(AsRef::as_ref));
         let verify = move || {
             // Held until bcrypt is done, even if nobody waits for it any more.
             let _turn = turn;
-            bcrypt::verify(password.as_slice(), &hash).unwrap_or(false)
+            let fits = |hash: &str| bcrypt::verify(password.as_slice(), hash).unwrap_or(false);
+            let right = fits(&hash);
+            if !right {
+                // Whatever comes of it: somebody may know a password for these.
+                for cost in padding {
+                    black_box(fits(&nobodys(cost)));
+                }
+            }
+            right
         };
         let right = spawn_blocking(verify).await.unwrap_or(false);
         match user.filter(|_| right) {
@@ -142,6 +154,20 @@ impl Users {
             }
         }
     }
+
+    /// The hash that decides, and the costs of further ones that a wrong password is held against: all together they take
+    /// as long as one of the highest cost, as two of one cost take as long as one of the next.
+    fn work(&self, user: Option<&User>) -> (String, Range<u32>) {
+        match user {
+            None => (nobodys(self.cost), 0..0),
+            Some(user) => (user.hash.clone(), user.cost..self.cost),
+        }
+    }
+}
+
+/// A hash that is verified for its time alone.
+fn nobodys(cost: u32) -> String {
+    format!("$2y${cost:02}${NOBODYS}")
 }
 
 impl Verifier {
@@ -206,6 +232,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn users_whose_hashes_cost_less_have_their_own_passwords_too() {
+        let hash = |cost| {
+            let hash = bcrypt::hash_with_salt("one", cost, [7; 16]).unwrap();
+            hash.format_for_version(bcrypt::Version::TwoY)
+        };
+        let hashes = [("ann", 4), ("bob", 6)].map(|(name, cost)| (name.to_owned(), hash(cost)));
+        let users = Users::new(hashes.into(), Arc::default()).unwrap();
+        for name in ["ann", "bob"] {
+            assert_eq!(users.verify(name, password("two")).await, Verdict::Wrong);
+            assert_eq!(users.verify(name, password("one")).await, Verdict::Right);
+        }
+    }
+
+    #[tokio::test]
     async fn a_flood_of_guesses_keeps_only_new_passwords_out() {
         let users = users(&[("ann", "one"), ("bob", "two")]);
         assert_eq!(users.verify("ann", password("one")).await, Verdict::Right);
@@ -238,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_verified_at_the_highest_cost() {
+    fn a_wrong_password_costs_the_same_whatever_the_name() {
         let hash = |cost: u32| {
             let hash = bcrypt::hash_with_salt("one", 4, [7; 16]).unwrap();
             let hash = hash.format_for_version(bcrypt::Version::TwoY);
@@ -246,7 +286,12 @@ mod tests {
         };
         let hashes = [("ann", 10), ("bob", 12)].map(|(name, cost)| (name.to_owned(), hash(cost)));
         let users = Users::new(hashes.into(), Arc::default()).unwrap();
-        assert_eq!(cost_of(&users.nobodys), Ok(12));
+        for name in ["ann", "bob", "eve"] {
+            let (hash, padding) = users.work(users.known.get(name).map(AsRef::as_ref));
+            let rounds = [cost_of(&hash).unwrap()].into_iter().chain(padding);
+            let rounds: u64 = rounds.map(|cost| 1 << cost).sum();
+            assert_eq!(rounds, 1 << 12, "{name}");
+        }
     }
 
     #[test]
