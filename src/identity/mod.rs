@@ -164,7 +164,7 @@ pub mod fuzzing {
 
     /// The identities of a file.
     pub fn table(text: &str) -> Option<Table> {
-        let parsed = file::parse(text).ok()?;
+        let parsed = file::parse(text).ok().flatten()?;
         Table::new(parsed, &Terms::default(), &Default::default(), None).ok()
     }
 }
