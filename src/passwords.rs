@@ -155,8 +155,8 @@ impl Users {
         }
     }
 
-    /// The hash that decides, and the costs of further ones that a wrong password is held against: all together they take
-    /// as long as one of the highest cost, as two of one cost take as long as one of the next.
+    /// The hash that decides, and the costs of further ones that a wrong password is held against: all together they
+    /// take as long as one of the highest cost, as two of one cost take as long as one of the next.
     fn work(&self, user: Option<&User>) -> (String, Range<u32>) {
         match user {
             None => (nobodys(self.cost), 0..0),

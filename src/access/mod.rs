@@ -157,8 +157,8 @@ impl Source for Access {
 }
 
 impl Access {
-    /// Takes the file as it is now, unless it asks for less of whoever comes: half a file must not open the port, and may be
-    /// all there is for long.
+    /// Takes the file as it is now, unless it asks for less of whoever comes: half a file must not open the port, and may
+    /// be all there is for long.
     fn reread(&mut self) -> Result<Found, Problem> {
         let text = read_text(&self.path)?;
         let found = self.text.look(&text);

@@ -11,8 +11,8 @@ pub use files::{File, Reloads};
 use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
-/// Label values that counters begin with at zero. A value that is counted and not here is a series that appears with its
-/// first event.
+/// Label values that counters begin with at zero. A value that is counted and not here is a series that appears with
+/// its first event.
 const TRANSPORTS: &[&str] = &["TCP", "Websocket"];
 const CONNECTION_ERRORS: &[&str] = &[
     "address_connections",

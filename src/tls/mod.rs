@@ -325,9 +325,9 @@ impl Contents {
         config.ignore_client_order = policy.own_order;
         config.alpn_protocols.clone_from(&policy.protocols);
         if policy.client_auth != ClientAuth::NoClientCert {
-            // A session that is resumed brings its client's certificate along, which is not verified again: not whether it
-            // has ended since, nor by an authority that has changed. In TLS 1.2 it is the storage that resumes, in TLS 1.3
-            // a ticket, which the storage would have to redeem.
+            // A session that is resumed brings its client's certificate along, which is not verified again: not whether
+            // it has ended since, nor by an authority that has changed. In TLS 1.2 it is the storage that resumes, in
+            // TLS 1.3 a ticket, which the storage would have to redeem.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
