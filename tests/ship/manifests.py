@@ -49,12 +49,36 @@ def check_pod(workload, accounts):
         assert ":" in container["image"] and not container["image"].endswith(":latest")
 
 
+def setting(deployment, flag):
+    """What the node is told by a flag."""
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    prefix = f"--{flag}="
+    (value,) = [a.removeprefix(prefix) for a in container["args"] if a.startswith(prefix)]
+    return value
+
+
 def check_grace(deployment):
     """A node has more time to end than it takes for its drain."""
-    spec = deployment["spec"]["template"]["spec"]
-    prefix = "--shutdown.grace-period="
-    (drain,) = [a.removeprefix(prefix) for a in spec["containers"][0]["args"] if a.startswith(prefix)]
-    assert spec["terminationGracePeriodSeconds"] > int(drain.removesuffix("s"))
+    drain = setting(deployment, "shutdown.grace-period")
+    grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace > int(drain.removesuffix("s"))
+
+
+def mebibytes(amount):
+    """As the node writes it (128MiB), and as Kubernetes does (128Mi)."""
+    number, unit = amount.rstrip("B")[:-2], amount.rstrip("B")[-2:]
+    return int(number) * {"Mi": 1, "Gi": 1024}[unit]
+
+
+def check_memory(deployment):
+    """What the settings bound fits into the limit, by the rule of docs/operations.md; a node past it would be killed."""
+    bounds = {flag: mebibytes(setting(deployment, flag)) for flag in
+              ("scrape.max-memory", "push.max-bytes", "rsocket.max-unfinished")}
+    connections = int(setting(deployment, "rsocket.max-connections"))
+    bounded = bounds["push.max-bytes"] + bounds["rsocket.max-unfinished"]
+    bounded += 1.4 * bounds["scrape.max-memory"] + (24e3 * connections + 100e6) / 2**20
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert bounded <= mebibytes(container["resources"]["limits"]["memory"]), f"{bounded:.0f} MiB"
 
 
 def check_rights(documents):
@@ -90,7 +114,9 @@ def main(base, directories):
     workloads = [d for d in documents if d["kind"] in ("Deployment", "StatefulSet")]
     for workload in workloads:
         check_pod(workload, accounts)
-    check_grace(next(d for d in workloads if d["metadata"]["name"] == "prometheus-proxy"))
+    proxy = next(d for d in workloads if d["metadata"]["name"] == "prometheus-proxy")
+    check_grace(proxy)
+    check_memory(proxy)
     check_rights(documents)
     check_services(documents)
     print(f"{len(documents)} objects, {len(workloads)} workloads: all as they should be")
