@@ -16,6 +16,7 @@ use crate::cluster_push::{Hung, Member};
 use crate::peers::{Scratch, happens, need};
 use crate::prometheus::Prometheus;
 use crate::sandbox::{PATIENCE, Sandbox};
+use crate::tls::Authority;
 
 fn shipped(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -131,6 +132,9 @@ struct Eventful {
     nodes: [Sandbox; 2],
     /// Pushes to a node that never answers.
     unlucky: Member,
+    /// Has a certificate, and a file that is read again.
+    certified: Sandbox,
+    _files: Scratch,
     _hung: Hung,
     _apps: Vec<App>,
 }
@@ -148,6 +152,11 @@ impl Eventful {
         let hung = Hung::start().await;
         let unlucky = Member::start("unlucky", Some("a secret of some length"), &[]).await;
         unlucky.see(vec![hung.as_other()]).await;
+        let files = Scratch::new();
+        let web = files.file("web.yml", "http_server_config: {}\n");
+        let web = format!("--web.config.file={web}");
+        let authority = Authority::new(&files, "ca.pem");
+        let certified = authority.node(&files, &[&web]).await;
         let apps = vec![
             App::text(first.tcp(), "# TYPE orders counter\norders_total 1\n").await,
             App::text(second.tcp(), "queue{instance=\"a\"} 1\n").await,
@@ -157,13 +166,16 @@ impl Eventful {
         Self {
             nodes: [first, second],
             unlucky,
+            certified,
+            _files: files,
             _hung: hung,
             _apps: apps,
         }
     }
 
     fn targets(&self) -> Vec<String> {
-        let nodes = [&self.nodes[0], &self.nodes[1], &self.unlucky.proxy];
+        let [first, second] = &self.nodes;
+        let nodes = [first, second, &self.unlucky.proxy, &self.certified];
         nodes.map(|node| node.web().to_string()).to_vec()
     }
 
@@ -172,10 +184,9 @@ impl Eventful {
         let unlucky = &self.unlucky.proxy;
         push(unlucky, "job_total 1\n").await.expect("held");
         push(unlucky, "job_total{\n").await.expect_err("rubbish");
-        push(&self.nodes[0], "report_total 1\n")
-            .await
-            .expect("held");
-        for address in [self.nodes[0].tcp(), self.unlucky.node_address()] {
+        let first = &self.nodes[0];
+        push(first, "report_total 1\n").await.expect("held");
+        for address in [first.tcp(), first.web(), self.unlucky.node_address()] {
             let mut stream = TcpStream::connect(address).await.expect("a listening node");
             // It may be closed under the writing.
             let _ = stream.write_all(&[0xff; 64]).await;
@@ -241,7 +252,7 @@ async fn every_query_of_dashboards_and_alerts_finds_something() {
     need!(Prometheus);
     let eventful = Eventful::start().await;
     let prometheus = Prometheus::with(&configuration(&eventful.targets())).await;
-    prometheus.shows("count(up == 1)", 6.0).await;
+    prometheus.shows("count(up == 1)", 8.0).await;
 
     let mut unanswered = BTreeSet::new();
     for file in std::fs::read_dir(shipped("scripts/grafana/dashboards")).expect("dashboards") {
