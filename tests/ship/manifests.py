@@ -58,10 +58,10 @@ def setting(deployment, flag):
 
 
 def check_grace(deployment):
-    """A node has more time to end than it takes for its drain."""
-    drain = setting(deployment, "shutdown.grace-period")
-    grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-    assert grace > int(drain.removesuffix("s"))
+    """A node has more time to end than it takes for its drain, and an update waits for that before the next."""
+    drain = int(setting(deployment, "shutdown.grace-period").removesuffix("s"))
+    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > drain
+    assert deployment["spec"]["minReadySeconds"] > drain
 
 
 def mebibytes(amount):
