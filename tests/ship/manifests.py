@@ -92,10 +92,14 @@ def check_rights(documents):
 
 
 def check_services(documents):
-    """Names and ports are those of the Java proxy's manifests; what selects pods selects some."""
+    """Names and ports are those of the Java proxy's manifests, but for HTTP, which is not open to the outside; what
+    selects pods selects some."""
     services = {d["metadata"]["name"]: d["spec"] for d in documents if d["kind"] == "Service"}
     ports = {service: {port["port"] for port in spec["ports"]} for service, spec in services.items()}
-    assert {8080, 7001} <= ports["prometheus-proxy"] and ports["prometheus"] == {9090} and ports["grafana"] == {80}
+    assert ports["prometheus-proxy"] == {7001, 8081} and ports["prometheus-proxy-web"] == {8080}
+    assert ports["prometheus"] == {9090} and ports["grafana"] == {80}
+    outside = [service for service, spec in services.items() if spec.get("type", "ClusterIP") != "ClusterIP"]
+    assert outside == ["prometheus-proxy"], outside
     assert services["prometheus-proxy-cluster"]["clusterIP"] == "None"
     assert services["prometheus-proxy-cluster"]["publishNotReadyAddresses"]
     pods = [d["spec"]["template"] for d in documents if d["kind"] in ("Deployment", "StatefulSet")]
