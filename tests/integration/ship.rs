@@ -79,35 +79,42 @@ fn each_alert_is_tested_and_has_a_runbook() {
     }
 }
 
-/// The configuration that a ConfigMap carries, without the discovery that a promtool may be built without.
+/// The configuration that a ConfigMap carries.
 fn configuration_on_kubernetes() -> String {
     let manifest = read("scripts/kubernetes/prometheus/01-prometheus-configmap.yaml");
     let (_, text) = manifest
         .split_once("  prometheus.yml: |-\n")
         .expect("a configuration");
-    let text: String = text
-        .lines()
+    text.lines()
         .map(|line| line.strip_prefix("    ").unwrap_or(line).to_owned() + "\n")
-        .collect();
+        .collect()
+}
+
+/// A configuration without the discovery that a promtool may be built without.
+fn without_discovery(text: &str) -> String {
     let discovery = "(?m)^    kubernetes_sd_configs:\\n(      .*\\n)+";
     let discovery = Regex::new(discovery).expect("a pattern");
     discovery
-        .replace_all(&text, "    static_configs: []\n")
+        .replace_all(text, "    static_configs: []\n")
         .into_owned()
 }
 
 #[tokio::test]
-async fn prometheus_takes_both_configurations() {
+async fn prometheus_takes_the_configurations() {
     need!(Promtool);
     let scratch = Scratch::new();
     scratch.file("rules.yml", &read("scripts/prometheus/rules.yml"));
     for text in [
         read("scripts/compose/prometheus.yml"),
-        configuration_on_kubernetes(),
+        without_discovery(&configuration_on_kubernetes()),
     ] {
         let config = scratch.file("prometheus.yml", &text);
         accepts(&["check", "config", &config]).await;
     }
+    let hardened = without_discovery(&read("scripts/kustomize/hardened/prometheus.yml"));
+    let config = scratch.file("prometheus.yml", &hardened);
+    // The files that it names are Prometheus' own.
+    accepts(&["check", "config", "--syntax-only", &config]).await;
 }
 
 /// The configuration of docker-compose.yml, with these targets in place of what DNS would say, and in a hurry.

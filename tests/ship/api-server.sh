@@ -75,8 +75,10 @@ for directory in "${directories[@]}"; do
 done
 generations | diff "$run/before" -
 
-echo "== the overlay"
-kube apply --dry-run=server -k scripts/kustomize/connections
+echo "== the overlays"
+for overlay in scripts/kustomize/*; do
+    kube apply --dry-run=server -k "$overlay"
+done
 
 echo "== the pods, as their controllers would create them"
 "$work/venv/bin/python" - "${directories[@]}" <<'PYTHON' >"$run/pods.yaml"

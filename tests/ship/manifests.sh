@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Checks the Kubernetes manifests: against the schemas of Kubernetes, with two tools; that Kustomize builds what
-# `kubectl apply -f` of the directories gives; that pods are as restricted as they say; and that the rendered files are
-# up to date. And the dashboards, against Grafana's model of them. Needs Go and Python, nothing of a cluster.
+# `kubectl apply -f` of the directories gives; that pods are as restricted as they say; that the hardened overlay finds
+# its files; and that the rendered files are up to date. And the dashboards, against Grafana's model of them. Needs Go and Python, nothing of a cluster.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=target/ship
 directories=(scripts/kubernetes/proxy scripts/kubernetes/prometheus scripts/kubernetes/grafana)
-overlay=scripts/kustomize/connections
+overlays=(connections hardened)
 
 if [ ! -e $work/venv/made ] || [ tests/ship/requirements.txt -nt $work/venv/made ]; then
     python3 -m venv --clear $work/venv
@@ -33,8 +33,12 @@ for directory in "${directories[@]}"; do
 done
 
 $work/bin/kustomize build scripts/kubernetes >$work/base.yaml
-$work/bin/kustomize build $overlay >$work/overlay.yaml
-conform $work/base.yaml $work/overlay.yaml
+conform $work/base.yaml
+for overlay in "${overlays[@]}"; do
+    $work/bin/kustomize build scripts/kustomize/$overlay >$work/$overlay.yaml
+    conform $work/$overlay.yaml
+done
 
 $work/venv/bin/python tests/ship/manifests.py $work/base.yaml "${directories[@]/%/\/}"
+$work/venv/bin/python tests/ship/hardened.py $work/base.yaml $work/hardened.yaml
 $work/venv/bin/python tests/ship/dashboards.py scripts/grafana/dashboards/*.json
