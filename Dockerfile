@@ -47,6 +47,7 @@ COPY --from=build /prometheus-rsocket-proxy /prometheus-rsocket-proxy
 USER 65532:65532
 # RSocket over TCP and WebSocket, HTTP, gossip, calls between nodes.
 EXPOSE 7001 8081 8080 7946/udp 7947
+# In the clear, and without a password: docs/web-configuration.md has what to give a container with --web.config.file.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 \
     CMD ["/prometheus-rsocket-proxy", "healthcheck"]
 ENTRYPOINT ["/prometheus-rsocket-proxy"]
