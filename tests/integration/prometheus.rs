@@ -395,7 +395,7 @@ pub(crate) fn recommended(nodes: &[SocketAddr]) -> String {
     let nodes = nodes.collect::<Vec<_>>().join(", ");
     text.replace("\"proxy-1:8080\", \"proxy-2:8080\"", &nodes)
         .replace(
-            "scrape_interval: 15s",
+            "scrape_interval: 10s",
             "scrape_interval: 1s\n  scrape_timeout: 1s",
         )
 }
