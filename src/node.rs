@@ -163,9 +163,9 @@ impl Node {
         let mut apps = parts.applications(&settings, identities, &ended);
         if let Some(tls) = settings.rsocket.tls {
             let mutual = tls.is_mutual();
-            let (config, files) = tls.followed();
+            let (offer, files) = tls.followed();
             background.spawn(files.follow(parts.metrics.reloads(File::RSocketTls)));
-            apps = apps.with_tls(config, mutual);
+            apps = apps.with_tls(offer, mutual);
         }
         let apps = Arc::new(apps);
         let access = settings.web.access.map(|access| {

@@ -151,6 +151,7 @@ impl TlsServer {
             own_order: self.prefer_server_cipher_suites.unwrap_or(true),
             client_auth: one_of("client_auth_type", auth, &CLIENT_AUTH)?,
             allowed_names: self.client_allowed_sans.clone(),
+            verify_late: false,
             protocols: vec![PROTOCOL.to_vec()],
         })
     }

@@ -81,7 +81,8 @@ impl TlsArgs {
             client_ca: self.rsocket_tls_client_ca_file.clone().map(Pem::from),
         };
         let policy = Policy {
-            // A client without a certificate is not told so, but left unanswered: see `rsocket::listener`.
+            // A client without a good certificate is not told so, but left unanswered: see `rsocket::listener`.
+            verify_late: true,
             client_auth: match files.client_ca {
                 Some(_) => ClientAuth::VerifyClientCertIfGiven,
                 None => ClientAuth::NoClientCert,

@@ -18,6 +18,7 @@ const CONNECTION_ERRORS: &[&str] = &[
     "address_connections",
     "client_certificate",
     "credentials",
+    "credentials_unverified",
     "crowded",
     "handshake",
     "identity_connections",
@@ -44,6 +45,7 @@ const PUSH_REFUSALS: &[&str] = &[
     "memory",
     "payload",
     "rate",
+    "revoked",
     "timestamp",
 ];
 const CLUSTER_CONNECTION_ERRORS: &[&str] =

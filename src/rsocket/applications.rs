@@ -5,7 +5,6 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use prometheus_rsocket_wire::memory::Memory;
 use prometheus_rsocket_wire::session::Limits;
-use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +17,7 @@ use crate::identity::Table;
 use crate::metrics::Metrics;
 use crate::rate::Rate;
 use crate::settings;
+use crate::tls::Offer;
 
 /// What all connections share.
 pub struct Applications {
@@ -72,8 +72,8 @@ pub struct Shared {
 /// How a listener does TLS.
 #[derive(Debug)]
 pub(super) struct Secured {
-    /// The newest certificate.
-    pub(super) config: watch::Receiver<Arc<ServerConfig>>,
+    /// The newest certificate, and what is asked of clients.
+    pub(super) offer: watch::Receiver<Arc<Offer>>,
     /// Clients are to show one, too.
     pub(super) mutual: bool,
 }
@@ -129,8 +129,8 @@ impl Applications {
     }
 
     /// With TLS, to whose next client this is offered; `mutual`: clients are to show a certificate, too.
-    pub fn with_tls(mut self, config: watch::Receiver<Arc<ServerConfig>>, mutual: bool) -> Self {
-        self.tls = Some(Secured { config, mutual });
+    pub fn with_tls(mut self, offer: watch::Receiver<Arc<Offer>>, mutual: bool) -> Self {
+        self.tls = Some(Secured { offer, mutual });
         self
     }
 

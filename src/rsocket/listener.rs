@@ -251,24 +251,32 @@ struct Visitor<'a> {
 }
 
 impl<'a> Visitor<'a> {
-    /// The TLS handshake. A client that was to show a certificate and has none is left unanswered until it is due: told
-    /// so, a Java client would be back at once, for ever.
+    /// The TLS handshake. A client that was to show a certificate, and has none or not a good one, is left unanswered until
+    /// it is due: told so, a Java client would be back at once, for ever. (In TLS 1.3 its handshake is over by then.)
     async fn secure(
         &mut self,
         stream: TcpStream,
         tls: &Secured,
     ) -> Option<Box<TlsStream<TcpStream>>> {
-        let config = Arc::clone(&tls.config.borrow());
+        let offer = Arc::clone(&tls.offer.borrow());
+        let config = Arc::clone(&offer.config);
         let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
         let mut stream = self.shake(handshake, "tls").await?;
-        let certificates = stream.get_ref().1.peer_certificates();
-        if let Some(certificate) = certificates.and_then(<[_]>::first) {
-            self.arrival.certificate = names(certificate).unwrap_or_default();
-        } else if tls.mutual && !self.apps.identities.borrow().asks() {
-            self.failed("client_certificate", "the client shows no certificate");
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let wanted = tls.mutual && !self.apps.identities.borrow().asks();
+        let refused = match chain.first() {
+            None => wanted.then(|| "the client shows no certificate".to_owned()),
+            Some(_) => offer.verify(chain).err().map(|error| error.to_string()),
+        };
+        if let Some(reason) = refused {
+            self.failed("client_certificate", &reason);
             leave_unanswered(&mut stream, &mut self.arrival, self.apps).await;
             return None;
         }
+        self.arrival.certificate = chain
+            .first()
+            .and_then(|own| names(own).ok())
+            .unwrap_or_default();
         Some(Box::new(stream))
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Verifier {
     mandatory: bool,
     /// One of these has to be among the certificate's names, where there is a list.
     allowed_names: Option<Vec<String>>,
+    /// Whatever a client shows, the handshake goes on: it is judged afterwards.
+    late: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -68,6 +70,7 @@ impl Verifier {
         auth: ClientAuth,
         authorities: impl FnOnce() -> Result<Arc<RootCertStore>, Problem>,
         allowed_names: Option<Vec<String>>,
+        late: bool,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, Problem> {
         let issued = if auth.verifies() {
@@ -81,8 +84,27 @@ impl Verifier {
             issued,
             mandatory: auth.requires(),
             allowed_names,
+            late,
             algorithms: provider.signature_verification_algorithms,
         })
+    }
+
+    /// Whether a client may come in with this certificate, whose key it has.
+    pub(super) fn judge(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        if let Some(issued) = &self.issued {
+            issued.verify_client_cert(end_entity, intermediates, now)?;
+        }
+        match &self.allowed_names {
+            Some(allowed) if !is_named(end_entity, allowed)? => {
+                Err(CertificateError::ApplicationVerificationFailure.into())
+            }
+            _ => Ok(ClientCertVerified::assertion()),
+        }
     }
 }
 
@@ -102,15 +124,10 @@ impl ClientCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        if let Some(issued) = &self.issued {
-            issued.verify_client_cert(end_entity, intermediates, now)?;
+        if self.late {
+            return Ok(ClientCertVerified::assertion());
         }
-        match &self.allowed_names {
-            Some(allowed) if !is_named(end_entity, allowed)? => {
-                Err(CertificateError::ApplicationVerificationFailure.into())
-            }
-            _ => Ok(ClientCertVerified::assertion()),
-        }
+        self.judge(end_entity, intermediates, now)
     }
 
     fn verify_tls12_signature(

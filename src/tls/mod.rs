@@ -13,7 +13,7 @@ use clients::Verifier;
 pub(crate) use clients::names;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
@@ -84,6 +84,8 @@ pub struct Policy {
     pub client_auth: ClientAuth,
     /// A client's certificate has to have one of these alternative names, where there is a list.
     pub allowed_names: Option<Vec<String>>,
+    /// A client's certificate that does not do ends no handshake: whoever took the connection asks [`Offer::verify`].
+    pub verify_late: bool,
     /// What is spoken above TLS, best first; empty: not negotiated.
     pub protocols: Vec<Vec<u8>>,
 }
@@ -102,6 +104,7 @@ impl Default for Policy {
             own_order: false,
             client_auth: ClientAuth::default(),
             allowed_names: None,
+            verify_late: false,
             protocols: Vec::new(),
         }
     }
@@ -168,7 +171,25 @@ pub struct Tls {
     files: Files,
     policy: Policy,
     contents: Settled<Contents>,
-    config: Arc<ServerConfig>,
+    offer: Arc<Offer>,
+}
+
+/// What is offered to clients, and what of them.
+#[derive(Debug)]
+pub struct Offer {
+    /// For the handshake.
+    pub config: Arc<ServerConfig>,
+    clients: Option<Arc<Verifier>>,
+}
+
+impl Offer {
+    /// Judges the certificate that a client has shown in its handshake, and those between it and its authority.
+    pub fn verify(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+        let (Some(clients), Some((own, others))) = (&self.clients, chain.split_first()) else {
+            return Ok(());
+        };
+        clients.judge(own, others, UnixTime::now()).map(|_| ())
+    }
 }
 
 impl fmt::Debug for Tls {
@@ -181,12 +202,12 @@ impl Tls {
     /// Reads the files; the error names the one that is of no use.
     pub fn read(files: Files, policy: Policy) -> Result<Self, Unusable> {
         let contents = files.read()?;
-        let config = contents.config(&files, &policy)?;
+        let offer = contents.offer(&files, &policy)?;
         Ok(Self {
             files,
             policy,
             contents: Settled::new(contents),
-            config: Arc::new(config),
+            offer: Arc::new(offer),
         })
     }
 
@@ -207,20 +228,20 @@ impl Tls {
 
     /// What to offer to the next client.
     pub fn config(&self) -> &Arc<ServerConfig> {
-        &self.config
+        &self.offer.config
     }
 
     /// What to offer to the next client; changes as long as the task of `follow` runs.
-    pub fn followed(self) -> (watch::Receiver<Arc<ServerConfig>>, Followed) {
-        let (told, config) = watch::channel(Arc::clone(&self.config));
-        (config, Followed { tls: self, told })
+    pub fn followed(self) -> (watch::Receiver<Arc<Offer>>, Followed) {
+        let (told, offer) = watch::channel(Arc::clone(&self.offer));
+        (offer, Followed { tls: self, told })
     }
 }
 
 /// Files to look at again and again.
 pub struct Followed {
     tls: Tls,
-    told: watch::Sender<Arc<ServerConfig>>,
+    told: watch::Sender<Arc<Offer>>,
 }
 
 impl Followed {
@@ -229,9 +250,9 @@ impl Followed {
         let Self { tls, told } = self;
         let file = format!("{:?}", tls.files.certificate);
         follow(tls, "certificate", file, reloads, |tls: &Tls| {
-            told.send_if_modified(|config| {
-                let changed = !Arc::ptr_eq(config, &tls.config);
-                *config = Arc::clone(&tls.config);
+            told.send_if_modified(|offer| {
+                let changed = !Arc::ptr_eq(offer, &tls.offer);
+                *offer = Arc::clone(&tls.offer);
                 changed
             });
         })
@@ -246,7 +267,7 @@ impl follow::Source for Tls {
         let contents = self.files.read()?;
         let found = self.contents.look(&contents);
         if found == Found::Taken {
-            self.config = Arc::new(contents.config(&self.files, &self.policy)?);
+            self.offer = Arc::new(contents.offer(&self.files, &self.policy)?);
             self.contents.take(contents);
         }
         Ok(found)
@@ -297,7 +318,7 @@ fn unusable(role: Role, pem: Option<&Pem>, problem: impl Into<Problem>) -> Unusa
 }
 
 impl Contents {
-    fn config(&self, files: &Files, policy: &Policy) -> Result<ServerConfig, Unusable> {
+    fn offer(&self, files: &Files, policy: &Policy) -> Result<Offer, Unusable> {
         let provider = Arc::new(CryptoProvider {
             cipher_suites: policy.cipher_suites.clone(),
             kx_groups: policy.groups.clone(),
@@ -306,14 +327,11 @@ impl Contents {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&policy.versions)
             .map_err(|error| files.unusable(Role::Policy, error))?;
-        let builder = if policy.client_auth == ClientAuth::NoClientCert {
-            builder.with_no_client_auth()
-        } else {
-            let authorities = || self.authorities();
-            let names = policy.allowed_names.clone();
-            let verifier = Verifier::new(policy.client_auth, authorities, names, &provider)
-                .map_err(|problem| files.unusable(Role::ClientCa, problem))?;
-            builder.with_client_cert_verifier(Arc::new(verifier))
+        let clients = self.clients(policy, &provider);
+        let clients = clients.map_err(|problem| files.unusable(Role::ClientCa, problem))?;
+        let builder = match &clients {
+            None => builder.with_no_client_auth(),
+            Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients) as _),
         };
         let chain = certificates(&self.certificate)
             .map_err(|problem| files.unusable(Role::Certificate, problem))?;
@@ -324,14 +342,36 @@ impl Contents {
             .map_err(|error| files.unusable(Role::Key, error))?;
         config.ignore_client_order = policy.own_order;
         config.alpn_protocols.clone_from(&policy.protocols);
-        if policy.client_auth != ClientAuth::NoClientCert {
+        if clients.is_some() {
             // A session that is resumed brings its client's certificate along, which is not verified again: not whether
             // it has ended since, nor by an authority that has changed. In TLS 1.2 it is the storage that resumes, in
             // TLS 1.3 a ticket, which the storage would have to redeem.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
-        Ok(config)
+        Ok(Offer {
+            config: Arc::new(config),
+            clients,
+        })
+    }
+
+    /// `None`: no client is asked for a certificate.
+    fn clients(
+        &self,
+        policy: &Policy,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Option<Arc<Verifier>>, Problem> {
+        if policy.client_auth == ClientAuth::NoClientCert {
+            return Ok(None);
+        }
+        let verifier = Verifier::new(
+            policy.client_auth,
+            || self.authorities(),
+            policy.allowed_names.clone(),
+            policy.verify_late,
+            provider,
+        )?;
+        Ok(Some(Arc::new(verifier)))
     }
 
     fn authorities(&self) -> Result<Arc<RootCertStore>, Problem> {
@@ -599,16 +639,16 @@ mod tests {
     fn files_are_taken_when_they_change_and_are_good() {
         let folder = Folder::new("change");
         let mut tls = Tls::read(folder.certified(), Policy::default()).unwrap();
-        let first = Arc::clone(&tls.config);
+        let first = Arc::clone(&tls.offer);
         assert_eq!(tls.look().unwrap(), Found::Same);
         folder.write("cert.pem", "half a certif");
         assert_eq!(tls.look().unwrap(), Found::Unsettled);
         tls.look().expect_err("half a certificate");
-        assert!(Arc::ptr_eq(&first, &tls.config));
+        assert!(Arc::ptr_eq(&first, &tls.offer));
         folder.certified();
         assert_eq!(tls.look().unwrap(), Found::Unsettled);
-        assert!(Arc::ptr_eq(&first, &tls.config));
+        assert!(Arc::ptr_eq(&first, &tls.offer));
         assert_eq!(tls.look().unwrap(), Found::Taken);
-        assert!(!Arc::ptr_eq(&first, &tls.config));
+        assert!(!Arc::ptr_eq(&first, &tls.offer));
     }
 }

@@ -130,6 +130,35 @@ async fn an_application_shows_its_certificate_where_one_is_wanted() {
 
 /// Told at once, a Java client would be back at once, for ever.
 #[tokio::test]
+async fn a_client_with_a_strangers_certificate_is_left_unanswered() {
+    let scratch = Scratch::new();
+    let authority = Authority::new(&scratch, "ca.pem");
+    let only = only_clients_of(&authority);
+    let flags = [only.as_str(), "--rsocket.setup-timeout=1s"];
+    let proxy = authority.node(&scratch, &flags).await;
+    let stranger = Authority::new(&scratch, "stranger.pem");
+    let [certificate, key] = stranger.issue(&scratch, "application", "stranger");
+    for (scheme, address) in [("tls", proxy.tcp()), ("wss", proxy.node.websocket_address)] {
+        let builder = client(scheme, address)
+            .max_retries(0)
+            .tls_ca_file(&authority.ca_file)
+            .unwrap()
+            .tls_client_certificate(&certificate, &key)
+            .unwrap();
+        let started = Instant::now();
+        let refused = builder.connect_and_wait().await;
+        assert!(
+            matches!(refused, Err(ConnectError::GaveUp(_))),
+            "{refused:?}"
+        );
+        assert!(started.elapsed() >= Duration::from_secs(1));
+    }
+    assert_eq!(refused(&proxy, "client_certificate").await, 1.0);
+    proxy.connected(0).await;
+}
+
+/// Told at once, a Java client would be back at once, for ever.
+#[tokio::test]
 async fn a_client_without_the_certificate_that_is_wanted_is_left_unanswered() {
     let scratch = Scratch::new();
     let authority = Authority::new(&scratch, "ca.pem");
