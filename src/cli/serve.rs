@@ -156,7 +156,8 @@ pub(super) struct ServeArgs {
     /// The longest decompressed text of one application
     #[arg(long = "scrape.max-payload", env = "PROXY_SCRAPE_MAX_PAYLOAD", value_name = "BYTES", default_value = "64MiB", value_parser = bytes)]
     scrape_max_payload: usize,
-    /// Samples in the text of one application; a text with more is not taken
+    /// Samples in the text of one application; a text with more is not taken, nor one with a thousand families more, or
+    /// with eight times as many lines as those
     #[arg(long = "scrape.max-series", env = "PROXY_SCRAPE_MAX_SERIES", value_name = "N", default_value = "1000000", value_parser = positive)]
     scrape_max_series: usize,
     /// Bytes in the name of a metric or label; a text with a longer one is not taken

@@ -58,6 +58,10 @@ pub enum ParseErrorKind {
     TooLarge,
     /// More samples than [`Limits`](crate::Limits) allow.
     TooManySamples,
+    /// More families, with samples or without, than [`Limits`](crate::Limits) allow.
+    TooManyFamilies,
+    /// More lines, comments and blank ones included, than [`Limits`](crate::Limits) allow.
+    TooManyLines,
     /// A longer name of a metric or label than [`Limits`](crate::Limits) allow.
     NameTooLong,
     /// A longer label value than [`Limits`](crate::Limits) allow.
@@ -115,7 +119,11 @@ impl ParseErrorKind {
     pub fn is_limit(self) -> bool {
         matches!(
             self,
-            Self::TooManySamples | Self::NameTooLong | Self::LabelValueTooLong
+            Self::TooManySamples
+                | Self::TooManyFamilies
+                | Self::TooManyLines
+                | Self::NameTooLong
+                | Self::LabelValueTooLong
         )
     }
 
@@ -125,6 +133,8 @@ impl ParseErrorKind {
         match self {
             Self::TooLarge => "text too large",
             Self::TooManySamples => "too many samples",
+            Self::TooManyFamilies => "too many families",
+            Self::TooManyLines => "too many lines",
             Self::NameTooLong => "name too long",
             Self::LabelValueTooLong => "label value too long",
             Self::InvalidUtf8 => "invalid UTF-8",

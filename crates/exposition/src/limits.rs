@@ -1,7 +1,17 @@
 //! How much one text may hold.
 
+/// What every text may have of families, whatever the limit of its samples: a registry full of metrics
+/// that have no samples yet is no attack.
+const SPARE_FAMILIES: usize = 1000;
+/// Lines for each family or sample that a text may have: HELP, TYPE, UNIT, the sample, and as many again
+/// for comments, blank lines, and HELP and TYPE that repeat.
+const LINES_PER_FAMILY: usize = 8;
+
 /// Bounds of one text, past which it is refused as a whole, as Prometheus does with a target past its
 /// `sample_limit` or `label_value_length_limit`.
+///
+/// Families and lines are bounded along with the samples: a family without samples and a comment cost
+/// memory or time as well, and a text of nothing else would have millions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Most samples.
@@ -19,6 +29,18 @@ impl Limits {
         max_name_len: usize::MAX,
         max_label_value_len: usize::MAX,
     };
+
+    /// Most families, with samples or without: as many as samples, and a thousand.
+    #[must_use]
+    pub fn max_families(&self) -> usize {
+        self.max_samples.saturating_add(SPARE_FAMILIES)
+    }
+
+    /// Most lines, comments and blank ones included: eight times as many as families.
+    #[must_use]
+    pub fn max_lines(&self) -> usize {
+        self.max_families().saturating_mul(LINES_PER_FAMILY)
+    }
 }
 
 impl Default for Limits {
@@ -40,6 +62,12 @@ mod tests {
         max_name_len: 4,
         max_label_value_len: 5,
     };
+
+    /// So many lines, each with a name of its own.
+    fn families(number: usize, line: impl Fn(String) -> String) -> String {
+        let names = (0..number).map(|number| format!("a{number:03x}"));
+        names.map(line).collect()
+    }
 
     fn refused(text: &str) -> Option<ParseErrorKind> {
         let read = Exposition::parse_within(Bytes::from(text.to_owned()), &LIMITS);
@@ -64,10 +92,67 @@ mod tests {
                 "a{x=\"1\"} 1\na{x=\"1\",y=\"123456\"} 1\n",
                 Some(LabelValueTooLong),
             ),
+            ("a 1\na 1\na 1\n# EOF\n", None),
             ("a 1\na 1\na 1\na 1\n# EOF\n", Some(TooManySamples)),
             ("a{abcd=\"123456\"} 1\n# EOF\n", Some(LabelValueTooLong)),
         ] {
             assert_eq!(refused(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn families_without_samples_are_bounded() {
+        use ParseErrorKind::TooManyFamilies;
+        let most = LIMITS.max_families();
+        for (line, end) in [
+            ("# HELP NAME\n", ""),
+            ("# TYPE NAME gauge\n", ""),
+            ("# HELP NAME\n# TYPE NAME gauge\n", ""),
+            ("# HELP NAME\n", "# EOF\n"),
+            ("# TYPE NAME gauge\n", "# EOF\n"),
+            // Two families to a reader of 0.0.4 which has not yet seen the end.
+            ("# TYPE NAME counter\n", "# HELP NAME_total\n# EOF\n"),
+        ] {
+            let text = |number| families(number, |name| line.replace("NAME", &name)) + end;
+            let more = usize::from(end.contains("_total"));
+            assert_eq!(refused(&text(most - more)), None, "{line}{end}");
+            assert_eq!(
+                refused(&text(most + 1)),
+                Some(TooManyFamilies),
+                "{line}{end}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_openmetrics_counter_is_one_family() {
+        let limits = Limits {
+            max_samples: 3000,
+            ..Limits::NONE
+        };
+        let counters = families(3000, |name| {
+            format!("# TYPE {name} counter\n{name}_total 1\n")
+        });
+        let read = Exposition::parse_within((counters + "# EOF\n").into(), &limits);
+        assert_eq!(read.map(|read| read.samples()), Ok(3000));
+    }
+
+    #[test]
+    fn lines_are_bounded_whatever_they_hold() {
+        let most = LIMITS.max_lines();
+        for line in [
+            "\n",
+            "#\n",
+            "# a comment\n",
+            "# HELP a\n",
+            "# TYPE a gauge\n",
+        ] {
+            assert_eq!(refused(&line.repeat(most)), None, "{line}");
+            let too_many = Some(ParseErrorKind::TooManyLines);
+            assert_eq!(refused(&line.repeat(most + 1)), too_many, "{line}");
+            let openmetrics = |lines| line.repeat(lines) + "# EOF";
+            assert_eq!(refused(&openmetrics(most - 1)), None, "{line}");
+            assert_eq!(refused(&openmetrics(most)), too_many, "{line}");
         }
     }
 

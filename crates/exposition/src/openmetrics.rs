@@ -41,27 +41,36 @@ pub(crate) fn is_openmetrics(text: &[u8]) -> bool {
 
 /// Rewrites and validates the text.
 pub(crate) fn parse(text: &[u8], limits: &Limits) -> Result<Exposition, ParseError> {
-    let mut rewriter = Rewriter::default();
-    for_each_line(text, |line, _| rewriter.note(line))?;
-    for_each_line(text, |line, number| {
+    let mut rewriter = Rewriter::within(limits);
+    for_each_line(text, limits, |line, _| rewriter.note(line))?;
+    for_each_line(text, limits, |line, number| {
         rewriter.line(line)?;
         rewriter.end_line(number);
         Ok(())
     })?;
     let lines = rewriter.lines;
     parse::parse_classic(Bytes::from(rewriter.out), limits).map_err(|error| {
-        let line = lines.get(error.line().saturating_sub(1)).copied();
-        error.on_line(line.unwrap_or_else(|| error.line()))
+        let line = lines.get(error.line().saturating_sub(1));
+        error.on_line(line.map_or_else(|| error.line(), |&line| line as usize))
     })
 }
 
+/// Calls `f` with each line and its number, from 1.
 fn for_each_line<'a>(
     text: &'a [u8],
-    mut f: impl FnMut(&'a [u8], usize) -> Result<(), Fault>,
+    limits: &Limits,
+    mut f: impl FnMut(&'a [u8], u32) -> Result<(), Fault>,
 ) -> Result<(), ParseError> {
-    for (number, line) in text.split(|&byte| byte == b'\n').enumerate() {
-        f(line, number + 1)
-            .map_err(|fault| ParseError::at(text, offset_in(text, line) + fault.at, fault.kind))?;
+    // What follows the last line feed is a line if there is anything.
+    let whole = text.strip_suffix(b"\n").unwrap_or(text);
+    for (before, line) in whole.split(|&byte| byte == b'\n').enumerate() {
+        let read = if before >= limits.max_lines() {
+            fault(0, ParseErrorKind::TooManyLines)
+        } else {
+            // A text of less than 4 GiB has fewer lines.
+            f(line, before as u32 + 1)
+        };
+        read.map_err(|fault| ParseError::at(text, offset_in(text, line) + fault.at, fault.kind))?;
     }
     Ok(())
 }
@@ -124,6 +133,9 @@ type Map<'a, V> = HashMap<&'a [u8], V, foldhash::fast::RandomState>;
 
 #[derive(Default)]
 struct Rewriter<'a> {
+    limits: Limits,
+    /// Samples written.
+    samples: usize,
     types: Map<'a, Kind>,
     helps: Map<'a, &'a [u8]>,
     /// Families derived from others, whose HELP and TYPE have been written.
@@ -131,11 +143,19 @@ struct Rewriter<'a> {
     series: SeriesReader<'a>,
     out: Vec<u8>,
     /// The line of the text from which each line of the output comes.
-    lines: Vec<usize>,
+    lines: Vec<u32>,
     written: usize,
 }
 
 impl<'a> Rewriter<'a> {
+    fn within(limits: &Limits) -> Self {
+        Self {
+            limits: *limits,
+            series: SeriesReader::within(limits),
+            ..Self::default()
+        }
+    }
+
     /// Notes types and help texts: they may follow what depends on them.
     fn note(&mut self, line: &'a [u8]) -> Result<(), Fault> {
         match read_metadata(line)? {
@@ -153,6 +173,9 @@ impl<'a> Rewriter<'a> {
                 self.helps.entry(name).or_insert(text);
             }
             Some(Metadata::Comment) | None => {}
+        }
+        if self.types.len().max(self.helps.len()) > self.limits.max_families() {
+            return fault(0, ParseErrorKind::TooManyFamilies);
         }
         Ok(())
     }
@@ -180,7 +203,7 @@ impl<'a> Rewriter<'a> {
     }
 
     /// Notes where the lines written since the last call come from.
-    fn end_line(&mut self, number: usize) {
+    fn end_line(&mut self, number: u32) {
         let new = self.out.get(self.written..).unwrap_or_default();
         self.lines
             .extend(memchr::memchr_iter(b'\n', new).map(|_| number));
@@ -188,6 +211,10 @@ impl<'a> Rewriter<'a> {
     }
 
     fn sample(&mut self, line: &'a [u8]) -> Result<(), Fault> {
+        if self.samples >= self.limits.max_samples {
+            return fault(0, ParseErrorKind::TooManySamples);
+        }
+        self.samples += 1;
         let series = self.series.read(line, skip_blanks(line, 0))?;
         let value_at = skip_blanks(line, series.end);
         let value_to = value(line, value_at)?;

@@ -60,7 +60,9 @@ fn read(text: &[u8], limits: &Limits) -> Result<Draft, ParseError> {
         let types = reader.types();
         reader = Reader::new(text, limits);
         for (name, kind) in types {
-            reader.declare(name, kind);
+            reader
+                .declare(name, kind)
+                .map_err(|fault| ParseError::at(text, fault.at, fault.kind))?;
         }
         reader.read()?;
     }
@@ -81,6 +83,8 @@ struct Draft {
 struct Reader<'a> {
     text: &'a [u8],
     max_samples: usize,
+    max_families: usize,
+    max_lines: usize,
     draft: Draft,
     index: HashMap<&'a [u8], u32, foldhash::fast::RandomState>,
     /// The family of the line before.
@@ -104,6 +108,8 @@ impl<'a> Reader<'a> {
         Self {
             text,
             max_samples: limits.max_samples,
+            max_families: limits.max_families(),
+            max_lines: limits.max_lines(),
             draft: Draft::default(),
             index: HashMap::default(),
             // Takes no sample, as none has an empty name.
@@ -121,7 +127,10 @@ impl<'a> Reader<'a> {
     fn read(&mut self) -> Result<(), ParseError> {
         let text = self.text;
         let mut start = 0;
-        for end in memchr::memchr_iter(b'\n', text) {
+        for (before, end) in memchr::memchr_iter(b'\n', text).enumerate() {
+            if before >= self.max_lines {
+                return Err(ParseError::at(text, start, ParseErrorKind::TooManyLines));
+            }
             self.line(start, end)
                 .map_err(|fault| ParseError::at(text, start + fault.at, fault.kind))?;
             start = end + 1;
@@ -179,7 +188,7 @@ impl<'a> Reader<'a> {
             return fault(0, ParseErrorKind::TooManySamples);
         }
         let sample = sample(line, &mut self.series)?;
-        let suffix = self.enter(sample.series.name());
+        let suffix = self.enter(sample.series.name())?;
         if self.current.kind.is_compound() {
             self.current
                 .kind
@@ -213,16 +222,16 @@ impl<'a> Reader<'a> {
     /// Makes the family of a sample of this name current, and returns what the name has beyond
     /// the family's.
     #[inline]
-    fn enter(&mut self, name: &'a [u8]) -> &'a [u8] {
+    fn enter(&mut self, name: &'a [u8]) -> Result<&'a [u8], Fault> {
         if let Some(suffix) = name.strip_prefix(self.current.name)
             && self.current.kind.takes(suffix)
         {
-            return suffix;
+            return Ok(suffix);
         }
         self.enter_other(name)
     }
 
-    fn enter_other(&mut self, name: &'a [u8]) -> &'a [u8] {
+    fn enter_other(&mut self, name: &'a [u8]) -> Result<&'a [u8], Fault> {
         if !self.index.contains_key(name)
             && let Some((family, suffix)) = split_suffix(name)
             && let Some(&id) = self.index.get(family)
@@ -234,15 +243,15 @@ impl<'a> Reader<'a> {
                 name: family,
                 kind,
             };
-            return suffix;
+            return Ok(suffix);
         }
-        let id = self.family(name);
+        let id = self.family(name)?;
         self.current = Current {
             id,
             name,
             kind: self.kind_of(id).unwrap_or(Kind::Untyped),
         };
-        b""
+        Ok(b"")
     }
 
     fn kind_of(&self, id: u32) -> Option<Kind> {
@@ -250,10 +259,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The family of this name, which need not have come before.
-    fn family(&mut self, name: &'a [u8]) -> u32 {
+    fn family(&mut self, name: &'a [u8]) -> Result<u32, Fault> {
         let next = self.draft.families.len() as u32;
         let id = *self.index.entry(name).or_insert(next);
         if id == next {
+            if next as usize >= self.max_families {
+                return fault(0, ParseErrorKind::TooManyFamilies);
+            }
             let start = offset_in(self.text, name) as u32;
             let name = Span {
                 start,
@@ -269,7 +281,7 @@ impl<'a> Reader<'a> {
             self.draft.families.push(family);
             self.sampled.push(false);
         }
-        id
+        Ok(id)
     }
 
     fn metadata(&mut self, line: &'a [u8], at: usize) -> Result<(), Fault> {
@@ -281,16 +293,13 @@ impl<'a> Reader<'a> {
                 name,
                 text,
                 text_at,
-            } => {
-                self.declare(name, metadata::kind(text, text_at)?);
-                Ok(())
-            }
+            } => self.declare(name, metadata::kind(text, text_at)?),
         }
     }
 
     /// The first text counts, but an empty one only if there is no other.
     fn help(&mut self, name: &'a [u8], text: &'a [u8]) -> Result<(), Fault> {
-        let id = self.family(name);
+        let id = self.family(name)?;
         let known = self
             .draft
             .families
@@ -318,8 +327,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn declare(&mut self, name: &'a [u8], kind: Kind) {
-        let id = self.family(name);
+    fn declare(&mut self, name: &'a [u8], kind: Kind) -> Result<(), Fault> {
+        let id = self.family(name)?;
         if let Some(family) = self.draft.families.get_mut(id as usize) {
             family.contradicted |= family.kind.is_some_and(|known| known != kind);
             self.declared_late |= family.kind.is_none()
@@ -328,6 +337,7 @@ impl<'a> Reader<'a> {
             let kind = *family.kind.get_or_insert(kind);
             self.current = Current { id, name, kind };
         }
+        Ok(())
     }
 
     /// Writes what is served instead of a piece of the text.
