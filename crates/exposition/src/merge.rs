@@ -85,16 +85,16 @@ pub(crate) struct Group<'a> {
     /// Whether a histogram or summary takes this name with one of its suffixes, so that no family
     /// of this name can be served.
     pub(crate) captured: bool,
-    /// Lines which come here from blocks that were taken apart, in the order of the parts.
-    pub(crate) moved: Vec<Piece>,
+    /// Lines which come here from blocks that were taken apart: its range of [`Groups::moved`].
+    pub(crate) moved: (u32, u32),
 }
 
 /// Which types the parts declare, and who declared each first.
 #[derive(Debug, Default)]
 struct Votes {
     count: [u32; Kind::ALL.len()],
-    /// The place of the first vote among all votes, for ties.
-    first: [u32; Kind::ALL.len()],
+    /// How many other types had votes before the first one, for ties.
+    first: [u8; Kind::ALL.len()],
     undeclared: bool,
     contradicted: bool,
 }
@@ -107,13 +107,13 @@ impl Votes {
             self.undeclared = true;
             return;
         };
-        let place = self.count.iter().sum();
+        let before = self.count.iter().filter(|&&count| count > 0).count();
         if let (Some(count), Some(first)) = (
             self.count.get_mut(kind as usize),
             self.first.get_mut(kind as usize),
         ) {
             if *count == 0 {
-                *first = place;
+                *first = before as u8;
             }
             *count += 1;
         }
@@ -140,6 +140,8 @@ pub(crate) struct Groups<'a> {
     pub(crate) groups: Vec<Group<'a>>,
     /// The blocks of each group in turn, in the order of the parts.
     blocks: Vec<Block>,
+    /// The lines which come to each group from blocks that were taken apart, in the order of the parts.
+    pub(crate) moved: Vec<Piece>,
 }
 
 fn group(parts: &[Arc<Exposition>]) -> Groups<'_> {
@@ -168,7 +170,11 @@ fn group(parts: &[Arc<Exposition>]) -> Groups<'_> {
     }
     let blocks = place(&mut groups, &members);
     groups.sort_unstable_by_key(|group| group.name);
-    Groups { groups, blocks }
+    Groups {
+        groups,
+        blocks,
+        moved: Vec::new(),
+    }
 }
 
 /// Puts the members of each group together; turns each group's count into a range.
@@ -199,12 +205,12 @@ impl<'a> Group<'a> {
             votes: Votes::default(),
             kind: None,
             captured: false,
-            moved: Vec::new(),
+            moved: (0, 0),
         }
     }
 
     /// A family which no part has under this name.
-    pub(crate) fn of_moved(name: &'a [u8], moved: Vec<Piece>) -> Self {
+    pub(crate) fn of_moved(name: &'a [u8], moved: (u32, u32)) -> Self {
         Self {
             moved,
             ..Self::new(name)
@@ -250,6 +256,13 @@ impl<'a> Groups<'a> {
     pub(crate) fn blocks_of(&self, group: &Group<'_>) -> &[Block] {
         let (from, to) = group.blocks;
         self.blocks
+            .get(from as usize..to as usize)
+            .unwrap_or_default()
+    }
+
+    fn moved_to(&self, group: &Group<'_>) -> &[Piece] {
+        let (from, to) = group.moved;
+        self.moved
             .get(from as usize..to as usize)
             .unwrap_or_default()
     }
@@ -311,11 +324,11 @@ impl Output {
                 .keeps(family)
                 .then(|| part.spans_of(family).iter().map(lines))
         });
-        if group.moved.is_empty() {
+        let moved = groups.moved_to(group);
+        if moved.is_empty() {
             self.pieces.extend(kept.flatten());
         } else {
-            let mut pieces: Vec<Piece> =
-                kept.flatten().chain(group.moved.iter().copied()).collect();
+            let mut pieces: Vec<Piece> = kept.flatten().chain(moved.iter().copied()).collect();
             pieces.sort_by_key(Piece::part);
             self.pieces.append(&mut pieces);
         }

@@ -3,7 +3,6 @@
 //! Such a block belongs to a family which other parts declare differently, or whose name a
 //! histogram or summary captures. Each of its samples goes where `expfmt` will look for its name.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::exposition::{Exposition, Span, lines};
@@ -18,7 +17,7 @@ pub(crate) fn regroup<'a>(parts: &'a [Arc<Exposition>], groups: &mut Groups<'a>)
         return 0;
     }
     let mut moved = Moved {
-        lines: BTreeMap::new(),
+        lines: Vec::new(),
         dropped: 0,
     };
     let mut reader = SeriesReader::default();
@@ -37,26 +36,38 @@ pub(crate) fn regroup<'a>(parts: &'a [Arc<Exposition>], groups: &mut Groups<'a>)
             }
         }
     }
+    settle(groups, moved.lines);
+    moved.dropped
+}
+
+/// Gives each line to its group, and makes those groups that no part has.
+fn settle<'a>(groups: &mut Groups<'a>, mut lines: Vec<(&'a [u8], Piece)>) {
+    // Stable: the lines of a part stay in the order in which they were taken.
+    lines.sort_by_key(|&(name, piece)| (name, piece.part()));
+    groups.moved.reserve_exact(lines.len());
     let mut new = Vec::new();
-    for (name, mut pieces) in moved.lines {
-        pieces.sort_by_key(Piece::part);
+    for lines in lines.chunk_by(|(one, _), (next, _)| one == next) {
+        let from = groups.moved.len() as u32;
+        groups.moved.extend(lines.iter().map(|&(_, piece)| piece));
+        let moved = (from, groups.moved.len() as u32);
+        let name = lines.first().map_or(&b""[..], |&(name, _)| name);
         match groups
             .position(name)
             .ok()
             .and_then(|at| groups.groups.get_mut(at))
         {
-            Some(group) => group.moved = pieces,
-            None => new.push(Group::of_moved(name, pieces)),
+            Some(group) => group.moved = moved,
+            None => new.push(Group::of_moved(name, moved)),
         }
     }
+    drop(lines);
     groups.groups.append(&mut new);
-    groups.groups.sort_by_key(|group| group.name);
-    moved.dropped
+    groups.groups.sort_unstable_by_key(|group| group.name);
 }
 
 struct Moved<'a> {
-    /// By the name of the family to which they go.
-    lines: BTreeMap<&'a [u8], Vec<Piece>>,
+    /// With the name of the family to which they go.
+    lines: Vec<(&'a [u8], Piece)>,
     dropped: usize,
 }
 
@@ -100,17 +111,21 @@ impl<'a> Moved<'a> {
     }
 
     fn push(&mut self, family: &'a [u8], part: u32, line: Span) {
-        let pieces = self.lines.entry(family).or_default();
-        if let Some(Piece::Lines {
-            part: last_part,
-            span,
-        }) = pieces.last_mut()
+        if let Some((
+            last,
+            Piece::Lines {
+                part: last_part,
+                span,
+            },
+        )) = self.lines.last_mut()
+            && *last == family
             && *last_part == part
             && span.end == line.start
         {
             span.end = line.end;
         } else {
-            pieces.push(Piece::Lines { part, span: line });
+            let piece = Piece::Lines { part, span: line };
+            self.lines.push((family, piece));
         }
     }
 }
