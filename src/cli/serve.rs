@@ -166,7 +166,8 @@ pub(super) struct ServeArgs {
     /// Bytes in the value of a label; a text with a longer one is not taken
     #[arg(long = "scrape.max-label-value-length", env = "PROXY_SCRAPE_MAX_LABEL_VALUE_LENGTH", value_name = "BYTES", default_value = "64KiB", value_parser = bytes)]
     scrape_max_label_value_length: usize,
-    /// Decompressed text held for all scrapes under way; applications past it miss the scrape
+    /// Decompressed text held for all scrapes under way, and what its families cost to merge; applications past it miss
+    /// the scrape
     #[arg(long = "scrape.max-memory", env = "PROXY_SCRAPE_MAX_MEMORY", value_name = "BYTES", default_value = "2GiB", value_parser = bytes)]
     scrape_max_memory: usize,
     /// Scrapes under way at a time; more are answered 503
@@ -186,7 +187,7 @@ pub(super) struct ServeArgs {
         default_value = "1000"
     )]
     push_max_rate: u32,
-    /// All pushes held; past it a push is refused
+    /// All pushes held, and what their families cost to merge; past it a push is refused
     #[arg(long = "push.max-bytes", env = "PROXY_PUSH_MAX_BYTES", value_name = "BYTES", default_value = "256MiB", value_parser = bytes)]
     push_max_bytes: usize,
     /// Nodes that hold a push besides the one that took it

@@ -62,7 +62,8 @@ impl Sealed {
     }
 }
 
-/// A text that was opened and validated, counted against the memory bound until it is dropped.
+/// A text that was opened and validated, counted against the memory bound, with all that it costs beside
+/// ([`Exposition::memory`]), until it is dropped.
 #[derive(Debug)]
 pub struct Opened {
     /// The text.
@@ -183,10 +184,8 @@ impl Opener {
         let bytes = text.len();
         let exposition = Exposition::parse_within(text, &terms.limits)?;
         let labels = exposition.samples() * terms.labels.to_string().len();
-        if bytes.saturating_add(labels) > free {
-            return Err(Unusable::Memory);
-        }
-        let held = Held::new(&self.held, bytes + labels);
+        let memory = exposition.memory().saturating_add(labels);
+        let held = Held::new(&self.held, memory, self.max_held).ok_or(Unusable::Memory)?;
         let exposition = labelled(exposition, &terms.labels)?;
         Ok(Opened {
             exposition: Arc::new(exposition),
@@ -244,12 +243,14 @@ struct Held {
 }
 
 impl Held {
-    fn new(counter: &Arc<AtomicUsize>, bytes: usize) -> Self {
-        counter.fetch_add(bytes, Ordering::Relaxed);
-        Self {
+    /// `None` if there would be more than `max`, however many ask at once.
+    fn new(counter: &Arc<AtomicUsize>, bytes: usize, max: usize) -> Option<Self> {
+        let with = |held: usize| held.checked_add(bytes).filter(|&held| held <= max);
+        let added = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with);
+        added.is_ok().then(|| Self {
             counter: Arc::clone(counter),
             bytes,
-        }
+        })
     }
 }
 

@@ -87,7 +87,7 @@ impl Store {
                 let held = self.ledger.get(push);
                 let sent = held.filter(|held| !has_text(held, &self.me, claimant));
                 let before = bytes;
-                bytes += sent.map_or(0, |held| held.content.bytes());
+                bytes += sent.map_or(0, |held| held.content.text.text().len());
                 before == 0 || bytes <= self.replication.max_claim_bytes
             })
             .collect()

@@ -20,9 +20,9 @@ pub struct Content {
 }
 
 impl Content {
-    /// Bytes that it occupies.
+    /// Bytes that it occupies, also while a scrape serves it.
     pub fn bytes(&self) -> usize {
-        self.text.text_len() + size_of_val(&self.series[..])
+        self.text.memory() + size_of_val(&self.series[..])
     }
 }
 

@@ -291,6 +291,29 @@ async fn a_head_request_pulls_nobody() {
 }
 
 #[tokio::test]
+async fn a_text_is_counted_for_what_its_families_cost() {
+    let proxy = Sandbox::start(&["--scrape.max-memory=64KiB"]).await;
+    let names: String = (0..1_000).map(|i| format!("a{i} 1\n")).collect();
+    assert!(names.len() < 8 << 10);
+    let rows: String = (0..1_000)
+        .map(|i| format!("up{{row=\"{i}\"}} 1\n"))
+        .collect();
+    let _names = App::text(proxy.tcp(), &names).await;
+    let _rows = App::text(proxy.tcp(), &rows).await;
+    assert_eq!(proxy.scrape().await, samples(&rows));
+    let status = proxy.status().await;
+    let connections = status["connections"].as_array().unwrap();
+    let failed: Vec<_> = connections
+        .iter()
+        .map(|connection| &connection["last_scrape"])
+        .filter(|scrape| scrape["outcome"] != "success")
+        .collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    let reason = failed[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("--scrape.max-memory"), "{reason}");
+}
+
+#[tokio::test]
 async fn a_reader_that_goes_away_half_way_frees_what_was_held_for_it() {
     let proxy = Sandbox::start(&["--scrape.max-memory=24MiB", "--scrape.max-concurrent=1"]).await;
     let text: String = (0..400_000)

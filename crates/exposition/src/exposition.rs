@@ -9,11 +9,16 @@ use crate::error::ParseError;
 use crate::limits::Limits;
 use crate::metadata::Kind;
 use crate::series::read_labels;
+use crate::write::Piece;
+
+/// Bytes that a merge takes for a family whose name no other part has, at most: its group, its place among
+/// the groups, and a name in a hash table that has just grown. Measured by the test `memory`.
+const MERGED_FAMILY: usize = 150;
 
 /// One application's text, validated, with the ranges of its families.
 ///
 /// The text itself is kept and never copied; beside it are about 50 bytes per family, and a copy
-/// of those lines only which had to be rewritten.
+/// of those lines only which had to be rewritten. [`Exposition::memory`] counts all of it.
 #[derive(Debug, Clone)]
 pub struct Exposition {
     pub(crate) text: Bytes,
@@ -23,6 +28,9 @@ pub struct Exposition {
     pub(crate) families: Vec<Family>,
     /// The sample lines of each family in turn, in the order of the text.
     pub(crate) spans: Vec<Span>,
+    /// Bytes of its HELP and TYPE lines as a merge writes them, which is at most what all its families
+    /// take in a merge of their own.
+    pub(crate) heads: usize,
     pub(crate) samples: usize,
     pub(crate) has_timestamps: bool,
 }
@@ -51,6 +59,17 @@ pub(crate) struct Family {
     pub(crate) contradicted: bool,
     /// The first of its spans, and the one after its last.
     pub(crate) spans: (u32, u32),
+}
+
+impl Family {
+    /// Bytes of its HELP and TYPE line.
+    pub(crate) fn head_len(&self) -> usize {
+        const HELP: usize = b"# HELP  \n".len();
+        const TYPE: usize = b"# TYPE  histogram\n".len();
+        let help = self.help.map(|help| HELP + self.name.len() + help.len());
+        // A family without a type may be given one.
+        help.unwrap_or_default() + TYPE + self.name.len()
+    }
 }
 
 impl Exposition {
@@ -93,6 +112,18 @@ impl Exposition {
     #[must_use]
     pub fn text_len(&self) -> usize {
         self.text.len() + self.rewritten.len()
+    }
+
+    /// Bytes that it takes: its text, what is known of each family, and what a merge takes for that at most
+    /// (less where parts have families in common).
+    ///
+    /// Where parts contradict each other, histograms and summaries may take half as much again.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.text_len()
+            + self.heads
+            + self.families.len() * (size_of::<Family>() + MERGED_FAMILY)
+            + self.spans.len() * (size_of::<Span>() + size_of::<Piece>())
     }
 
     /// Whether any sample has a timestamp of its own.

@@ -387,6 +387,7 @@ impl Draft {
         Exposition {
             text,
             rewritten: self.rewritten,
+            heads: families.iter().map(Family::head_len).sum(),
             families,
             spans,
             samples: self.samples,

@@ -61,6 +61,7 @@ impl Exposition {
             rewritten: writer.out,
             families,
             spans,
+            heads: self.heads,
             samples: self.samples,
             has_timestamps: self.has_timestamps,
         })
@@ -86,6 +87,7 @@ impl Exposition {
             });
         }
         self.spans = spans;
+        self.heads = self.families.iter().map(Family::head_len).sum();
         self.samples = self
             .spans
             .iter()

@@ -50,6 +50,18 @@ fn a_claimed_push_goes_to_nobody_else_until_it_is_given_back() {
 }
 
 #[test]
+fn a_push_is_counted_for_what_its_families_cost() {
+    let mut store = store(Duration::ZERO, 10_000);
+    let text: String = (0..100).map(|number| format!("a{number} 1\n")).collect();
+    assert!(text.len() < 1_000);
+    let content = Content {
+        text: Arc::new(Exposition::parse(text.into()).unwrap()),
+        series: (0..100).collect(),
+    };
+    assert!(store.accept(content, Instant::now()).is_err());
+}
+
+#[test]
 fn a_scrape_that_outlives_lease_and_time_to_live_still_delivers() {
     let now = Instant::now();
     let mut store = store(Duration::ZERO, usize::MAX);

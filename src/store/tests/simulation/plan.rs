@@ -73,7 +73,7 @@ impl Plan {
             limits: Limits {
                 ttl: Duration::from_secs(ttl),
                 retention: Duration::from_secs(retention),
-                max_bytes: if rng.u8(0..8) == 0 { 4_000 } else { usize::MAX },
+                max_bytes: if rng.u8(0..8) == 0 { 8_000 } else { usize::MAX },
             },
             duration: rng.u64(30_000..120_000),
             push_every: rng.u64(100..3_000),
