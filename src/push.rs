@@ -27,7 +27,7 @@ use self::foreign::Lookups;
 use crate::cluster::State;
 use crate::cluster::calls::{Calling, Holder, Peer, Peers};
 use crate::metrics::Metrics;
-use crate::rsocket::{KeyRing, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable};
+use crate::rsocket::{KeyRing, Opened, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable};
 use crate::seldom::Seldom;
 use crate::store::{
     ClaimId, Content, Counts, Effects, Full, Kept, Limits, NodeId, PushId, Replication, Store,
@@ -216,8 +216,10 @@ impl Pushes {
                 &sender,
             ));
         }
-        let (content, repeated) = content_of(Arc::clone(&opened.exposition), &self.hasher);
-        self.metrics.push_duplicate_series.inc_by(repeated as u64);
+        let content = match self.content(&opened).await {
+            Ok(content) => content,
+            Err(unusable) => return Err(self.refuse(&unusable, &sender)),
+        };
         let kept = match self.hold(content).await {
             Ok(kept) => kept,
             Err(Untaken::Closed) => {
@@ -239,6 +241,16 @@ impl Pushes {
         let identity = sender.identity.as_deref();
         debug!(%peer, identity, samples = opened.exposition.samples(), bytes = opened.bytes, ?kept, "push accepted");
         Ok(())
+    }
+
+    /// A push with its series. That is as much work as reading the text was, so it is done where that was.
+    async fn content(&self, opened: &Opened) -> Result<Content, Unusable> {
+        let text = Arc::clone(&opened.exposition);
+        let hasher = self.hasher.clone();
+        let content = self.opener.run(move || content_of(text, &hasher));
+        let (content, repeated) = content.await?;
+        self.metrics.push_duplicate_series.inc_by(repeated as u64);
+        Ok(content)
     }
 
     /// Holds a push, and waits until it may be acknowledged.

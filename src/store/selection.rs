@@ -2,6 +2,7 @@
 //! sample and drop the others.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Instant;
 
 use super::PushId;
@@ -26,11 +27,49 @@ pub(super) struct Selection {
     pub(super) replaced: Vec<PushId>,
 }
 
+/// Series of pushes: millions, looked at under the store's lock.
+type SeriesSet = HashSet<u64, BuildHasherDefault<HashedAlready>>;
+
+/// A series is a hash already, by a key that applications do not know ([`super::Content::series`]).
+#[derive(Default)]
+struct HashedAlready(u64);
+
+impl Hasher for HashedAlready {
+    fn write_u64(&mut self, series: u64) {
+        self.0 = series;
+    }
+
+    /// A set of `u64` calls the above alone; this is right for other keys.
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Takes all of `candidates`, no two of which have a series in common.
+pub(super) fn take_all(mut candidates: Vec<Candidate<'_>>) -> Selection {
+    oldest_first(&mut candidates);
+    let pushes = candidates.iter().map(|candidate| candidate.push.clone());
+    Selection {
+        chosen: pushes.collect(),
+        ..Selection::default()
+    }
+}
+
 /// Chooses among `candidates`.
 pub(super) fn select(mut candidates: Vec<Candidate<'_>>) -> Selection {
-    candidates.sort_by_key(|candidate| (candidate.expires, candidate.push));
+    if candidates.len() <= 1 {
+        return take_all(candidates);
+    }
+    oldest_first(&mut candidates);
     let mut selection = Selection::default();
-    let mut taken = HashSet::new();
+    let series = candidates.iter().map(|candidate| candidate.series.len());
+    let mut taken = SeriesSet::with_capacity_and_hasher(series.sum(), BuildHasherDefault::new());
     let mut chosen = HashSet::new();
     select_pending(&candidates, &mut selection, &mut taken, &mut chosen);
     select_retained(&candidates, &mut selection, &mut taken, &mut chosen);
@@ -42,14 +81,18 @@ pub(super) fn select(mut candidates: Vec<Candidate<'_>>) -> Selection {
     selection
 }
 
+fn oldest_first(candidates: &mut [Candidate<'_>]) {
+    candidates.sort_by_key(|candidate| (candidate.expires, candidate.push));
+}
+
 /// Oldest first, so that a deferred push is the first of its series the next time.
 fn select_pending<'a>(
     candidates: &[Candidate<'a>],
     selection: &mut Selection,
-    taken: &mut HashSet<u64>,
+    taken: &mut SeriesSet,
     chosen: &mut HashSet<&'a PushId>,
 ) {
-    let mut waiting = HashSet::<u64>::new();
+    let mut waiting = SeriesSet::default();
     for candidate in candidates.iter().filter(|candidate| !candidate.retained) {
         // A push behind a deferred one of the same series must not overtake it.
         let mut series = candidate.series.iter();
@@ -67,7 +110,7 @@ fn select_pending<'a>(
 fn select_retained<'a>(
     candidates: &[Candidate<'a>],
     selection: &mut Selection,
-    taken: &mut HashSet<u64>,
+    taken: &mut SeriesSet,
     chosen: &mut HashSet<&'a PushId>,
 ) {
     let newest_first = candidates.iter().rev();
