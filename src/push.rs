@@ -119,6 +119,7 @@ impl Pushes {
         Claim {
             id: Some(id),
             texts: Vec::new(),
+            again: Vec::new(),
             pushes: Arc::clone(self),
         }
     }
@@ -418,8 +419,10 @@ impl PushSink for Sink {
 /// Pushes handed to one scrape: committed when they have been served, given back when dropped before.
 pub struct Claim {
     id: Option<ClaimId>,
-    /// The texts to serve, oldest first; none until settled.
+    /// The texts to serve that no scrape has served before, oldest first; none until settled.
     pub texts: Vec<Arc<Exposition>>,
+    /// The texts to serve again, oldest first; none until settled.
+    pub again: Vec<Arc<Exposition>>,
     pushes: Arc<Pushes>,
 }
 
@@ -451,6 +454,7 @@ impl Claim {
             let deferred = claimed.deferred as u64;
             pushes.metrics.pushes_deferred.inc_by(deferred);
             self.texts = claimed.texts;
+            self.again = claimed.again;
         }
         pushes.publish();
     }

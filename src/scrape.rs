@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use prometheus_rsocket_exposition::{Merged, merge};
+use prometheus_rsocket_exposition::{Merged, merge_in_front};
 use prometheus_rsocket_wire::ErrorCode;
 use prometheus_rsocket_wire::envelope::OpenError;
 use prometheus_rsocket_wire::session::StreamError;
@@ -121,12 +121,11 @@ impl Scraper {
         let mut claim = self.pushes.claim();
         let texts = self.pull_all(deadline).await;
         claim.settle(deadline.min(started + CLAIM_PATIENCE)).await;
-        let mut parts: Vec<_> = texts
-            .iter()
-            .map(|opened| Arc::clone(&opened.exposition))
-            .collect();
-        parts.extend(claim.texts.iter().cloned());
-        let merging = self.opener.run(move || merge(parts));
+        let pulled = texts.iter().map(|opened| &opened.exposition);
+        let behind = pulled.chain(&claim.again).cloned().collect();
+        // What comes once goes first. An application that is back has the same series in its next answer, too.
+        let first = claim.texts.clone();
+        let merging = self.opener.run(move || merge_in_front(first, behind));
         let merged = merging.await.map_err(|_| ScrapeError::Stopping)?;
         self.note_round(&merged, started);
         Ok(Scrape {

@@ -15,11 +15,13 @@ const RENEWALS_PER_LEASE: u32 = 3;
 /// What one scrape is to serve.
 #[derive(Debug)]
 pub struct Claimed {
-    /// The pushes, in the order of `texts`.
+    /// The pushes, oldest first; no two have a series in common.
     pub pushes: Vec<PushId>,
-    /// The texts, oldest first; no two have a series in common.
+    /// The texts of those that no scrape has served before, oldest first.
     pub texts: Vec<Arc<Exposition>>,
-    /// Times that a push waits for the next scrape because a series of its own is in `texts` already.
+    /// The texts of those that have been served and are retained, oldest first.
+    pub again: Vec<Arc<Exposition>>,
+    /// Times that a push waits for the next scrape because a series of its own is in this one already.
     pub deferred: usize,
 }
 
@@ -167,9 +169,15 @@ impl Store {
         scrape.deferred += selection.deferred.len();
         scrape.replaced = selection.replaced;
         let chosen = selection.chosen.iter();
-        let texts = chosen.filter_map(|push| scrape.taken.get(push));
+        let taken = chosen.filter_map(|push| scrape.taken.get(push));
+        let (again, texts): (Vec<_>, Vec<_>) = taken.partition(|taken| taken.retained);
+        let texts_of = |taken: Vec<&Taken>| {
+            let taken = taken.iter();
+            taken.map(|taken| Arc::clone(&taken.content.text)).collect()
+        };
         let claimed = Claimed {
-            texts: texts.map(|taken| Arc::clone(&taken.content.text)).collect(),
+            texts: texts_of(texts),
+            again: texts_of(again),
             pushes: selection.chosen,
             deferred: scrape.deferred,
         };

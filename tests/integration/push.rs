@@ -133,6 +133,28 @@ async fn a_head_request_and_a_response_that_breaks_off_consume_nothing() {
     .await;
 }
 
+/// Prometheus takes the first of samples of one series; the application that is back has its own in the next scrape.
+#[tokio::test]
+async fn a_push_stands_before_what_a_live_application_has_of_the_same_series() {
+    let proxy = Sandbox::start(&["--push.retention=1h"]).await;
+    let live = "# TYPE jobs_total counter\njobs_total 0\n";
+    let _back = App::text(proxy.tcp(), live).await;
+    let mut app = pusher(&proxy).await;
+    app.push("# TYPE jobs_total gauge\njobs_total 7\n")
+        .await
+        .unwrap();
+    drop(app);
+    proxy.connected(1).await;
+    let first = proxy.get("/metrics/connected").await;
+    // The older one still says of which type the family is.
+    assert_eq!(
+        first.text(),
+        format!("{}jobs_total 7\njobs_total 0\n", &live[..26])
+    );
+    // Once served, a push gives way.
+    assert_eq!(proxy.scrape().await, ["jobs_total 0", "jobs_total 7"]);
+}
+
 #[tokio::test]
 async fn two_scrapes_at_once_do_not_both_get_a_push() {
     let proxy = Sandbox::start(&[]).await;

@@ -75,6 +75,8 @@
 //! - **Conflicts.** [`Merged::type_conflicts`] counts the names which are declared with more than
 //!   one type, or captured in spite of a HELP or TYPE of their own.
 //!
+//! [`merge_in_front()`] puts the samples of some parts first, whatever their place among the parts.
+//!
 //! Merging what was merged changes nothing.
 
 mod class;
@@ -99,5 +101,5 @@ pub use error::{ParseError, ParseErrorKind};
 pub use exposition::Exposition;
 pub use labels::{LabelError, Labels};
 pub use limits::Limits;
-pub use merge::merge;
+pub use merge::{merge, merge_in_front};
 pub use write::{Chunks, Merged};

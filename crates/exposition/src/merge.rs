@@ -19,10 +19,24 @@ const WRITTEN_CHUNK: usize = 1 << 20;
 /// decides ties. See the crate's documentation for the rules.
 #[must_use]
 pub fn merge(parts: Vec<Arc<Exposition>>) -> Merged {
+    merge_in_front(Vec::new(), parts)
+}
+
+/// Merges as [`merge`] does, but in each family the samples of `first` stand before those of `parts`.
+///
+/// Of a series that stands twice, Prometheus takes the first sample and drops the second, so a sample that
+/// comes but once is safe in `first`. In all else these are the youngest: their types and help texts count
+/// after those of `parts`.
+#[must_use]
+pub fn merge_in_front(first: Vec<Arc<Exposition>>, mut parts: Vec<Arc<Exposition>>) -> Merged {
+    let mut output = Output {
+        in_front: parts.len() as u32,
+        ..Output::default()
+    };
+    parts.extend(first);
     let mut groups = group(&parts);
     groups.decide();
     let dropped = regroup::regroup(&parts, &mut groups);
-    let mut output = Output::default();
     for group in &groups.groups {
         output.write(&parts, &groups, group);
     }
@@ -305,6 +319,8 @@ struct Output {
     pieces: Vec<Piece>,
     families: usize,
     last_kind: Option<Kind>,
+    /// The first of those parts whose samples stand before those of the parts before them.
+    in_front: u32,
 }
 
 impl Output {
@@ -314,7 +330,10 @@ impl Output {
         }
         self.families += 1;
         self.head(group, help(parts, groups, group));
-        let kept = groups.blocks_of(group).iter().filter_map(|block| {
+        let blocks = groups.blocks_of(group);
+        let in_front = blocks.partition_point(|block| block.part < self.in_front);
+        let (behind, in_front) = blocks.split_at(in_front);
+        let kept = in_front.iter().chain(behind).filter_map(|block| {
             let (part, family) = block.family(parts)?;
             let lines = |&span| Piece::Lines {
                 part: block.part,
@@ -329,7 +348,10 @@ impl Output {
             self.pieces.extend(kept.flatten());
         } else {
             let mut pieces: Vec<Piece> = kept.flatten().chain(moved.iter().copied()).collect();
-            pieces.sort_by_key(Piece::part);
+            pieces.sort_by_key(|piece| {
+                let part = piece.part();
+                (part < Some(self.in_front), part)
+            });
             self.pieces.append(&mut pieces);
         }
     }

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prometheus_rsocket_exposition::{Exposition, Merged, merge};
+use prometheus_rsocket_exposition::{Exposition, Merged, merge, merge_in_front};
 
 fn parse(text: &str) -> Arc<Exposition> {
     Arc::new(Exposition::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap())
@@ -53,6 +53,39 @@ fn families_are_sorted_and_each_keeps_the_order_of_the_parts() {
         0,
         0,
         "a{p=\"1\"} 1\na{p=\"2\"} 2\na{p=\"3\"} 3\nb 1\nb 4\nc 3\n",
+    );
+}
+
+#[test]
+fn what_is_put_in_front_comes_first_and_decides_last() {
+    let first = [
+        "# HELP a pushed\n# TYPE a gauge\na 1\nb 1\n",
+        "a{x=\"1\"} 1\n",
+    ];
+    let parts = [
+        "# HELP a pulled\n# TYPE a counter\na 2\n",
+        "b 2\na{x=\"1\"} 2\nc 2\n",
+    ];
+    let parsed = |texts: [&str; 2]| texts.into_iter().map(parse).collect();
+    assert_eq!(
+        text(merge_in_front(parsed(first), parsed(parts))),
+        concat!(
+            "# HELP a pulled\n# TYPE a counter\na 1\na{x=\"1\"} 1\na 2\na{x=\"1\"} 2\n",
+            "b 1\nb 2\nc 2\n",
+        ),
+    );
+}
+
+#[test]
+fn what_is_put_in_front_comes_first_among_moved_lines() {
+    let first = vec![parse("a_count 1\n")];
+    let parts = vec![
+        parse("# TYPE a summary\na_count 2\na_sum 2\n"),
+        parse("# TYPE a_count gauge\na_count 3\n"),
+    ];
+    assert_eq!(
+        text(merge_in_front(first, parts)),
+        "# TYPE a summary\na_count 1\na_count 2\na_sum 2\na_count 3\n",
     );
 }
 
