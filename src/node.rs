@@ -295,7 +295,9 @@ impl Parts {
             settings.rsocket.envelope,
             settings.rsocket.key_rotation,
         ));
+        let registry = Arc::new(Registry::new(metrics.active_connections.clone()));
         let opener = Opener::new(
+            Arc::clone(&registry),
             keys.envelopes(),
             settings.scrape.max_payload,
             settings.scrape.max_memory,
@@ -313,7 +315,7 @@ impl Parts {
         Ok(Self {
             me,
             lifecycle: Arc::new(Lifecycle::new()),
-            registry: Arc::new(Registry::new(metrics.active_connections.clone())),
+            registry,
             memory: Memory::new(
                 settings.rsocket.max_unfinished,
                 settings.rsocket.payload_timeout,

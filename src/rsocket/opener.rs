@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use super::keys::Key;
+use super::registry::Registry;
 use crate::identity::Terms;
 
 /// Why a payload is not an exposition that can be served.
@@ -73,6 +74,7 @@ pub struct Opened {
     /// What it came in: `1`, `2` or `plaintext`.
     pub envelope: &'static str,
     _held: Held,
+    _long: Option<Held>,
 }
 
 /// Opens payloads.
@@ -80,6 +82,9 @@ pub struct Opened {
 pub struct Opener {
     workers: Arc<ThreadPool>,
     held: Arc<AtomicUsize>,
+    /// Of these, texts that are longer than their share.
+    long: Arc<AtomicUsize>,
+    registry: Arc<Registry>,
     envelopes: Envelopes,
     max_text: usize,
     max_held: usize,
@@ -87,13 +92,27 @@ pub struct Opener {
 
 impl Opener {
     /// Starts its threads, one for each processor. `max_text` bounds one text, `max_held` all texts that are held at a
-    /// time; both in bytes. An envelope that is not among `envelopes` is refused.
+    /// time; both in bytes. Half of the latter is kept for texts no longer than `max_held` by the connections in
+    /// `registry`. An envelope that is not among `envelopes` is refused.
     pub fn new(
+        registry: Arc<Registry>,
+        envelopes: Envelopes,
+        max_text: usize,
+        max_held: usize,
+    ) -> Result<Self, ThreadPoolBuildError> {
+        Self::with_threads(0, registry, envelopes, max_text, max_held)
+    }
+
+    /// Zero threads: one for each processor.
+    pub(super) fn with_threads(
+        threads: usize,
+        registry: Arc<Registry>,
         envelopes: Envelopes,
         max_text: usize,
         max_held: usize,
     ) -> Result<Self, ThreadPoolBuildError> {
         let workers = ThreadPoolBuilder::new()
+            .num_threads(threads)
             .thread_name(|number| format!("opener-{number}"))
             // Whoever waits for the work learns that it failed; the default would end the process.
             .panic_handler(|_| error!("opening a payload panicked, which is a bug"))
@@ -101,6 +120,8 @@ impl Opener {
         Ok(Self {
             workers: Arc::new(workers),
             held: Arc::default(),
+            long: Arc::default(),
+            registry,
             envelopes,
             max_text,
             max_held,
@@ -173,9 +194,8 @@ impl Opener {
         terms: &Terms,
         open: impl FnOnce(usize) -> Result<(Bytes, &'static str), OpenError>,
     ) -> Result<Opened, Unusable> {
-        let free = self
-            .max_held
-            .saturating_sub(self.held.load(Ordering::Relaxed));
+        let share = self.max_held / self.registry.len().max(1);
+        let free = self.room(share);
         let max_text = self.max_text.min(terms.max_text);
         let (text, envelope) = match open(max_text.min(free)) {
             Err(OpenError::TooLong) if free < max_text => return Err(Unusable::Memory),
@@ -186,13 +206,26 @@ impl Opener {
         let labels = exposition.samples() * terms.labels.to_string().len();
         let memory = exposition.memory().saturating_add(labels);
         let held = Held::new(&self.held, memory, self.max_held).ok_or(Unusable::Memory)?;
+        let long = (memory > share)
+            .then(|| Held::new(&self.long, memory, self.max_held / 2).ok_or(Unusable::Memory))
+            .transpose()?;
         let exposition = labelled(exposition, &terms.labels)?;
         Ok(Opened {
             exposition: Arc::new(exposition),
             bytes,
             envelope,
             _held: held,
+            _long: long,
         })
+    }
+
+    /// Bytes of the longest text that may be held yet. What is longer than its `share` may take up half of all, so that a
+    /// few with very long texts do not keep everybody else's out.
+    fn room(&self, share: usize) -> usize {
+        let free =
+            |max: usize, held: &AtomicUsize| max.saturating_sub(held.load(Ordering::Relaxed));
+        let for_long = free(self.max_held / 2, &self.long);
+        free(self.max_held, &self.held).min(for_long.max(share))
     }
 
     fn open_envelope(
@@ -257,5 +290,81 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.counter.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use prometheus::IntGauge;
+    use prometheus_rsocket_wire::ConnectionToken;
+    use prometheus_rsocket_wire::memory::Memory;
+
+    use super::super::registry::Transport;
+    use super::*;
+
+    const ALL: Envelopes = Envelopes {
+        version1: true,
+        version2: true,
+    };
+
+    pub(in super::super) fn registry() -> Arc<Registry> {
+        let active = IntGauge::new("active", "of a test");
+        Arc::new(Registry::new(active.unwrap()))
+    }
+
+    /// Opens texts of 1 MiB, and holds so many bytes.
+    pub(in super::super) fn opener(
+        threads: usize,
+        registry: &Arc<Registry>,
+        max_held: usize,
+    ) -> Opener {
+        Opener::with_threads(threads, Arc::clone(registry), ALL, 1 << 20, max_held).unwrap()
+    }
+
+    /// What came from the connection of this token.
+    pub(in super::super) fn sealed(
+        payload: Payload,
+        token: ConnectionToken,
+        purpose: Purpose,
+    ) -> Sealed {
+        let memory = Memory::new(1 << 20, Duration::from_secs(1));
+        Sealed {
+            unsealer: Arc::new(Unsealer::new(token)),
+            purpose,
+            terms: Arc::new(Terms {
+                max_text: 1 << 20,
+                ..Terms::default()
+            }),
+            held: Arc::new(memory.reserve(payload.len()).unwrap()),
+            payload,
+        }
+    }
+
+    #[tokio::test]
+    async fn long_texts_of_a_few_leave_room_for_everybody_elses() {
+        let registry = registry();
+        let connect = |_| {
+            let peer = ([127, 0, 0, 1], 1).into();
+            registry.register(peer, Transport::Tcp, None)
+        };
+        let _connections: Vec<_> = (0..10).map(connect).collect();
+        let opener = opener(1, &registry, 1000);
+        let open = |bytes: usize| {
+            let text = format!("#{}\n", "a".repeat(bytes - 2));
+            let payload = plaintext::seal(text.into()).into();
+            let purpose = Purpose::Answer { pull: 0 };
+            let sealed = sealed(payload, ConnectionToken::random(), purpose);
+            opener.open_now(sealed, &[Key::Plaintext])
+        };
+        let texts = |bytes: usize| -> Vec<_> { std::iter::from_fn(|| open(bytes).ok()).collect() };
+        let long = texts(101);
+        assert_eq!(long.len(), 4, "half of the memory");
+        assert!(matches!(open(101), Err(Unusable::Memory)));
+        let normal = texts(50);
+        assert_eq!(normal.len(), (1000 - 4 * 101) / 50);
+        drop(long);
+        assert!(open(101).is_ok());
     }
 }
