@@ -128,14 +128,14 @@ impl Opener {
         })
     }
 
-    /// Opens a payload that was sealed to one of `keys` and validates its text.
+    /// Opens a push that was sealed to one of `keys` and validates its text.
     pub async fn open(&self, sealed: Sealed, keys: &[Key]) -> Result<Opened, Unusable> {
         let keys = keys.to_vec();
         let opener = self.clone();
         self.run(move || opener.open_now(sealed, &keys)).await?
     }
 
-    /// Opens a payload of version 1 whose AES key another node has unwrapped, and validates its text.
+    /// Opens a push of version 1 whose AES key another node has unwrapped, and validates its text.
     pub async fn open_with(
         &self,
         secret: version1::Secret,
@@ -149,6 +149,17 @@ impl Opener {
             })
         };
         self.run(open).await?
+    }
+
+    /// Opens an answer that was sealed to `key` and validates its text. The work has begun when this returns, and goes on
+    /// as long as anybody holds what is returned.
+    pub(super) fn open_answer(
+        &self,
+        sealed: Sealed,
+        key: Key,
+    ) -> oneshot::Receiver<Result<Arc<Opened>, Unusable>> {
+        let opener = self.clone();
+        self.start(move || opener.open_now(sealed, &[key]).map(Arc::new))
     }
 
     /// Undoes the wrapping of a payload's AES key, if one of `keys` does; for another node, which has the payload.
@@ -171,6 +182,13 @@ impl Opener {
         &self,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, Unusable> {
+        self.start(work).await.map_err(|_| Unusable::Aborted)
+    }
+
+    fn start<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> oneshot::Receiver<R> {
         let (done, result) = oneshot::channel();
         self.workers.spawn_fifo(move || {
             if !done.is_closed() {
@@ -178,7 +196,7 @@ impl Opener {
                 let _ = done.send(work());
             }
         });
-        result.await.map_err(|_| Unusable::Aborted)
+        result
     }
 
     fn open_now(&self, sealed: Sealed, keys: &[Key]) -> Result<Opened, Unusable> {

@@ -1,9 +1,11 @@
 //! What comes of asking an application for its text.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use futures_util::FutureExt;
+use futures_util::future::Shared;
 use prometheus_rsocket_wire::session::StreamError;
-use tokio::sync::{OnceCell, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::keys::Key;
@@ -41,37 +43,79 @@ pub enum PullError {
     Stream(#[from] StreamError),
 }
 
-/// An application's answer, opened once however many wait for it.
+/// An application's answer, opened once however many wait for it: begun for the first of them, and gone on with when that
+/// one gives up. An envelope of version 2 would not open a second time.
 #[derive(Debug)]
 pub struct Answer {
-    /// Gone once it is opened.
+    /// Gone once it is being opened.
     sealed: Mutex<Option<Sealed>>,
     key: Key,
-    opened: OnceCell<Result<Arc<Opened>, Unusable>>,
+    opening: OnceLock<Opening>,
 }
+
+type Opening = Shared<oneshot::Receiver<Result<Arc<Opened>, Unusable>>>;
 
 impl Answer {
     pub(super) fn new(sealed: Sealed, key: Key) -> Self {
         Self {
             sealed: Mutex::new(Some(sealed)),
             key,
-            opened: OnceCell::new(),
+            opening: OnceLock::new(),
         }
     }
 
     /// The text, opened with the key that the request announced.
     pub async fn open(&self, opener: &Opener) -> Result<Arc<Opened>, Unusable> {
-        let open = async || {
-            let sealed = self.sealed().clone().ok_or(Unusable::Aborted)?;
-            let opened = opener.open(sealed, std::slice::from_ref(&self.key));
-            opened.await.map(Arc::new)
-        };
-        let opened = self.opened.get_or_init(open).await.clone();
-        self.sealed().take();
-        opened
+        let opening = self.opening.get_or_init(|| self.begin(opener)).clone();
+        opening.await.unwrap_or(Err(Unusable::Aborted))
     }
 
-    fn sealed(&self) -> MutexGuard<'_, Option<Sealed>> {
-        self.sealed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn begin(&self, opener: &Opener) -> Opening {
+        let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let opening = match sealed.take() {
+            Some(sealed) => opener.open_answer(sealed, self.key.clone()),
+            // It is there the first time, and there is no second one.
+            None => oneshot::channel().1,
+        };
+        opening.shared()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use prometheus_rsocket_wire::ConnectionToken;
+    use prometheus_rsocket_wire::envelope::version2::{Purpose, Sealer};
+    use prometheus_rsocket_wire::key::{KeyPair, PublicKey};
+
+    use super::super::opener::tests::{opener, registry, sealed};
+    use super::*;
+
+    /// An answer in an envelope that opens once.
+    fn answer(text: &str) -> Answer {
+        let pair = Arc::new(KeyPair::generate().unwrap());
+        let public = PublicKey::from_spki_der(&pair.spki_der()).unwrap();
+        let token = ConnectionToken::random();
+        let purpose = Purpose::Answer { pull: 0 };
+        let payload = Sealer::new(token).seal(text.as_bytes(), &public, purpose, Instant::now());
+        let sealed = sealed(payload.unwrap().into(), token, purpose);
+        Answer::new(sealed, Key::Pair(pair))
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_does_not_spoil_the_answer_for_others() {
+        // A pair of Prometheis with different timeouts: the envelope was opened for the first, and refused as replayed to
+        // the second.
+        let answer = answer("up 1\n");
+        let opener = opener(1, &registry(), 1 << 20);
+        let mut first = Box::pin(answer.open(&opener));
+        assert!((&mut first).now_or_never().is_none());
+        // What came before it is done.
+        opener.run(|| ()).await.unwrap();
+        drop(first);
+        let opened = answer.open(&opener).await.unwrap();
+        assert_eq!(opened.exposition.text(), "up 1\n".as_bytes());
+        assert_eq!(opened.envelope, "2");
     }
 }
