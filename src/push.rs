@@ -291,6 +291,7 @@ impl Pushes {
             Unusable::Exposition(error) if error.kind().is_limit() => ("limit", ErrorCode::INVALID),
             Unusable::Exposition(_) => ("exposition", ErrorCode::INVALID),
             Unusable::Memory => ("memory", ErrorCode::APPLICATION_ERROR),
+            Unusable::Busy => ("busy", ErrorCode::APPLICATION_ERROR),
             Unusable::Aborted => ("aborted", ErrorCode::APPLICATION_ERROR),
         };
         self.refuse_with(label, code, unusable.to_string(), sender)

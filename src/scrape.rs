@@ -250,7 +250,6 @@ impl Failure {
         match self {
             Self::Pull(PullError::Closed) => ("closed", "none"),
             Self::Pull(PullError::Timeout) => ("timeout", "deadline"),
-            Self::Pull(PullError::Busy) => ("error", "busy"),
             Self::Pull(PullError::Stream(error)) => match error {
                 StreamError::Application { code, .. } => ("error", code_label(*code)),
                 StreamError::Empty => ("invalid", "empty"),
@@ -273,6 +272,7 @@ impl Failure {
             }
             Self::Unusable(Unusable::Exposition(_)) => ("invalid", "exposition"),
             Self::Pull(PullError::Memory) | Self::Unusable(Unusable::Memory) => ("error", "memory"),
+            Self::Pull(PullError::Busy) | Self::Unusable(Unusable::Busy) => ("error", "busy"),
             Self::Unusable(Unusable::Aborted) => ("error", "aborted"),
         }
     }

@@ -64,7 +64,7 @@ impl Holder for Pushes {
                 });
                 unpacked.collect()
             };
-            opener.run(unpack).await.unwrap_or_default()
+            opener.run_for_peer(unpack).await.unwrap_or_default()
         })
     }
 

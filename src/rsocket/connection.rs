@@ -25,6 +25,7 @@ use tracing::debug;
 use super::applications::Applications;
 use super::entry::{Arrival, Member, enter};
 use super::keys::{Key, Keys};
+use super::line::Lane;
 use super::opener::Sealed;
 use super::pull::{Answer, PullError, PullReply, PullRequest};
 use super::registry::{Registration, Transport};
@@ -72,6 +73,7 @@ pub(super) async fn run<T: FrameTransport>(
         keys: apps.keys.subscribe(),
         sink: Arc::clone(&apps.pushes),
         unsealer: Arc::new(Unsealer::new(ConnectionToken::random())),
+        lane: Lane::default(),
         pull: None,
         pulls: 0,
         early: Vec::new(),
@@ -136,6 +138,7 @@ struct ConnectionTask<'a, T> {
     keys: watch::Receiver<Keys>,
     sink: Arc<dyn PushSink>,
     unsealer: Arc<Unsealer>,
+    lane: Lane,
     pull: Option<Pull>,
     /// Pulls so far.
     pulls: u64,
@@ -401,6 +404,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
             unsealer: Arc::clone(&self.unsealer),
             purpose,
             terms: Arc::clone(&self.member.identity.terms),
+            lane: self.lane.clone(),
             held: Arc::new(held),
         })
     }

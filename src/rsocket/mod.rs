@@ -9,6 +9,7 @@ mod balancer;
 mod connection;
 mod entry;
 mod keys;
+mod line;
 mod listener;
 mod opener;
 mod pull;

@@ -1,8 +1,9 @@
 //! Turns an application's payload into a validated exposition, off the async threads and within bounds.
 //!
 //! The work (an RSA private operation, AES, Snappy, reading every line) is CPU time, for a pool of as many threads as there
-//! are processors; what nobody waits for any more when its turn comes is not done. The text that all scrapes together hold
-//! is bounded: an answer that would pass the bound is refused and costs only its application.
+//! are processors; what nobody waits for any more when its turn comes is not done. Answers go to the pool at once, and so
+//! does what else a scrape waits for; pushes wait in a [`Line`] outside. The text that all scrapes together hold is
+//! bounded: an answer that would pass the bound is refused and costs only its application.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +20,7 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use super::keys::Key;
+use super::line::{Lane, Line};
 use super::registry::Registry;
 use crate::identity::Terms;
 
@@ -34,6 +36,9 @@ pub enum Unusable {
     /// The scrapes under way hold as much text as they may (`--scrape.max-memory`).
     #[error("the scrapes under way hold as much text as --scrape.max-memory allows")]
     Memory,
+    /// So many pushes were before it that its turn did not come.
+    #[error("too many pushes wait to be opened")]
+    Busy,
     /// The node is stopping, or the work failed in a way that is a bug.
     #[error("the node could not look at it")]
     Aborted,
@@ -50,6 +55,8 @@ pub struct Sealed {
     pub purpose: Purpose,
     /// What holds for its text.
     pub terms: Arc<Terms>,
+    /// Where its connection's pushes wait.
+    pub lane: Lane,
     /// Keeps it counted.
     pub held: Arc<Reservation>,
 }
@@ -81,6 +88,8 @@ pub struct Opened {
 #[derive(Debug, Clone)]
 pub struct Opener {
     workers: Arc<ThreadPool>,
+    pushes: Line,
+    peers: Line,
     held: Arc<AtomicUsize>,
     /// Of these, texts that are longer than their share.
     long: Arc<AtomicUsize>,
@@ -117,8 +126,13 @@ impl Opener {
             // Whoever waits for the work learns that it failed; the default would end the process.
             .panic_handler(|_| error!("opening a payload panicked, which is a bug"))
             .build()?;
+        // So that a scrape finds one free, where there are several.
+        let for_pushes = workers.current_num_threads().saturating_sub(1).max(1);
         Ok(Self {
             workers: Arc::new(workers),
+            pushes: Line::new(for_pushes),
+            // Apart, so that what nodes tell each other does not wait behind what strangers send.
+            peers: Line::new(1),
             held: Arc::default(),
             long: Arc::default(),
             registry,
@@ -128,27 +142,30 @@ impl Opener {
         })
     }
 
-    /// Opens a push that was sealed to one of `keys` and validates its text.
+    /// Opens a push that was sealed to one of `keys` and validates its text, when its turn comes.
     pub async fn open(&self, sealed: Sealed, keys: &[Key]) -> Result<Opened, Unusable> {
         let keys = keys.to_vec();
         let opener = self.clone();
-        self.run(move || opener.open_now(sealed, &keys)).await?
+        let lane = sealed.lane.clone();
+        let open = move || opener.open_now(sealed, &keys);
+        self.run_in(&self.pushes, Some(&lane), open).await?
     }
 
-    /// Opens a push of version 1 whose AES key another node has unwrapped, and validates its text.
+    /// Opens a push of version 1 whose AES key another node has unwrapped, and validates its text, when its turn comes.
     pub async fn open_with(
         &self,
         secret: version1::Secret,
         sealed: Sealed,
     ) -> Result<Opened, Unusable> {
         let opener = self.clone();
+        let lane = sealed.lane.clone();
         let open = move || {
             opener.read(&sealed.terms, |max_text| {
                 let text = version1::open_with(&secret, sealed.payload.data, max_text, Hold::Long)?;
                 Ok((text, "1"))
             })
         };
-        self.run(open).await?
+        self.run_in(&self.pushes, Some(&lane), open).await?
     }
 
     /// Opens an answer that was sealed to `key` and validates its text. The work has begun when this returns, and goes on
@@ -169,7 +186,7 @@ impl Opener {
         }
         let keys = keys.to_vec();
         let unwrap = move || version1::unwrap(&wrapped, keys.iter().filter_map(pair)).ok();
-        self.run(unwrap).await.ok().flatten()
+        self.run_for_peer(unwrap).await.ok().flatten()
     }
 
     /// Bytes of the longest text that is opened.
@@ -177,12 +194,36 @@ impl Opener {
         self.max_text
     }
 
-    /// Runs CPU work off the async threads, once a processor is free for it.
+    /// Runs CPU work that a scrape waits for off the async threads, once a processor is free for it.
     pub async fn run<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, Unusable> {
         self.start(work).await.map_err(|_| Unusable::Aborted)
+    }
+
+    /// As [`Opener::run`], for what other nodes bring and ask, one at a time.
+    pub async fn run_for_peer<R: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Unusable> {
+        self.run_in(&self.peers, None, work).await
+    }
+
+    /// Runs work when its turn comes.
+    async fn run_in<R: Send + 'static>(
+        &self,
+        line: &Line,
+        lane: Option<&Lane>,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Unusable> {
+        let turn = line.turn(lane).await.ok_or(Unusable::Busy)?;
+        let work = move || {
+            // Until it is done, even if nobody waits for it any more.
+            let _turn = turn;
+            work()
+        };
+        self.run(work).await
     }
 
     fn start<R: Send + 'static>(
@@ -313,11 +354,13 @@ impl Drop for Held {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::{Mutex, mpsc};
     use std::time::Duration;
 
     use prometheus::IntGauge;
     use prometheus_rsocket_wire::ConnectionToken;
     use prometheus_rsocket_wire::memory::Memory;
+    use tokio::time::timeout;
 
     use super::super::registry::Transport;
     use super::*;
@@ -355,8 +398,34 @@ pub(super) mod tests {
                 max_text: 1 << 20,
                 ..Terms::default()
             }),
+            lane: Lane::default(),
             held: Arc::new(memory.reserve(payload.len()).unwrap()),
             payload,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_scrape_does_not_wait_behind_pushes() {
+        let opener = opener(2, &registry(), 1 << 20);
+        let (go, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let pushes: Vec<_> = (0..20)
+            .map(|_| {
+                let (opener, gate) = (opener.clone(), Arc::clone(&gate));
+                tokio::spawn(async move {
+                    let endless = move || gate.lock().map(|gate| gate.recv().is_err()).is_ok();
+                    let lane = Lane::default();
+                    opener.run_in(&opener.pushes, Some(&lane), endless).await
+                })
+            })
+            .collect();
+        // All of them are in line.
+        tokio::task::yield_now().await;
+        let pull = timeout(Duration::from_secs(60), opener.run(|| "pulled"));
+        assert_eq!(pull.await.expect("a free thread"), Ok("pulled"));
+        drop(go);
+        for push in pushes {
+            assert!(push.await.unwrap().is_ok());
         }
     }
 
