@@ -4,6 +4,8 @@
 //! An application that hangs, dies, or answers rubbish is one counted outcome; it stays connected and is asked again the
 //! next time. Nothing of it reaches the others.
 
+mod reserve;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +15,7 @@ use prometheus_rsocket_exposition::{Merged, merge_in_front};
 use prometheus_rsocket_wire::ErrorCode;
 use prometheus_rsocket_wire::envelope::OpenError;
 use prometheus_rsocket_wire::session::StreamError;
+pub use reserve::Reserve;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
@@ -54,6 +57,7 @@ pub struct Scrape {
 pub struct HeldScrape {
     _texts: Vec<Arc<Opened>>,
     _under_way: UnderWay,
+    _response: Option<reserve::Response>,
 }
 
 /// One of the scrapes under way, until dropped.
@@ -85,6 +89,7 @@ pub struct Scraper {
     pushes: Arc<Pushes>,
     metrics: Arc<Metrics>,
     concurrent: Arc<Semaphore>,
+    reserve: Arc<Reserve>,
 }
 
 impl Scraper {
@@ -102,11 +107,22 @@ impl Scraper {
             pushes,
             metrics,
             concurrent: Arc::new(Semaphore::new(max_concurrent)),
+            reserve: Arc::default(),
         }
     }
 
-    /// Pulls every application and merges what has come by `deadline`.
-    pub async fn scrape(&self, deadline: Instant) -> Result<Scrape, ScrapeError> {
+    /// What is to be kept back for the response.
+    pub fn reserve(&self) -> &Reserve {
+        &self.reserve
+    }
+
+    /// Pulls every application and merges what has come by `deadline`. `end`: when whoever asked gives the response up, if
+    /// they said so.
+    pub async fn scrape(
+        &self,
+        deadline: Instant,
+        end: Option<Instant>,
+    ) -> Result<Scrape, ScrapeError> {
         let place = Arc::clone(&self.concurrent)
             .try_acquire_owned()
             .map_err(|error| {
@@ -121,6 +137,7 @@ impl Scraper {
         let mut claim = self.pushes.claim();
         let texts = self.pull_all(deadline).await;
         claim.settle(deadline.min(started + CLAIM_PATIENCE)).await;
+        let response = end.map(|end| self.reserve.response(end));
         let pulled = texts.iter().map(|opened| &opened.exposition);
         let behind = pulled.chain(&claim.again).cloned().collect();
         // What comes once goes first. An application that is back has the same series in its next answer, too.
@@ -134,6 +151,7 @@ impl Scraper {
             held: HeldScrape {
                 _texts: texts,
                 _under_way: under_way,
+                _response: response,
             },
         })
     }

@@ -105,7 +105,7 @@ pub enum Envelope {
 pub struct Scrape {
     /// Upper bound of one pull where the request names none.
     pub timeout: Duration,
-    /// Kept back from the request's own timeout for the way of the response.
+    /// The least that is kept back from the request's own timeout for the response.
     pub timeout_offset: Duration,
     /// Bytes of one application's decompressed text.
     pub max_payload: usize,

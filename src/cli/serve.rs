@@ -150,7 +150,7 @@ pub(super) struct ServeArgs {
     /// Upper bound of one pull where the request has no X-Prometheus-Scrape-Timeout-Seconds
     #[arg(long = "scrape.timeout", env = "PROXY_SCRAPE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     scrape_timeout: Duration,
-    /// Kept back from the request's own timeout for the way of the response
+    /// The least that is kept back from the request's own timeout for the response; more where responses take longer
     #[arg(long = "scrape.timeout-offset", env = "PROXY_SCRAPE_TIMEOUT_OFFSET", value_name = "DURATION", default_value = "500ms", value_parser = any_duration)]
     scrape_timeout_offset: Duration,
     /// The longest decompressed text of one application

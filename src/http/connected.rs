@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::Site;
 use super::delivery::Carries;
 use crate::metrics::TEXT_FORMAT;
-use crate::scrape::{Scrape, ScrapeError};
+use crate::scrape::{Reserve, Scrape, ScrapeError};
 use crate::settings;
 
 /// How long Prometheus waits for the answer, in seconds.
@@ -25,8 +25,11 @@ const CHUNK: usize = 64 << 10;
 
 /// Pulls every application and answers the merged text.
 pub(super) async fn scrape(State(site): State<Site>, headers: HeaderMap) -> Response {
-    let deadline = Instant::now() + timeout(&headers, &site.scrape);
-    match site.scraper.scrape(deadline).await {
+    let began = Instant::now();
+    let named = named(&headers);
+    let deadline = began + pulling(named, &site.scrape, site.scraper.reserve());
+    let end = named.map(|named| began + named);
+    match site.scraper.scrape(deadline, end).await {
         Ok(scrape) => exposition(scrape),
         Err(error) => unavailable(error),
     }
@@ -37,19 +40,21 @@ pub(super) async fn head() -> Response {
     ([(CONTENT_TYPE, TEXT_FORMAT)], Body::empty()).into_response()
 }
 
-/// What the request allows, less the offset for the way of the response; at least half of it.
-pub(super) fn timeout(headers: &HeaderMap, settings: &settings::Scrape) -> Duration {
-    let named = headers
+/// How long whoever asks waits for the answer, if they say so.
+pub(super) fn named(headers: &HeaderMap) -> Option<Duration> {
+    headers
         .get(TIMEOUT_HEADER)
         .and_then(|value| value.to_str().ok()?.trim().parse::<f64>().ok())
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .filter(|named| !named.is_zero());
+        .filter(|named| !named.is_zero())
+        .map(|named| named.min(MAX_TIMEOUT))
+}
+
+/// How long pulls may take: what the request allows, less what the response needs.
+fn pulling(named: Option<Duration>, settings: &settings::Scrape, reserve: &Reserve) -> Duration {
     match named {
         None => settings.timeout,
-        Some(named) => {
-            let named = named.min(MAX_TIMEOUT);
-            named.saturating_sub(settings.timeout_offset).max(named / 2)
-        }
+        Some(named) => named.saturating_sub(reserve.of(named, settings.timeout_offset)),
     }
 }
 
@@ -96,7 +101,7 @@ mod tests {
         if let Some(value) = header {
             headers.insert(TIMEOUT_HEADER, value.parse().unwrap());
         }
-        timeout(&headers, &settings)
+        pulling(named(&headers), &settings, &Reserve::default())
     }
 
     #[test]

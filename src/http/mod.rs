@@ -90,11 +90,9 @@ pub mod fuzzing {
 
     use axum::http::HeaderMap;
 
-    use crate::settings;
-
-    /// How long a scrape with these headers may take.
-    pub fn timeout(headers: &HeaderMap, settings: &settings::Scrape) -> Duration {
-        super::connected::timeout(headers, settings)
+    /// How long whoever scrapes says that they wait.
+    pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
+        super::connected::named(headers)
     }
 
     /// The address of the status page that shows what this query asks for.

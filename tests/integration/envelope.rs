@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use hyper::Method;
 use prometheus_rsocket_client::Client;
 use prometheus_rsocket_wire::envelope::version2::{Purpose, Sealer};
 use prometheus_rsocket_wire::envelope::{Sealed, version1};
@@ -11,7 +12,7 @@ use prometheus_rsocket_wire::{Announcement, Event, Payload, StreamId};
 use tokio::task::JoinHandle;
 
 use crate::app::{App, Peer};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, begin, eventually, long_text};
 
 /// An application that seals by version 2.
 struct Modern {
@@ -130,6 +131,30 @@ async fn an_application_is_told_how_long_the_scrape_waits() {
         told <= Duration::from_secs(4) && told > Duration::from_secs(1),
         "{told:?}"
     );
+}
+
+#[tokio::test]
+async fn the_time_that_a_response_took_is_kept_back_from_the_next_pull() {
+    // Beside one application that hangs, a response of some hundred megabytes came too late for Prometheus each time.
+    let proxy = Sandbox::start(&["--scrape.timeout-offset=0s"]).await;
+    let modern = Modern::connect(&proxy).await;
+    let timeout = [("x-prometheus-scrape-timeout-seconds", "60")];
+    let long = App::text(proxy.tcp(), &long_text()).await;
+    let answered = modern.answer_next(|app, pull| app.seal("up 1\n", pull.purpose()));
+    let reading = begin(proxy.web(), Method::GET, "/metrics/connected", &timeout).await;
+    let took = Duration::from_millis(200);
+    tokio::time::sleep(took).await;
+    drop((reading, long));
+    let (modern, _) = answered.await.expect("an answer");
+    eventually("the response's end", async || {
+        proxy.own("prometheus_proxy_scrapes_active").await == 0.0
+    })
+    .await;
+    let answered = modern.answer_next(|app, pull| app.seal("up 1\n", pull.purpose()));
+    proxy.get_with("/metrics/connected", &timeout).await;
+    let (_, pull) = answered.await.expect("an answer");
+    let told = pull.announcement.timeout.expect("a timeout");
+    assert!(told <= Duration::from_secs(60) - took * 3 / 2, "{told:?}");
 }
 
 #[tokio::test]
