@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -48,14 +49,15 @@ impl Carries {
     }
 }
 
-/// Binds the claim that `response` carries to the end of its body, after everything that rewrites the body. `held` is kept
-/// as long as the body.
+/// Binds the claim that `response` carries to the end of its body, after everything that rewrites the body. A response that
+/// was turned into another one (406, where no encoding is accepted) serves no push. `held` is kept as long as the body.
 pub(super) fn attach<T: Send + Unpin + 'static>(
     mut response: Response,
     outbox: &Outbox,
     held: T,
 ) -> Response {
     let carried = response.extensions_mut().remove::<Carries>();
+    let carried = carried.filter(|_| response.status() == StatusCode::OK);
     let claim = carried.and_then(|carries| carries.take());
     response.map(|body| {
         Body::new(ClaimedBody {

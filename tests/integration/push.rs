@@ -1,7 +1,7 @@
 //! Pushes: held when acknowledged, served once, never lost on the way to Prometheus.
 
 use http_body_util::BodyExt;
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use prometheus_rsocket_wire::session::StreamError;
 use prometheus_rsocket_wire::{ErrorCode, Payload};
 use tokio::time::timeout;
@@ -100,6 +100,18 @@ async fn a_reader_that_takes_nothing_is_given_up_and_the_push_goes_to_the_next()
             .ends_with("zz_jobs_total 1\n")
     );
     drop(stalled);
+}
+
+#[tokio::test]
+async fn a_scrape_that_accepts_no_encoding_consumes_no_push() {
+    let proxy = Sandbox::start(&[]).await;
+    let mut pusher = pusher(&proxy).await;
+    pusher.push("jobs_total 1\n").await.unwrap();
+    leave(&proxy, pusher).await;
+    let nothing = [("accept-encoding", "identity;q=0")];
+    let refused = proxy.get_with("/metrics/connected", &nothing).await;
+    assert_eq!(refused.status, StatusCode::NOT_ACCEPTABLE);
+    assert_eq!(proxy.scrape().await, ["jobs_total 1"]);
 }
 
 #[tokio::test]
