@@ -42,8 +42,8 @@ pub struct Web {
     pub listen_address: SocketAddr,
     /// Connections at a time; more wait in the listener's backlog.
     pub max_connections: usize,
-    /// A request whose head is not whole after this, and a response of which the reader takes nothing for this long,
-    /// end their connection.
+    /// A request whose head is not whole after this, and a response of which the reader takes nothing for this long, or
+    /// has not taken everything this long after it should have, end their connection.
     pub io_timeout: Duration,
     /// TLS, users and the rest of `--web.config.file`; `None`: everybody may ask, in the clear.
     pub access: Option<Access>,

@@ -42,7 +42,8 @@ pub(super) struct ServeArgs {
     /// HTTP connections at a time; more wait
     #[arg(long = "web.max-connections", env = "PROXY_WEB_MAX_CONNECTIONS", value_name = "N", default_value = "512", value_parser = positive)]
     web_max_connections: usize,
-    /// End an HTTP connection whose request head is not whole after this, or whose reader takes nothing for this long
+    /// End an HTTP connection whose request head is not whole after this, or whose reader takes nothing for this long, or
+    /// still reads this long after the answer has become useless
     #[arg(long = "web.io-timeout", env = "PROXY_WEB_IO_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     web_io_timeout: Duration,
     /// TLS, users, headers and rate of HTTP, in the format of Prometheus' exporter-toolkit. Read again when it changes

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
 use super::Site;
-use super::delivery::Carries;
+use super::delivery::{Carries, Left};
 use crate::metrics::TEXT_FORMAT;
 use crate::scrape::{Reserve, Scrape, ScrapeError};
 use crate::settings;
@@ -29,10 +29,14 @@ pub(super) async fn scrape(State(site): State<Site>, headers: HeaderMap) -> Resp
     let named = named(&headers);
     let deadline = began + pulling(named, &site.scrape, site.scraper.reserve());
     let end = named.map(|named| began + named);
-    match site.scraper.scrape(deadline, end).await {
+    let mut response = match site.scraper.scrape(deadline, end).await {
         Ok(scrape) => exposition(scrape),
         Err(error) => unavailable(error),
-    }
+    };
+    let timeout = named.unwrap_or(site.scrape.timeout);
+    let left = Left(timeout.saturating_sub(began.elapsed()));
+    response.extensions_mut().insert(left);
+    response
 }
 
 /// The head alone: nobody is pulled for it, and no push is served.

@@ -9,6 +9,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
@@ -18,20 +19,35 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::push::Claim;
 
-/// Claims of one connection whose responses are written but not flushed.
-#[derive(Clone, Default)]
-pub(super) struct Outbox(Arc<Mutex<Vec<Claim>>>);
+/// What responses of one connection hold that are written but not flushed.
+pub(super) struct Outbox<T>(Arc<Mutex<Vec<Delivery<T>>>>);
 
-impl Outbox {
-    fn put(&self, claim: Claim) {
+/// What a response holds until it has been handed over, or given up.
+struct Delivery<T> {
+    claim: Option<Claim>,
+    _held: T,
+}
+
+impl<T> Outbox<T> {
+    pub(super) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    fn put(&self, delivery: Delivery<T>) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(claim);
+            .push(delivery);
     }
 
-    fn take(&self) -> Vec<Claim> {
+    fn take(&self) -> Vec<Delivery<T>> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<T> Clone for Outbox<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
 }
 
@@ -49,38 +65,43 @@ impl Carries {
     }
 }
 
+/// Marks a response with how long whoever asked still waits for it.
+#[derive(Clone, Copy)]
+pub(super) struct Left(pub(super) Duration);
+
 /// Binds the claim that `response` carries to the end of its body, after everything that rewrites the body. A response that
-/// was turned into another one (406, where no encoding is accepted) serves no push. `held` is kept as long as the body.
+/// was turned into another one (406, where no encoding is accepted) serves no push. `held` is kept until it is handed over.
 pub(super) fn attach<T: Send + Unpin + 'static>(
     mut response: Response,
-    outbox: &Outbox,
+    outbox: &Outbox<T>,
     held: T,
 ) -> Response {
     let carried = response.extensions_mut().remove::<Carries>();
     let carried = carried.filter(|_| response.status() == StatusCode::OK);
-    let claim = carried.and_then(|carries| carries.take());
+    let delivery = Delivery {
+        claim: carried.and_then(|carries| carries.take()),
+        _held: held,
+    };
     response.map(|body| {
         Body::new(ClaimedBody {
             body,
-            claim,
+            delivery: Some(delivery),
             outbox: outbox.clone(),
-            _held: held,
         })
     })
 }
 
-/// A body whose end moves a claim, where there is one, to the connection.
+/// A body whose end moves what the response holds to the connection.
 struct ClaimedBody<T> {
     body: Body,
-    claim: Option<Claim>,
-    outbox: Outbox,
-    _held: T,
+    delivery: Option<Delivery<T>>,
+    outbox: Outbox<T>,
 }
 
 impl<T> ClaimedBody<T> {
     fn end(&mut self) {
-        if let Some(claim) = self.claim.take() {
-            self.outbox.put(claim);
+        if let Some(delivery) = self.delivery.take() {
+            self.outbox.put(delivery);
         }
     }
 }
@@ -113,18 +134,18 @@ impl<T: Unpin> http_body::Body for ClaimedBody<T> {
 }
 
 /// A connection that commits what its outbox holds whenever everything written has been flushed.
-pub(super) struct Committing<S> {
+pub(super) struct Committing<S, T> {
     stream: S,
-    outbox: Outbox,
+    outbox: Outbox<T>,
 }
 
-impl<S> Committing<S> {
-    pub(super) fn new(stream: S, outbox: Outbox) -> Self {
+impl<S, T> Committing<S, T> {
+    pub(super) fn new(stream: S, outbox: Outbox<T>) -> Self {
         Self { stream, outbox }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Committing<S> {
+impl<S: AsyncRead + Unpin, T> AsyncRead for Committing<S, T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -134,7 +155,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Committing<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Committing<S> {
+impl<S: AsyncWrite + Unpin, T> AsyncWrite for Committing<S, T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -157,8 +178,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Committing<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-        for claim in self.outbox.take() {
-            claim.commit();
+        for delivery in self.outbox.take() {
+            if let Some(claim) = delivery.claim {
+                claim.commit();
+            }
         }
         Poll::Ready(Ok(()))
     }

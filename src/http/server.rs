@@ -1,11 +1,11 @@
 //! Accepts HTTP connections and serves them within bounds: so many at a time, a request's head within a time, and a
-//! reader that takes nothing for that long is given up.
+//! reader that takes nothing for that long, or too little, is given up.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,16 +21,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::CompressionLevel;
 use tracing::{debug, warn};
 
-use super::delivery::{self, Committing, Outbox};
+use super::delivery::{self, Committing, Left, Outbox};
 use crate::access::{Active, guard};
 use crate::crowd::{self, Crowd, Newcomer};
 use crate::metrics::Metrics;
@@ -199,7 +200,7 @@ impl Door {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let outbox = Outbox::default();
+        let outbox = Outbox::new();
         let asked = Arc::clone(&idle.asked);
         let io = Committing::new(stream, outbox.clone());
         let service = hyper_util::service::TowerToHyperService::new(AttachClaims {
@@ -207,6 +208,7 @@ impl Door {
             metrics: Arc::clone(&self.metrics),
             outbox,
             idle,
+            io_timeout: self.io_timeout,
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -266,40 +268,78 @@ impl Server {
 struct Idle {
     crowd: Arc<Crowd>,
     end: CancellationToken,
-    waits: Arc<Mutex<Option<Newcomer>>>,
+    waits: Arc<Mutex<Waits>>,
     /// Whether anything ever was.
     asked: Arc<AtomicBool>,
 }
 
+struct Waits {
+    /// Requests under way; a second one may come before the response to the first is handed over.
+    requests: usize,
+    newcomer: Option<Newcomer>,
+}
+
 impl Idle {
     fn new(crowd: &Arc<Crowd>, end: &CancellationToken) -> Self {
+        let waits = Waits {
+            requests: 0,
+            newcomer: Some(crowd.join(end.clone())),
+        };
         Self {
             crowd: Arc::clone(crowd),
             end: end.clone(),
-            waits: Arc::new(Mutex::new(Some(crowd.join(end.clone())))),
+            waits: Arc::new(Mutex::new(waits)),
             asked: Arc::default(),
         }
     }
 
     /// Something is asked, until what is returned is dropped.
     fn asked(&self) -> Asked {
-        self.set(None);
+        let mut waits = self.waits();
+        waits.requests += 1;
+        waits.newcomer = None;
         self.asked.store(true, Ordering::Relaxed);
-        Asked(self.clone())
+        Asked {
+            idle: self.clone(),
+            end: None,
+        }
     }
 
-    fn set(&self, newcomer: Option<Newcomer>) {
-        *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = newcomer;
+    fn waits(&self) -> MutexGuard<'_, Waits> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A request is under way, or its response is.
-struct Asked(Idle);
+struct Asked {
+    idle: Idle,
+    /// Ends the connection of a reader that takes too long.
+    end: Option<AbortOnDropHandle<()>>,
+}
+
+impl Asked {
+    /// The connection ends unless the response is handed over within this time. One that takes a little again and again is
+    /// never without progress, and would hold what the response holds for hours.
+    fn end_after(&mut self, time: Duration, metrics: Arc<Metrics>) {
+        let connection = self.idle.end.clone();
+        let ending = tokio::spawn(async move {
+            sleep(time).await;
+            let errors = &metrics.http_connection_errors;
+            errors.with_label_values(&["slow"]).inc();
+            connection.cancel();
+        });
+        self.end = Some(AbortOnDropHandle::new(ending));
+    }
+}
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        let Self(idle) = self;
-        idle.set(Some(idle.crowd.join(idle.end.clone())));
+        let mut waits = self.idle.waits();
+        waits.requests -= 1;
+        if waits.requests == 0 {
+            let newcomer = self.idle.crowd.join(self.idle.end.clone());
+            waits.newcomer = Some(newcomer);
+        }
     }
 }
 
@@ -308,8 +348,9 @@ impl Drop for Asked {
 struct AttachClaims {
     router: Router,
     metrics: Arc<Metrics>,
-    outbox: Outbox,
+    outbox: Outbox<Asked>,
     idle: Idle,
+    io_timeout: Duration,
 }
 
 impl tower::Service<Request<hyper::body::Incoming>> for AttachClaims {
@@ -325,16 +366,101 @@ impl tower::Service<Request<hyper::body::Incoming>> for AttachClaims {
     }
 
     fn call(&mut self, request: Request<hyper::body::Incoming>) -> Self::Future {
-        let asked = self.idle.asked();
+        let mut asked = self.idle.asked();
         let outbox = self.outbox.clone();
-        let requests = self.metrics.http_requests.clone();
+        let metrics = Arc::clone(&self.metrics);
+        let io_timeout = self.io_timeout;
         let response = self.router.call(request);
         Box::pin(async move {
-            let response = response.await?;
-            requests
-                .with_label_values(&[response.status().as_str()])
-                .inc();
+            let mut response = response.await?;
+            let code = response.status();
+            let requests = &metrics.http_requests;
+            requests.with_label_values(&[code.as_str()]).inc();
+            let left = response.extensions_mut().remove::<Left>();
+            let left = left.map_or(io_timeout, |Left(left)| left);
+            asked.end_after(left.saturating_add(io_timeout), metrics);
             Ok(delivery::attach(response, &outbox, asked))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, Bytes};
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const IO_TIMEOUT: Duration = Duration::from_secs(30);
+
+    /// The reader's end of a connection that serves a short text, and one without end that is asked for within 10 seconds.
+    fn connection() -> (DuplexStream, Arc<Metrics>) {
+        let endless = || async {
+            let pieces = futures_util::stream::repeat(Bytes::from_static(&[b'#'; 1024]));
+            let pieces = futures_util::StreamExt::map(pieces, Ok::<_, std::convert::Infallible>);
+            let mut response = Response::new(Body::from_stream(pieces));
+            let left = Left(Duration::from_secs(10));
+            response.extensions_mut().insert(left);
+            response
+        };
+        let router = Router::new()
+            .route("/short", get(|| async { "up 1\n" }))
+            .route("/endless", get(endless));
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let door = Door {
+            router,
+            access: None,
+            idle: Crowd::new(usize::MAX),
+            metrics: Arc::clone(&metrics),
+            io_timeout: IO_TIMEOUT,
+            stop: CancellationToken::new(),
+        };
+        let (reader, stream) = tokio::io::duplex(1024);
+        tokio::spawn(async move {
+            let end = CancellationToken::new();
+            let idle = Idle::new(&door.idle, &end);
+            let graceful = GracefulShutdown::new();
+            let speaking = door.speak(stream, graceful.watcher(), idle);
+            end.run_until_cancelled(speaking).await
+        });
+        (reader, metrics)
+    }
+
+    fn slow(metrics: &Metrics) -> u64 {
+        let errors = &metrics.http_connection_errors;
+        errors.with_label_values(&["slow"]).get()
+    }
+
+    async fn ask(reader: &mut DuplexStream, path: &str) {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: proxy\r\n\r\n");
+        reader.write_all(request.as_bytes()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_a_little_again_and_again_is_given_up() {
+        let (mut reader, metrics) = connection();
+        let began = Instant::now();
+        ask(&mut reader, "/endless").await;
+        let mut little = [0; 100];
+        while reader.read(&mut little).await.unwrap() > 0 {
+            assert!(began.elapsed() < 3 * IO_TIMEOUT, "for ever");
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert!(began.elapsed() >= Duration::from_secs(10) + IO_TIMEOUT);
+        assert_eq!(slow(&metrics), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_is_done_may_ask_again() {
+        let (mut reader, metrics) = connection();
+        for _ in 0..5 {
+            ask(&mut reader, "/short").await;
+            let mut text = [0; 1000];
+            assert!(reader.read(&mut text).await.unwrap() > 0);
+            sleep(IO_TIMEOUT - Duration::from_secs(1)).await;
+        }
+        assert_eq!(slow(&metrics), 0);
     }
 }
