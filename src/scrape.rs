@@ -31,6 +31,8 @@ const CLAIM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Many fail at once where something is wrong with all; who comes back again and again to fail fills no disk.
 static NOT_SCRAPED: Seldom = Seldom::new(100);
+/// And who succeeds in between.
+static SCRAPED_AGAIN: Seldom = Seldom::new(100);
 
 /// Why there is no scrape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -222,7 +224,12 @@ impl Scraper {
         let identity = handle.identity.as_deref();
         match (before, outcome) {
             ("success", "success") => {}
-            (_, "success") => info!(connection, %peer, identity, "application is scraped again"),
+            (_, "success") => match SCRAPED_AGAIN.due() {
+                Some(left_out) => {
+                    info!(connection, %peer, identity, left_out, "application is scraped again");
+                }
+                None => debug!(connection, %peer, identity, "application is scraped again"),
+            },
             (_, "closed") => {
                 debug!(connection, %peer, identity, reason, "application left during a scrape");
             }
