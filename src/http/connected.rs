@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
@@ -41,7 +41,9 @@ pub(super) async fn scrape(State(site): State<Site>, headers: HeaderMap) -> Resp
 
 /// The head alone: nobody is pulled for it, and no push is served.
 pub(super) async fn head() -> Response {
-    ([(CONTENT_TYPE, TEXT_FORMAT)], Body::empty()).into_response()
+    // An empty body would have a length, which is not that of the text.
+    let unknown = futures_util::stream::empty::<Result<Bytes, Infallible>>();
+    ([(CONTENT_TYPE, TEXT_FORMAT)], Body::from_stream(unknown)).into_response()
 }
 
 /// How long whoever asks waits for the answer, if they say so.

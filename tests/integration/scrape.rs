@@ -287,6 +287,8 @@ async fn a_head_request_pulls_nobody() {
         head.headers["content-type"],
         "text/plain; version=0.0.4; charset=utf-8"
     );
+    // It would be that of no text.
+    assert_eq!(head.headers.get("content-length"), None);
     assert_eq!(app.seen.pulls(), 0);
 }
 
