@@ -35,9 +35,17 @@ const CONNECTION_ERRORS: &[&str] = &[
 const RETIREMENTS: &[&str] = &["drain", "rebalance", "revoked"];
 /// Answers and refusals; other codes are mistakes of whoever asks.
 const HTTP_CODES: &[&str] = &["200", "401", "429", "503"];
-const HTTP_CONNECTION_ERRORS: &[&str] = &["crowded", "malformed", "timeout", "tls", "transport"];
+const HTTP_CONNECTION_ERRORS: &[&str] = &[
+    "crowded",
+    "malformed",
+    "slow",
+    "timeout",
+    "tls",
+    "transport",
+];
 const PUSH_REFUSALS: &[&str] = &[
     "aborted",
+    "busy",
     "envelope",
     "exposition",
     "full",

@@ -23,6 +23,7 @@ use std::pin::Pin;
 
 pub use applications::{Applications, Shared};
 pub use keys::{Key, KeyRing, Keys};
+pub use line::Lane;
 pub use listener::Listener;
 pub use opener::{Opened, Opener, Sealed, Unusable};
 use prometheus_rsocket_wire::ErrorCode;

@@ -148,7 +148,7 @@ impl Opener {
         let opener = self.clone();
         let lane = sealed.lane.clone();
         let open = move || opener.open_now(sealed, &keys);
-        self.run_in(&self.pushes, Some(&lane), open).await?
+        self.run_for_push(&lane, open).await?
     }
 
     /// Opens a push of version 1 whose AES key another node has unwrapped, and validates its text, when its turn comes.
@@ -165,7 +165,7 @@ impl Opener {
                 Ok((text, "1"))
             })
         };
-        self.run_in(&self.pushes, Some(&lane), open).await?
+        self.run_for_push(&lane, open).await?
     }
 
     /// Opens an answer that was sealed to `key` and validates its text. The work has begun when this returns, and goes on
@@ -200,6 +200,15 @@ impl Opener {
         work: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, Unusable> {
         self.start(work).await.map_err(|_| Unusable::Aborted)
+    }
+
+    /// As [`Opener::run`], for a push, when its turn comes.
+    pub async fn run_for_push<R: Send + 'static>(
+        &self,
+        lane: &Lane,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Unusable> {
+        self.run_in(&self.pushes, Some(lane), work).await
     }
 
     /// As [`Opener::run`], for what other nodes bring and ask, one at a time.
@@ -415,7 +424,7 @@ pub(super) mod tests {
                 tokio::spawn(async move {
                     let endless = move || gate.lock().map(|gate| gate.recv().is_err()).is_ok();
                     let lane = Lane::default();
-                    opener.run_in(&opener.pushes, Some(&lane), endless).await
+                    opener.run_for_push(&lane, endless).await
                 })
             })
             .collect();
