@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use prometheus_rsocket_exposition::Exposition;
 
-use super::selection::{Candidate, select, take_all};
+use super::selection::{Candidate, SeriesSet, select, take_all};
 use super::{ClaimId, Content, Effects, Handed, NodeId, Over, PushId, Request, Store};
 
 /// A claim is renewed after this part of its lease, so that two renewals may be lost.
@@ -160,7 +160,7 @@ impl Store {
         let selection = if scrape.lenders.iter().all(|lender| *lender == self.me) {
             take_all(candidates.collect())
         } else {
-            select(candidates.collect())
+            select(candidates.collect(), SeriesSet::default())
         };
         for push in selection.deferred.iter().chain(&selection.replaced) {
             scrape.taken.remove(push);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::ledger::{Held, Holding, State};
-use super::selection::{Candidate, Selection, select};
+use super::selection::{Candidate, Selection, SeriesSet, select};
 use super::{ClaimId, Handed, Kept, NodeId, Over, PushId, Store};
 
 /// Pushes in one answer to another node's claim: their names and holders have to fit into a message, too.
@@ -60,19 +60,24 @@ impl Store {
     }
 
     fn select_due(&self, now: Instant) -> Selection {
-        let due = self
-            .ledger
-            .iter()
-            .filter(|(_, held)| held.ownership.owner == self.me && !held.is_claimed(now));
-        select(
-            due.map(|(push, held)| Candidate {
+        let mut candidates = Vec::new();
+        let mut busy = SeriesSet::default();
+        for (push, held) in self.ledger.iter() {
+            if held.ownership.owner != self.me {
+                continue;
+            }
+            if held.is_claimed(now) {
+                busy.extend(&held.content.series);
+                continue;
+            }
+            candidates.push(Candidate {
                 push,
                 expires: held.expires,
                 series: &held.content.series,
                 retained: held.is_retained(),
-            })
-            .collect(),
-        )
+            });
+        }
+        select(candidates, busy)
     }
 
     /// Keeps as many as one answer may carry.

@@ -28,7 +28,7 @@ pub(super) struct Selection {
 }
 
 /// Series of pushes: millions, looked at under the store's lock.
-type SeriesSet = HashSet<u64, BuildHasherDefault<HashedAlready>>;
+pub(super) type SeriesSet = HashSet<u64, BuildHasherDefault<HashedAlready>>;
 
 /// A series is a hash already, by a key that applications do not know ([`super::Content::series`]).
 #[derive(Default)]
@@ -61,9 +61,10 @@ pub(super) fn take_all(mut candidates: Vec<Candidate<'_>>) -> Selection {
     }
 }
 
-/// Chooses among `candidates`.
-pub(super) fn select(mut candidates: Vec<Candidate<'_>>) -> Selection {
-    if candidates.len() <= 1 {
+/// Chooses among `candidates`. What has not been served before and has one of the `busy` series waits: a response that is
+/// under way brings them, and Prometheus would drop whatever of the two it takes in second as out of order.
+pub(super) fn select(mut candidates: Vec<Candidate<'_>>, busy: SeriesSet) -> Selection {
+    if candidates.len() <= 1 && busy.is_empty() {
         return take_all(candidates);
     }
     oldest_first(&mut candidates);
@@ -71,7 +72,7 @@ pub(super) fn select(mut candidates: Vec<Candidate<'_>>) -> Selection {
     let series = candidates.iter().map(|candidate| candidate.series.len());
     let mut taken = SeriesSet::with_capacity_and_hasher(series.sum(), BuildHasherDefault::new());
     let mut chosen = HashSet::new();
-    select_pending(&candidates, &mut selection, &mut taken, &mut chosen);
+    select_pending(&candidates, busy, &mut selection, &mut taken, &mut chosen);
     select_retained(&candidates, &mut selection, &mut taken, &mut chosen);
     let order = candidates.iter().map(|candidate| candidate.push);
     selection.chosen = order
@@ -88,11 +89,11 @@ fn oldest_first(candidates: &mut [Candidate<'_>]) {
 /// Oldest first, so that a deferred push is the first of its series the next time.
 fn select_pending<'a>(
     candidates: &[Candidate<'a>],
+    mut waiting: SeriesSet,
     selection: &mut Selection,
     taken: &mut SeriesSet,
     chosen: &mut HashSet<&'a PushId>,
 ) {
-    let mut waiting = SeriesSet::default();
     for candidate in candidates.iter().filter(|candidate| !candidate.retained) {
         // A push behind a deferred one of the same series must not overtake it.
         let mut series = candidate.series.iter();

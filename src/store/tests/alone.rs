@@ -101,6 +101,26 @@ fn a_push_behind_a_deferred_one_does_not_overtake_it() {
 }
 
 #[test]
+fn a_push_waits_while_a_response_that_is_under_way_has_one_of_its_series() {
+    let now = Instant::now();
+    let mut store = store(Duration::ZERO, usize::MAX);
+    let first = push(&mut store, &[1], now).unwrap();
+    let (slow, _) = claim(&mut store, now);
+    for series in [&[1, 2][..], &[2], &[3]] {
+        push(&mut store, series, now).unwrap();
+    }
+    let (quick, claimed) = claim(&mut store, now);
+    assert_eq!(claimed.texts.len(), 1, "only the last one is free");
+    assert_eq!(claimed.deferred, 2);
+    store.commit(&quick, now);
+    store.release(&slow, now);
+    let (next, claimed) = claim(&mut store, now);
+    assert_eq!(claimed.pushes, [first]);
+    store.commit(&next, now);
+    assert_eq!(claim(&mut store, now).1.texts.len(), 1);
+}
+
+#[test]
 fn past_the_byte_limit_a_push_is_refused_and_room_comes_back() {
     let now = Instant::now();
     let mut store = store(Duration::ZERO, usize::MAX);
