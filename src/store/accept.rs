@@ -79,7 +79,7 @@ impl Store {
             return;
         }
         let candidates = self.members.candidates();
-        let wanted = self.replication.replicas.min(candidates.len());
+        let wanted = self.wanted(candidates.len());
         if let Some(held) = self.ledger.get_mut(push) {
             let members = &self.members;
             held.holders.retain(|node, _| members.is_alive(node));
@@ -93,6 +93,13 @@ impl Store {
         {
             self.unsettled.remove(push);
         }
+    }
+
+    /// How many of so many candidates are to hold a push: one at least when this node leaves, so that there is one to hand
+    /// it to.
+    fn wanted(&self, candidates: usize) -> usize {
+        let least = usize::from(self.members.am_draining());
+        self.replication.replicas.max(least).min(candidates)
     }
 
     /// Asks as many more candidates as are missing; those that have been asked and do not answer come last.
@@ -213,7 +220,7 @@ impl Store {
     /// How many pushes wait for further holders; `None` if `asker` is not among the nodes that may become one.
     pub(super) fn owed(&self, asker: &NodeId) -> Option<usize> {
         let candidates = self.members.candidates();
-        let wanted = self.replication.replicas.min(candidates.len());
+        let wanted = self.wanted(candidates.len());
         let short = self.unsettled.iter();
         let short = short.filter(|push| self.count_holders(push, &candidates, |_| false) < wanted);
         self.members.knows(asker).then(|| short.count())

@@ -269,6 +269,24 @@ fn a_node_that_leaves_hands_its_pushes_over_and_nothing_is_served_twice() {
 }
 
 #[test]
+fn a_node_that_leaves_hands_over_what_no_other_node_was_to_hold() {
+    let alone = Replication {
+        replicas: 0,
+        ..Replication::default()
+    };
+    let mut nodes = Nodes::new(2, &limits(), &alone);
+    let before = nodes.push(&node(0), &[1]).unwrap();
+    assert_eq!(nodes.acknowledged[&before], Kept::Alone);
+    condition(&mut nodes, 0, Condition::Draining);
+    let during = nodes.push(&node(0), &[2]).unwrap();
+    nodes.wait(Duration::from_secs(4));
+    assert_eq!(nodes.tally.handed_over, 2);
+    assert!(nodes.stores[&node(0)].may_leave(nodes.now));
+    kill(&mut nodes, 0);
+    assert_eq!(nodes.scrape(&node(1)), [before, during]);
+}
+
+#[test]
 fn a_node_does_not_leave_under_a_scrape_that_has_its_pushes() {
     let mut nodes = nodes(3);
     nodes.push(&node(0), &[1]).unwrap();
