@@ -32,12 +32,18 @@ impl Store {
     /// Takes a push over if its owner is gone and it falls to this node, and the other holders, who are asked first, know
     /// neither of another owner nor of its end.
     pub(super) fn review(&mut self, push: &PushId, now: Instant) {
-        if self.owns(push) || self.presumed_owner(push) != Some(&self.me) {
+        if self.owns(push) {
             return;
         }
+        let falls_to_me = self.presumed_owner(push) == Some(&self.me);
         let Some(held) = self.ledger.get_mut(push) else {
             return;
         };
+        if !falls_to_me {
+            // Should its owner be lost a second time, the others are to be asked again.
+            held.orphaned = None;
+            return;
+        }
         let holders = held.holders.keys();
         let others: Vec<_> = holders
             .filter(|node| self.members.is_alive(node))

@@ -348,6 +348,26 @@ fn a_node_that_no_view_names_yet_keeps_its_pushes() {
 }
 
 #[test]
+fn an_owner_that_came_back_is_missed_anew_when_it_is_lost_again() {
+    let mut nodes = nodes(3);
+    nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    let now = nodes.now;
+    let lose = |nodes: &mut Nodes, now| {
+        for number in [1, 2] {
+            nodes.with(&node(number), |store| store.members(view(&[1, 2]), now));
+        }
+        nodes.mail.clear();
+    };
+    lose(&mut nodes, now);
+    nodes.see(&view(&[0, 1, 2]));
+    nodes.wait(Duration::from_secs(3));
+    let now = nodes.now;
+    lose(&mut nodes, now);
+    assert_eq!(nodes.tally.taken_over, 0, "the other holder is asked first");
+}
+
+#[test]
 fn two_owners_that_a_partition_made_agree_when_it_heals() {
     let mut nodes = nodes(3);
     let push = nodes.push(&node(0), &[1]).unwrap();
