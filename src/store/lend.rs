@@ -80,22 +80,23 @@ impl Store {
         select(candidates, busy)
     }
 
-    /// Keeps as many as one answer may carry.
+    /// Keeps as many as one answer may carry: what is served again anyway must not crowd out what never was, nor a long
+    /// text that has to wait the short ones.
     fn affordable(&self, mut chosen: Vec<PushId>, claimant: &NodeId) -> Vec<PushId> {
+        chosen.sort_by_key(|push| self.ledger.get(push).is_some_and(Held::is_retained));
         if *claimant != self.me {
             chosen.truncate(MAX_HANDED);
         }
         let mut bytes = 0;
+        chosen.retain(|push| {
+            let held = self.ledger.get(push);
+            let sent = held.filter(|held| !has_text(held, &self.me, claimant));
+            let sent = sent.map_or(0, |held| held.content.text.text().len());
+            let fits = bytes == 0 || bytes + sent <= self.replication.max_claim_bytes;
+            bytes += if fits { sent } else { 0 };
+            fits
+        });
         chosen
-            .into_iter()
-            .take_while(|push| {
-                let held = self.ledger.get(push);
-                let sent = held.filter(|held| !has_text(held, &self.me, claimant));
-                let before = bytes;
-                bytes += sent.map_or(0, |held| held.content.text.text().len());
-                before == 0 || bytes <= self.replication.max_claim_bytes
-            })
-            .collect()
     }
 
     fn mark_claimed(&mut self, push: &PushId, claim: &ClaimId, now: Instant) {

@@ -15,6 +15,7 @@ use prometheus_rsocket_exposition::Exposition;
 use super::*;
 
 const TTL: Duration = Duration::from_secs(60);
+const TEXT: &str = "series 1\n";
 
 fn limits() -> Limits {
     Limits {
@@ -37,12 +38,12 @@ fn view(numbers: &[u64]) -> View {
 
 /// A push of which only the series matter.
 fn content(series: &[u64]) -> Content {
-    static TEXT: LazyLock<Arc<Exposition>> = LazyLock::new(|| {
-        let text = Bytes::from_static(b"series 1\n");
+    static PARSED: LazyLock<Arc<Exposition>> = LazyLock::new(|| {
+        let text = Bytes::from_static(TEXT.as_bytes());
         Arc::new(Exposition::parse(text).expect("a valid text"))
     });
     Content {
-        text: Arc::clone(&TEXT),
+        text: Arc::clone(&PARSED),
         series: series.to_vec(),
     }
 }
