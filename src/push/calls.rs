@@ -25,15 +25,22 @@ impl Holder for Pushes {
         }
     }
 
-    /// A scrape need not wait for a node that cannot be reached.
+    /// A scrape need not wait for a node that cannot be reached, and a push is to find another holder.
     fn unanswered(&self, by: &NodeId, request: &Request) {
-        let Request::Claim { claim } = request else {
-            return;
-        };
-        if let Some(unreached) = self.held().scrapes.get_mut(claim) {
-            unreached.insert(by.clone());
+        match request {
+            Request::Claim { claim } => {
+                if let Some(unreached) = self.held().scrapes.get_mut(claim) {
+                    unreached.insert(by.clone());
+                }
+                self.answers.notify_waiters();
+            }
+            Request::Replicate(replica) => {
+                let mut held = self.held();
+                held.store.unreplicated(by, &replica.push, Instant::now());
+            }
+            // Made again by the store if need be.
+            _ => {}
         }
-        self.answers.notify_waiters();
     }
 
     fn pack(&self, texts: Vec<Arc<Content>>) -> BoxFuture<'static, Vec<Bytes>> {

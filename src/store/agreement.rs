@@ -109,6 +109,7 @@ impl Store {
         entry: &Entry,
         now: Instant,
     ) -> Standing {
+        let asked = self.asked(now);
         let Some(held) = self.ledger.get_mut(push) else {
             return if self.ledger.is_over(push) {
                 Standing::Gone
@@ -123,7 +124,7 @@ impl Store {
             held.holders = others
                 .map(|node| {
                     let holding = known.get(node).copied();
-                    (node.clone(), holding.unwrap_or(Holding::Asked(now)))
+                    (node.clone(), holding.unwrap_or(asked))
                 })
                 .collect();
         }

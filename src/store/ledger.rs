@@ -16,8 +16,9 @@ const REPLICA_GRACE: Duration = Duration::from_secs(10);
 /// What is known of another holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Holding {
-    /// It was asked then and has not answered.
-    Asked(Instant),
+    /// It was asked, or named by another holder, and has not answered. It may be asked again then. How often it failed to
+    /// take the push.
+    Asked { again: Instant, failures: u32 },
     /// It holds the push.
     Confirmed,
 }
@@ -94,7 +95,7 @@ impl Held {
         }
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.content.bytes() + size_of::<Self>()
     }
 }

@@ -1,6 +1,7 @@
 //! Which nodes live, as this one sees it, and the order in which they are chosen for a push.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
@@ -38,6 +39,7 @@ pub(super) struct Members {
     strangers: BTreeMap<NodeId, Instant>,
     gone: BTreeMap<NodeId, Instant>,
     draining_since: Option<Instant>,
+    candidates: Arc<[NodeId]>,
 }
 
 impl Members {
@@ -49,6 +51,7 @@ impl Members {
             strangers: BTreeMap::new(),
             gone: BTreeMap::new(),
             draining_since: None,
+            candidates: Arc::default(),
         }
     }
 
@@ -64,6 +67,7 @@ impl Members {
         if self.am_draining() {
             self.draining_since.get_or_insert(now);
         }
+        self.candidates = self.find_candidates();
         self.gone.retain(|node, _| !self.view.contains_key(node));
         self.strangers
             .retain(|node, _| !self.view.contains_key(node));
@@ -110,7 +114,7 @@ impl Members {
 
     /// Whether this node is about to leave.
     pub(super) fn am_draining(&self) -> bool {
-        self.view.get(&self.me) == Some(&Condition::Draining)
+        self.condition(&self.me) == Some(Condition::Draining)
     }
 
     /// Since when this node is about to leave.
@@ -118,9 +122,14 @@ impl Members {
         self.draining_since
     }
 
+    /// What `node` is up to, if the view names it.
+    pub(super) fn condition(&self, node: &NodeId) -> Option<Condition> {
+        self.view.get(node).copied()
+    }
+
     /// Whether `node` is in service.
     pub(super) fn is_active(&self, node: &NodeId) -> bool {
-        self.view.get(node) == Some(&Condition::Active)
+        self.condition(node) == Some(Condition::Active)
     }
 
     /// All other nodes in the view.
@@ -129,16 +138,14 @@ impl Members {
     }
 
     /// The nodes to hold replicas: active peers, or where there is none, any.
-    pub(super) fn candidates(&self) -> Vec<NodeId> {
-        let active: Vec<_> = self
-            .peers()
-            .filter(|node| self.is_active(node))
-            .cloned()
-            .collect();
-        if active.is_empty() {
-            return self.peers().cloned().collect();
-        }
-        active
+    pub(super) fn candidates(&self) -> Arc<[NodeId]> {
+        Arc::clone(&self.candidates)
+    }
+
+    fn find_candidates(&self) -> Arc<[NodeId]> {
+        let any = !self.peers().any(|node| self.is_active(node));
+        let peers = self.peers().filter(|node| any || self.is_active(node));
+        peers.cloned().collect()
     }
 
     /// The one of `holders` that takes a push over whose owner is gone: the first in rendezvous order, those in service

@@ -71,8 +71,10 @@ mod members;
 mod message;
 mod outbox;
 mod ownership;
+mod replicate;
 mod selection;
 mod tombstones;
+mod underway;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -90,6 +92,8 @@ use ledger::Ledger;
 use loans::Loans;
 use members::Members;
 use outbox::Outbox;
+use replicate::NoRoom;
+use underway::Underway;
 
 /// Bounds of a store.
 #[derive(Debug, Clone)]
@@ -109,7 +113,7 @@ pub struct Replication {
     pub replicas: usize,
     /// An acknowledgement waits no longer than this for a replica to be confirmed.
     pub acknowledge_within: Duration,
-    /// A call without a reply is made again after this; closings after twice as long each time.
+    /// A call without a reply is made again after this, and after twice as long each time.
     pub resend: Duration,
     /// How often holders compare what they hold.
     pub agree_every: Duration,
@@ -117,6 +121,10 @@ pub struct Replication {
     pub lease: Duration,
     /// Pushes looked at for repair in one [`Store::tick`].
     pub max_repairs: usize,
+    /// Replicas on their way to one node at a time; those of pushes that are acknowledged already take a quarter of it.
+    pub max_sent: usize,
+    /// Bytes of them, as [`Counts::bytes`] counts; one goes whatever its size.
+    pub max_sent_bytes: usize,
     /// Bytes of text in one answer to a claim; one push goes out whatever its size.
     pub max_claim_bytes: usize,
 }
@@ -129,7 +137,9 @@ impl Default for Replication {
             resend: Duration::from_secs(1),
             agree_every: Duration::from_secs(2),
             lease: Duration::from_secs(10),
-            max_repairs: 100,
+            max_repairs: 2_000,
+            max_sent: 256,
+            max_sent_bytes: 64 << 20,
             max_claim_bytes: 64 << 20,
         }
     }
@@ -169,8 +179,11 @@ pub struct Store {
     /// Owned pushes that have too few replicas or are to be handed over.
     unsettled: BTreeSet<PushId>,
     settled_to: Option<PushId>,
-    /// Peers without room; until when they are not asked.
-    full: BTreeMap<NodeId, Instant>,
+    /// Of the unacknowledged, those to be settled first: they wait for room in what is on its way, or for another node.
+    queued: BTreeSet<PushId>,
+    underway: Underway,
+    /// Peers without room.
+    full: BTreeMap<NodeId, NoRoom>,
     loans: Loans,
     next_claim: u64,
     scrapes: BTreeMap<ClaimId, Scrape>,
@@ -199,6 +212,8 @@ impl Store {
             unacknowledged: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             settled_to: None,
+            queued: BTreeSet::new(),
+            underway: Underway::default(),
             full: BTreeMap::new(),
             loans: Loans::default(),
             next_claim: 0,
@@ -256,7 +271,11 @@ impl Store {
     pub fn answered(&mut self, from: &NodeId, reply: Reply, now: Instant) -> Effects {
         self.members.heard_of(from, now);
         match reply {
-            Reply::Replicate(push, standing) => self.heed(from, &push, &standing, now),
+            Reply::Replicate(push, standing) => {
+                self.underway.end(from, &push);
+                self.heed(from, &push, &standing, now);
+                self.replicate_next(now);
+            }
             Reply::Sync(standings) => {
                 for (push, standing) in standings {
                     self.heed(from, &push, &standing, now);
@@ -276,6 +295,7 @@ impl Store {
     /// Takes a new view of who lives, this node included with its own condition.
     pub fn members(&mut self, view: View, now: Instant) -> Effects {
         if self.members.update(view, now) {
+            self.underway.retain(|node| self.members.is_alive(node));
             self.review_all(now);
             self.next_agreement = None;
         }
@@ -289,7 +309,8 @@ impl Store {
         self.members.forget(now);
         self.ledger.forget(now);
         self.loans.forget(now);
-        self.full.retain(|_, until| *until > now);
+        self.underway.forget(now);
+        self.full.retain(|_, full| full.until > now);
         self.resend(now);
         self.acknowledge_late(now);
         self.repair(now);
@@ -360,6 +381,7 @@ impl Store {
     }
 
     fn acknowledge(&mut self, push: &PushId, kept: Kept) {
+        self.queued.remove(push);
         if self.unacknowledged.remove(push).is_some() {
             self.out.acknowledged.push((push.clone(), kept));
         }

@@ -17,6 +17,7 @@ impl Store {
         let all: Vec<_> = self.ledger.iter().map(|(push, _)| push.clone()).collect();
         for push in all {
             if self.owns(&push) {
+                self.forgive_failures(&push, now);
                 self.unsettled.insert(push);
             } else {
                 self.review(&push, now);
@@ -27,6 +28,18 @@ impl Store {
             unaware.retain(|node| members.is_alive(node));
             !unaware.is_empty()
         });
+    }
+
+    /// What made a node fail to take a push may be over.
+    fn forgive_failures(&mut self, push: &PushId, now: Instant) {
+        let held = self.ledger.get_mut(push).into_iter();
+        for holding in held.flat_map(|held| held.holders.values_mut()) {
+            if let Holding::Asked { again, failures } = holding
+                && *failures > 0
+            {
+                *again = now;
+            }
+        }
     }
 
     /// Takes a push over if its owner is gone and it falls to this node, and the other holders, who are asked first, know
@@ -76,6 +89,7 @@ impl Store {
 
     /// Accepts an ownership. The new owner tells all other holders.
     pub(super) fn change_owner(&mut self, push: &PushId, ownership: Ownership, now: Instant) {
+        let asked = self.asked(now);
         let Some(held) = self.ledger.get_mut(push) else {
             return;
         };
@@ -84,7 +98,7 @@ impl Store {
         held.orphaned = None;
         if held.ownership.owner != self.me {
             let owner = held.ownership.owner.clone();
-            held.holders.entry(owner).or_insert(Holding::Asked(now));
+            held.holders.entry(owner).or_insert(asked);
             self.unsettled.remove(push);
             self.acknowledge(push, Kept::Replicated);
             return;
@@ -92,7 +106,7 @@ impl Store {
         for holding in held.holders.values_mut() {
             if *holding != Holding::Confirmed {
                 // Whether they hold it they say in the answer; until then they are not sent the text.
-                *holding = Holding::Asked(now);
+                *holding = asked;
             }
         }
         let others: Vec<_> = held.holders.keys().cloned().collect();
@@ -111,10 +125,11 @@ impl Store {
         else {
             return;
         };
-        let fresh = now.checked_sub(self.replication.resend);
-        let mut holdings = held.holders.values();
-        if holdings.any(|holding| matches!(holding, Holding::Asked(at) if Some(*at) > fresh)) {
-            // A replica with the old owner's name on it may be under way.
+        let resend = self.replication.resend;
+        let is_fresh = |since| now < since + resend;
+        let mut holders = held.holders.keys();
+        if holders.any(|node| self.underway.since(node, push).is_some_and(is_fresh)) {
+            // A replica with the old owner's name on it may be about to arrive.
             return;
         }
         let confirmed = held.holders.iter().filter_map(|(node, holding)| {

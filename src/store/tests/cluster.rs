@@ -42,15 +42,93 @@ fn a_push_is_acknowledged_once_a_peer_holds_it() {
 fn a_push_that_no_peer_confirms_is_acknowledged_in_time_and_replicated_later() {
     let mut nodes = nodes(3);
     let push = nodes.push(&node(0), &[1]).unwrap();
-    nodes.mail.clear();
+    nodes.lose_all();
     for _ in 0..4 {
         nodes.now += Duration::from_millis(500);
         nodes.tick();
-        nodes.mail.clear();
+        nodes.lose_all();
     }
     assert_eq!(nodes.acknowledged[&push], Kept::Short);
     nodes.wait(Duration::from_secs(2));
     assert_eq!(nodes.holders(&push).len(), 3);
+}
+
+#[test]
+fn a_replica_is_not_sent_again_while_the_call_is_under_way_and_later_each_time_it_fails() {
+    let mut nodes = nodes(2);
+    nodes.push(&node(0), &[1]).unwrap();
+    let mut sent_after = Vec::new();
+    let calls: Vec<Mail> = nodes.mail.drain(..).collect();
+    for second in 1..=20 {
+        nodes.now += Duration::from_secs(1);
+        nodes.tick();
+        assert!(nodes.replicas_sent().is_empty(), "after {second} s");
+        nodes.mail.clear();
+    }
+    nodes.mail.extend(calls);
+    nodes.lose_all();
+    for second in 1..=20 {
+        nodes.now += Duration::from_secs(1);
+        nodes.tick();
+        if !nodes.replicas_sent().is_empty() {
+            sent_after.push(second);
+        }
+        nodes.lose_all();
+    }
+    assert_eq!(sent_after, [1, 3, 7, 15]);
+}
+
+#[test]
+fn a_call_whose_end_nobody_tells_is_made_again_all_the_same() {
+    let mut nodes = nodes(2);
+    let push = nodes.push(&node(0), &[1]).unwrap();
+    nodes.mail.clear();
+    nodes.wait(Duration::from_secs(31));
+    assert_eq!(nodes.holders(&push).len(), 2);
+}
+
+#[test]
+fn what_a_node_holds_alone_goes_out_as_fast_as_it_is_taken_and_new_pushes_first() {
+    let mut nodes = nodes(1);
+    for number in 0..5_000 {
+        nodes.push(&node(0), &[number]).unwrap();
+    }
+    nodes.join(1, Condition::Active);
+    nodes.tick();
+    assert_eq!(nodes.replicas_sent().len(), 64);
+    let fresh = nodes.push(&node(0), &[5_000]).unwrap();
+    let last = nodes.replicas_sent().pop();
+    assert_eq!(last, Some((node(1), fresh)));
+    nodes.talk();
+    assert_eq!(nodes.stores[&node(1)].counts(nodes.now).replicas, 5_001);
+}
+
+#[test]
+fn a_push_that_finds_no_room_in_what_is_under_way_goes_before_others_that_come_later() {
+    let mut nodes = nodes(2);
+    for number in 0..300 {
+        nodes.push(&node(0), &[number]).unwrap();
+    }
+    assert_eq!(nodes.replicas_sent().len(), 256);
+    assert!(nodes.acknowledged.is_empty());
+    nodes.talk();
+    let mut acknowledged = nodes.acknowledged.values();
+    assert_eq!(acknowledged.len(), 300);
+    assert!(acknowledged.all(|kept| *kept == Kept::Replicated));
+}
+
+#[test]
+fn a_node_that_leaves_soon_after_another_joined_loses_nothing() {
+    let mut nodes = nodes(1);
+    for number in 0..5_000 {
+        nodes.push(&node(0), &[number]).unwrap();
+    }
+    nodes.join(1, Condition::Active);
+    condition(&mut nodes, 0, Condition::Draining);
+    nodes.wait(Duration::from_secs(5));
+    assert!(nodes.stores[&node(0)].may_leave(nodes.now));
+    assert_eq!(nodes.stores[&node(1)].counts(nodes.now).pending, 5_000);
+    assert_eq!(nodes.tally.possible_duplicates, 0);
 }
 
 #[test]
@@ -234,6 +312,33 @@ fn a_replica_that_a_full_peer_refuses_goes_to_another() {
 }
 
 #[test]
+fn a_push_that_a_peer_has_no_room_for_does_not_keep_shorter_ones_from_it() {
+    let mut nodes = nodes(1);
+    nodes
+        .push(&node(0), &(0..1_000).collect::<Vec<_>>())
+        .unwrap();
+    let small = Limits {
+        max_bytes: 6_000,
+        ..limits()
+    };
+    let store = Store::new(node(1), small, Replication::default());
+    nodes.stores.insert(node(1), store);
+    nodes.see(&view(&[0, 1]));
+    nodes.tick();
+    nodes.talk();
+    assert_eq!(nodes.tally.refused, 1);
+    let short = nodes.push(&node(0), &[1_000]).unwrap();
+    nodes
+        .push(&node(0), &(1_000..2_000).collect::<Vec<_>>())
+        .unwrap();
+    nodes.talk();
+    assert_eq!(nodes.holders(&short).len(), 2);
+    assert_eq!(nodes.tally.refused, 1, "as long a one is not even sent");
+    nodes.wait(Duration::from_secs(6));
+    assert!(nodes.tally.refused > 1, "it is, after a while");
+}
+
+#[test]
 fn where_every_peer_is_full_a_push_is_acknowledged_as_held_by_fewer() {
     let none = Limits {
         max_bytes: 0,
@@ -308,7 +413,6 @@ fn a_node_that_joins_is_given_what_is_held_by_too_few_and_told_when_that_is_done
         nodes.push(&node(0), &[number]).unwrap();
     }
     assert!(nodes.acknowledged.values().all(|kept| *kept == Kept::Alone));
-    let mut joiner = Store::new(node(1), limits(), Replication::default());
     let call = |nodes: &mut Nodes| {
         let now = nodes.now;
         let (reply, _) =
@@ -323,10 +427,7 @@ fn a_node_that_joins_is_given_what_is_held_by_too_few_and_told_when_that_is_done
         }
     };
     assert_eq!(call(&mut nodes), None, "not seen yet");
-    let both = view(&[0, 1]);
-    joiner.members(both.clone(), nodes.now);
-    nodes.stores.insert(node(1), joiner);
-    nodes.see(&both);
+    nodes.join(1, Condition::Active);
     assert_eq!(call(&mut nodes), Some(250));
     nodes.wait(Duration::from_secs(2));
     assert_eq!(call(&mut nodes), Some(0));

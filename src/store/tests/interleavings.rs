@@ -119,7 +119,9 @@ impl Run {
                 }
             }
             Step::Lose(at) => {
-                mail(at, nodes).and_then(|at| nodes.mail.swap_remove_back(at));
+                if let Some(mail) = mail(at, nodes).and_then(|at| nodes.mail.swap_remove_back(at)) {
+                    nodes.lose(mail);
+                }
             }
             Step::Tick => {
                 nodes.now += Duration::from_millis(50);

@@ -79,6 +79,7 @@ impl Nodes {
     pub(super) fn deliver(&mut self, mail: Mail) {
         let now = self.now;
         let Some(store) = self.stores.get_mut(&mail.to) else {
+            self.lose(mail);
             return;
         };
         let effects = match mail.word {
@@ -94,6 +95,47 @@ impl Nodes {
             Word::Answer(reply) => store.answered(&mail.from, reply, now),
         };
         self.carry_out(&mail.to, effects);
+    }
+
+    /// Loses a message. A node whose call to hold a push is not answered is told so, as it is by whoever makes the calls.
+    pub(super) fn lose(&mut self, mail: Mail) {
+        let Mail { from, to, word } = mail;
+        let (caller, by, push) = match word {
+            Word::Call(Request::Replicate(replica)) => (from, to, replica.push),
+            Word::Answer(Reply::Replicate(push, _)) => (to, from, push),
+            _ => return,
+        };
+        if let Some(store) = self.stores.get_mut(&caller) {
+            store.unreplicated(&by, &push, self.now);
+        }
+    }
+
+    pub(super) fn lose_all(&mut self) {
+        for mail in std::mem::take(&mut self.mail) {
+            self.lose(mail);
+        }
+    }
+
+    /// Calls to hold a push that are under way.
+    pub(super) fn replicas_sent(&self) -> Vec<(NodeId, PushId)> {
+        let sent = self.mail.iter().filter_map(|mail| match &mail.word {
+            Word::Call(Request::Replicate(replica)) => {
+                Some((mail.to.clone(), replica.push.clone()))
+            }
+            _ => None,
+        });
+        sent.collect()
+    }
+
+    /// Adds a node, seen by all in that condition.
+    pub(super) fn join(&mut self, number: u64, condition: Condition) {
+        let replication = Replication::default();
+        let store = Store::new(node(number), limits(), replication);
+        self.stores.insert(node(number), store);
+        let stores = self.stores.keys();
+        let mut view: View = stores.map(|id| (id.clone(), Condition::Active)).collect();
+        view.insert(node(number), condition);
+        self.see(&view);
     }
 
     /// Delivers everything, with what comes of it.

@@ -56,10 +56,12 @@ impl World {
             let Store {
                 unacknowledged,
                 unsettled,
+                queued,
                 handing,
                 ..
             } = &node.store;
-            assert!(unacknowledged.is_empty() && unsettled.is_empty() && handing.is_empty());
+            assert!(unacknowledged.is_empty() && queued.is_empty());
+            assert!(unsettled.is_empty() && handing.is_empty());
             let counts = node.store.counts(self.now());
             assert_eq!(counts, Counts::default(), "bytes are accounted for");
         }

@@ -15,7 +15,8 @@ impl World {
         let number = self.next_node;
         self.next_node += 1;
         let id = NodeId::new(&format!("node-{}", number % 4), number);
-        let mut store = Store::new(id.clone(), self.plan.limits.clone(), Replication::default());
+        let (limits, replication) = (self.plan.limits.clone(), self.plan.replication.clone());
+        let mut store = Store::new(id.clone(), limits, replication);
         let view = View::from([(id.clone(), Condition::Active)]);
         store.members(view.clone(), self.now());
         let node = SimulatedNode {
@@ -95,7 +96,8 @@ impl World {
     }
 
     /// Whether the next crash may come: no partition, nobody about to leave, every view up to date, and every push that
-    /// was acknowledged as replicated is held by two nodes or over.
+    /// was acknowledged as replicated is held by two nodes and within its time, or over: a long response may keep it for
+    /// longer, and its replicas are dropped uncounted if its owner is lost then.
     fn is_safe(&self) -> bool {
         let live: View = self
             .nodes
@@ -105,7 +107,17 @@ impl World {
         let mut nodes = self.nodes.values();
         let agree = nodes.all(|node| node.view == live && node.leaves_by.is_none());
         let mut waiting = self.account.waiting();
-        agree && self.apart.is_empty() && waiting.all(|push| self.copies(push) != 1)
+        agree
+            && self.apart.is_empty()
+            && waiting.all(|push| self.copies(push) != 1 && !self.is_overdue(push))
+    }
+
+    fn is_overdue(&self, push: &PushId) -> bool {
+        let mut nodes = self.nodes.values();
+        nodes.any(|node| {
+            let held = node.store.ledger.get(push);
+            held.is_some_and(|held| held.expires <= self.now())
+        })
     }
 
     fn copies(&self, push: &PushId) -> usize {

@@ -24,6 +24,7 @@ pub(super) struct Plan {
     pub(super) nodes: usize,
     pub(super) trouble: Trouble,
     pub(super) limits: Limits,
+    pub(super) replication: Replication,
     /// Pushes come and things go wrong for so long.
     pub(super) duration: u64,
     pub(super) push_every: u64,
@@ -65,6 +66,11 @@ impl Plan {
         };
         let retention = if rng.u8(0..8) == 0 { 5 } else { 0 };
         let ttl = if rng.u8(0..8) == 0 { 15 } else { 3600 };
+        let replication = Replication {
+            max_repairs: rng.usize(1..100),
+            max_sent: rng.usize(1..20),
+            ..Replication::default()
+        };
         let clean = rng.u8(0..3) == 0;
         let share = if clean { 1 } else { 80 };
         Self {
@@ -75,6 +81,7 @@ impl Plan {
                 retention: Duration::from_secs(retention),
                 max_bytes: if rng.u8(0..8) == 0 { 8_000 } else { usize::MAX },
             },
+            replication,
             duration: rng.u64(30_000..120_000),
             push_every: rng.u64(100..3_000),
             scrape_every: rng.u64(1_000..15_000),

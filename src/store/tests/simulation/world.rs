@@ -8,10 +8,14 @@ use super::plan::{Plan, Scraped, Trouble};
 const TICK: u64 = 200;
 /// A scrape waits no longer than this for what peers lend.
 const GATHERING: u64 = 3_000;
+/// An answer is waited for no longer.
+const CALL_WITHIN: u64 = 5_000;
 
 #[derive(Debug)]
 pub(super) enum Event {
     Deliver(Mail),
+    /// A node no longer waits for another's answer to its call to hold a push.
+    GiveUp(NodeId, NodeId, PushId),
     Tick(NodeId),
     Push,
     Scrape,
@@ -118,6 +122,12 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Deliver(mail) => self.deliver(mail),
+            Event::GiveUp(caller, by, push) => {
+                let now = self.now();
+                if let Some(node) = self.nodes.get_mut(&caller) {
+                    node.store.unreplicated(&by, &push, now);
+                }
+            }
             Event::Tick(id) => self.tick(&id),
             Event::Push => self.push(),
             Event::Scrape => self.scrape(),
@@ -142,6 +152,10 @@ impl World {
         let (result, effects) = act(&mut self.nodes.get_mut(id)?.store, now);
         self.account.note(&effects);
         for (to, request) in effects.calls {
+            if let Request::Replicate(replica) = &request {
+                let push = replica.push.clone();
+                self.after(CALL_WITHIN, Event::GiveUp(id.clone(), to.clone(), push));
+            }
             self.send(&Mail {
                 from: id.clone(),
                 to,

@@ -1,0 +1,251 @@
+//! Finding nodes to hold a push, and sending it to them: as fast as they answer, and no faster.
+
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::ledger::{Held, Holding, State};
+use super::members::rank;
+use super::{NodeId, PushId, Replica, Request, Store};
+
+/// A peer that had no room is not asked to hold as much again for this long.
+const FULL_FOR: Duration = Duration::from_secs(5);
+/// A node that fails to take a push is asked again after twice as long each time, so often: up to half a minute with the
+/// default of a second.
+const MAX_DOUBLINGS: u32 = 5;
+/// Of what may be on its way to a node, the part that pushes have which are acknowledged already.
+const REPAIRS: usize = 4;
+/// Pushes looked at for the next that can be sent when an answer has made room.
+const MAX_LOOKED_AT: usize = 32;
+
+/// The least that a peer had no room for, and until when that is believed.
+#[derive(Debug)]
+pub(super) struct NoRoom {
+    bytes: usize,
+    pub(super) until: Instant,
+}
+
+impl Store {
+    /// Brings an owned push nearer to being held by enough nodes, acknowledged, and handed over if this node leaves.
+    pub(super) fn settle(&mut self, push: &PushId, now: Instant) {
+        self.queued.remove(push);
+        if !self.owns(push) {
+            self.unsettled.remove(push);
+            return;
+        }
+        let candidates = self.members.candidates();
+        let wanted = self.wanted(candidates.len());
+        if let Some(held) = self.ledger.get_mut(push) {
+            let members = &self.members;
+            held.holders.retain(|node, _| members.is_alive(node));
+        }
+        self.ask_further(push, &candidates, wanted, now);
+        self.acknowledge_if_due(push, now);
+        if self.members.am_draining() {
+            self.hand_over(push, now);
+        } else if !self.unacknowledged.contains_key(push)
+            && self.count_confirmed(push, &candidates) >= wanted
+        {
+            self.unsettled.remove(push);
+        }
+    }
+
+    /// How many of so many candidates are to hold a push: one at least when this node leaves, so that there is one to hand
+    /// it to.
+    fn wanted(&self, candidates: usize) -> usize {
+        let least = usize::from(self.members.am_draining());
+        self.replication.replicas.max(least).min(candidates)
+    }
+
+    /// Asks as many more candidates as are missing; those that have been asked and do not answer come last. Where too much
+    /// is on its way to them, a push that is not acknowledged queues for the next room, others for their turn in repairs.
+    fn ask_further(&mut self, push: &PushId, candidates: &[NodeId], wanted: usize, now: Instant) {
+        let Some(held) = self.ledger.get(push) else {
+            return;
+        };
+        let holding = |node: &&NodeId| self.may_be_holding(held, push, node, now);
+        let standing = candidates.iter().filter(holding).count();
+        let missing = wanted.saturating_sub(standing);
+        if missing == 0 {
+            return;
+        }
+        let bytes = held.bytes();
+        let mut free: Vec<_> = candidates
+            .iter()
+            .filter(|node| self.may_be_asked(held, push, node, now))
+            .collect();
+        free.sort_by_cached_key(|node| {
+            let asked = held.holders.contains_key(*node);
+            (asked, self.members.condition(node), rank(push, node))
+        });
+        let missing = missing.min(free.len());
+        let share = self.share(push);
+        free.retain(|node| self.underway.has_room(node, bytes, share));
+        free.truncate(missing);
+        if free.len() < missing && self.unacknowledged.contains_key(push) {
+            self.queued.insert(push.clone());
+        }
+        self.ask(push, &free, now);
+    }
+
+    /// Replicas and bytes that may be on their way to a node for this one to go, too.
+    fn share(&self, push: &PushId) -> (usize, usize) {
+        let (calls, bytes) = (self.replication.max_sent, self.replication.max_sent_bytes);
+        if self.unacknowledged.contains_key(push) {
+            (calls, bytes)
+        } else {
+            (calls / REPAIRS, bytes / REPAIRS)
+        }
+    }
+
+    /// Whether `node` holds the push, or has been asked to and may yet say that it does.
+    fn may_be_holding(&self, held: &Held, push: &PushId, node: &NodeId, now: Instant) -> bool {
+        let asked = match held.holders.get(node) {
+            Some(Holding::Confirmed) => return true,
+            Some(Holding::Asked { again, failures }) => *failures == 0 && now < *again,
+            None => false,
+        };
+        asked || self.underway.since(node, push).is_some()
+    }
+
+    fn may_be_asked(&self, held: &Held, push: &PushId, node: &NodeId, now: Instant) -> bool {
+        let due = match held.holders.get(node) {
+            Some(Holding::Confirmed) => false,
+            Some(Holding::Asked { again, .. }) => *again <= now,
+            None => true,
+        };
+        let full = self.full.get(node);
+        due && self.underway.since(node, push).is_none()
+            && full.is_none_or(|full| held.bytes() < full.bytes)
+    }
+
+    /// What is said of a node that was asked to hold a push, or that another one says holds it.
+    pub(super) fn asked(&self, now: Instant) -> Holding {
+        Holding::Asked {
+            again: now + self.replication.resend,
+            failures: 0,
+        }
+    }
+
+    fn ask(&mut self, push: &PushId, nodes: &[&NodeId], now: Instant) {
+        let Some(held) = self.ledger.get_mut(push).filter(|_| !nodes.is_empty()) else {
+            return;
+        };
+        let again = now + self.replication.resend;
+        for node in nodes {
+            let before = held.holders.get_mut(*node);
+            let failures = match before {
+                Some(Holding::Asked { failures, .. }) => *failures,
+                Some(Holding::Confirmed) | None => 0,
+            };
+            let asked = Holding::Asked { again, failures };
+            let before = held.holders.insert((*node).clone(), asked);
+            if before.is_none() && matches!(held.state, State::Claimed { .. }) {
+                held.asked_since.insert((*node).clone());
+            }
+            self.underway.begin(node, push, held.bytes(), now);
+        }
+        let replica = Replica {
+            push: push.clone(),
+            content: Arc::clone(&held.content),
+            left: held.expires.saturating_duration_since(now),
+            entry: held.entry(&self.me, now),
+        };
+        for node in nodes {
+            self.call(node, Request::Replicate(replica.clone()));
+        }
+    }
+
+    fn count_confirmed(&self, push: &PushId, candidates: &[NodeId]) -> usize {
+        let Some(held) = self.ledger.get(push) else {
+            return 0;
+        };
+        let holdings = candidates.iter().filter_map(|node| held.holders.get(node));
+        let confirmed = holdings.filter(|holding| **holding == Holding::Confirmed);
+        confirmed.count()
+    }
+
+    /// Goes on after an answer, which has made room: with pushes that wait for their acknowledgement, then with the next
+    /// of the others.
+    pub(super) fn replicate_next(&mut self, now: Instant) {
+        self.settle_queued(now);
+        let calls = self.out.calls.len();
+        let most = MAX_LOOKED_AT.min(self.unsettled.len());
+        for _ in 0..most {
+            self.repair_next(now);
+            if self.out.calls.len() > calls {
+                return;
+            }
+        }
+    }
+
+    /// Settles the pushes that wait for room, oldest first, until there is none.
+    fn settle_queued(&mut self, now: Instant) {
+        while let Some(push) = self.queued.first().cloned() {
+            self.settle(&push, now);
+            if self.queued.contains(&push) {
+                return;
+            }
+        }
+    }
+
+    /// Settles some of the unsettled pushes, each time the next ones.
+    pub(super) fn repair(&mut self, now: Instant) {
+        self.settle_queued(now);
+        let most = self.replication.max_repairs.min(self.unsettled.len());
+        for _ in 0..most {
+            self.repair_next(now);
+        }
+    }
+
+    fn repair_next(&mut self, now: Instant) {
+        let last = self.settled_to.take();
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = self.unsettled.range((from, Bound::Unbounded)).next();
+        let next = rest.or_else(|| self.unsettled.first()).cloned();
+        if let Some(push) = next {
+            self.settle(&push, now);
+            self.settled_to = Some(push);
+        }
+    }
+
+    /// Takes note that `node` will not answer the call to hold `push`.
+    pub fn unreplicated(&mut self, node: &NodeId, push: &PushId, now: Instant) {
+        self.underway.end(node, push);
+        let resend = self.replication.resend;
+        if let Some(held) = self.ledger.get_mut(push)
+            && let Some(Holding::Asked { again, failures }) = held.holders.get_mut(node)
+        {
+            *again = now + resend * 2_u32.pow(*failures);
+            *failures = (*failures + 1).min(MAX_DOUBLINGS);
+        }
+        if self.unacknowledged.contains_key(push) {
+            self.queued.insert(push.clone());
+        }
+    }
+
+    /// Notes that `node` has no room for the push, and asks another one.
+    pub(super) fn note_full(&mut self, node: &NodeId, push: &PushId, now: Instant) {
+        let Some(held) = self.ledger.get_mut(push) else {
+            return;
+        };
+        held.holders.remove(node);
+        let bytes = held.bytes();
+        let full = self
+            .full
+            .entry(node.clone())
+            .or_insert(NoRoom { bytes, until: now });
+        full.bytes = full.bytes.min(bytes);
+        full.until = now + FULL_FOR;
+        self.settle(push, now);
+    }
+
+    /// How many pushes wait for further holders; `None` if `asker` is not among the nodes that may become one.
+    pub(super) fn owed(&self, asker: &NodeId) -> Option<usize> {
+        let candidates = self.members.candidates();
+        let wanted = self.wanted(candidates.len());
+        let short = self.unsettled.iter();
+        let short = short.filter(|push| self.count_confirmed(push, &candidates) < wanted);
+        self.members.knows(asker).then(|| short.count())
+    }
+}
