@@ -137,14 +137,19 @@ impl Members {
         self.view.keys().filter(|node| **node != self.me)
     }
 
-    /// The nodes to hold replicas: active peers, or where there is none, any.
+    /// The nodes to hold replicas: active peers, and those about to be, so that they are when they hold what they are to
+    /// hold; a node that leaves needs active ones. Where there is no active peer, any.
     pub(super) fn candidates(&self) -> Arc<[NodeId]> {
         Arc::clone(&self.candidates)
     }
 
     fn find_candidates(&self) -> Arc<[NodeId]> {
         let any = !self.peers().any(|node| self.is_active(node));
-        let peers = self.peers().filter(|node| any || self.is_active(node));
+        let leaving = self.am_draining();
+        let peers = self.peers().filter(|node| {
+            let starting = self.condition(node) == Some(Condition::Starting);
+            any || self.is_active(node) || (starting && !leaving)
+        });
         peers.cloned().collect()
     }
 

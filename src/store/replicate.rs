@@ -240,12 +240,15 @@ impl Store {
         self.settle(push, now);
     }
 
-    /// How many pushes wait for further holders; `None` if `asker` is not among the nodes that may become one.
+    /// How many pushes wait for further holders and are not held by `asker`; `None` if it is not known here yet.
     pub(super) fn owed(&self, asker: &NodeId) -> Option<usize> {
         let candidates = self.members.candidates();
         let wanted = self.wanted(candidates.len());
-        let short = self.unsettled.iter();
-        let short = short.filter(|push| self.count_confirmed(push, &candidates) < wanted);
+        let short = self.unsettled.iter().filter(|push| {
+            let held = self.ledger.get(push);
+            let holding = held.and_then(|held| held.holders.get(asker));
+            holding != Some(&Holding::Confirmed) && self.count_confirmed(push, &candidates) < wanted
+        });
         self.members.knows(asker).then(|| short.count())
     }
 }

@@ -427,11 +427,28 @@ fn a_node_that_joins_is_given_what_is_held_by_too_few_and_told_when_that_is_done
         }
     };
     assert_eq!(call(&mut nodes), None, "not seen yet");
-    nodes.join(1, Condition::Active);
+    nodes.join(1, Condition::Starting);
     assert_eq!(call(&mut nodes), Some(250));
     nodes.wait(Duration::from_secs(2));
     assert_eq!(call(&mut nodes), Some(0));
     assert_eq!(nodes.stores[&node(1)].counts(nodes.now).replicas, 250);
+}
+
+#[test]
+fn a_node_that_is_not_ready_yet_is_given_what_others_in_service_are_too_few_to_hold() {
+    let mut nodes = nodes(2);
+    let push = nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    assert_eq!(nodes.holders(&push).len(), 2);
+    nodes.join(2, Condition::Starting);
+    let now = nodes.now;
+    let owner = nodes.stores.get_mut(&node(0)).unwrap();
+    assert!(matches!(
+        owner.serve(&node(2), Request::Owed, now).0,
+        Reply::Owed(Some(1))
+    ));
+    nodes.wait(Duration::from_millis(500));
+    assert_eq!(nodes.holders(&push).len(), 3);
 }
 
 #[test]
