@@ -128,7 +128,7 @@ impl Pushes {
 
     /// How many pushes are held, by state.
     pub fn counts(&self) -> Counts {
-        self.held().store.counts(Instant::now())
+        self.held().store.counts()
     }
 
     /// Whether no other node is known.

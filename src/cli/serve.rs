@@ -188,7 +188,7 @@ pub(super) struct ServeArgs {
         default_value = "1000"
     )]
     push_max_rate: u32,
-    /// All pushes held, and what their families cost to merge; past it a push is refused
+    /// All pushes held, with what it takes to hold them; past it a push is refused
     #[arg(long = "push.max-bytes", env = "PROXY_PUSH_MAX_BYTES", value_name = "BYTES", default_value = "256MiB", value_parser = bytes)]
     push_max_bytes: usize,
     /// Nodes that hold a push besides the one that took it

@@ -115,7 +115,7 @@ impl Pushes {
         if !held.alone {
             return held.store.may_leave(now);
         }
-        let counts = held.store.counts(now);
+        let counts = held.store.counts();
         held.closed |= counts.pending + counts.claimed == 0;
         held.closed
     }

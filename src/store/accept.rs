@@ -1,10 +1,10 @@
 //! Taking a push: from an application, and from its owner.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::ledger::{Held, Holding, State};
+use super::holders::Holders;
+use super::ledger::Held;
 use super::{Content, Effects, Full, Kept, NodeId, Ownership, PushId, Replica, Standing, Store};
 
 impl Store {
@@ -14,18 +14,12 @@ impl Store {
             acceptor: self.me.clone(),
             sequence: self.next_push,
         };
-        let held = Held {
-            content: Arc::new(content),
-            expires: now + self.limits.ttl,
-            ownership: Ownership {
-                term: 0,
-                owner: self.me.clone(),
-            },
-            holders: BTreeMap::new(),
-            state: State::Pending,
-            asked_since: BTreeSet::new(),
-            orphaned: None,
+        let ownership = Ownership {
+            term: 0,
+            owner: self.me.clone(),
         };
+        let expires = now + self.limits.ttl;
+        let held = Held::new(Arc::new(content), expires, ownership, Holders::default());
         self.ledger.insert(push.clone(), held)?;
         self.next_push += 1;
         let until = now + self.replication.acknowledge_within;
@@ -45,20 +39,18 @@ impl Store {
         } = replica;
         if self.ledger.get(&push).is_none() && !self.ledger.is_over(&push) {
             let others = entry.holders.iter().filter(|node| **node != self.me);
-            let held = Held {
-                content,
-                expires: now + left.min(self.limits.ttl),
-                ownership: entry.ownership.clone(),
-                holders: others.map(|node| (node.clone(), self.asked(now))).collect(),
-                state: State::Pending,
-                asked_since: BTreeSet::new(),
-                orphaned: None,
+            let others = others.map(|node| (self.members.known(node), self.asked(now)));
+            let expires = now + left.min(self.limits.ttl);
+            let held = Held::new(content, expires, entry.ownership.clone(), others.collect());
+            let named = PushId {
+                acceptor: self.members.known(&push.acceptor),
+                ..push
             };
-            if self.ledger.insert(push.clone(), held).is_err() {
+            if self.ledger.insert(named, held).is_err() {
                 self.out.tally.refused += 1;
                 return Standing::Full;
             }
-            self.change_owner(&push, entry.ownership.clone(), now);
+            self.change_owner(&push, &entry.ownership, now);
         }
         self.learn(from, &push, &entry, now)
     }
@@ -68,8 +60,7 @@ impl Store {
         else {
             return;
         };
-        let mut holdings = held.holders.values();
-        if holdings.any(|holding| *holding == Holding::Confirmed) {
+        if held.holders.any_confirmed() {
             self.acknowledge(push, Kept::Replicated);
         } else if self.members.peers().next().is_none() || self.replication.replicas == 0 {
             self.acknowledge(push, Kept::Alone);

@@ -31,7 +31,7 @@ impl Store {
         let Some(held) = self.ledger.get(push) else {
             return Vec::new();
         };
-        if held.ownership.owner != self.me {
+        if held.ownership().owner != self.me {
             let owner = self.presumed_owner(push);
             return owner
                 .filter(|node| **node != self.me)
@@ -40,7 +40,7 @@ impl Store {
                 .collect();
         }
         let confirmed = held.holders.iter().filter(|(node, holding)| {
-            **holding == Holding::Confirmed && self.members.is_alive(node)
+            *holding == Holding::Confirmed && self.members.is_alive(node)
         });
         confirmed.map(|(node, _)| node.clone()).collect()
     }
@@ -117,23 +117,24 @@ impl Store {
                 Standing::Unknown
             };
         };
-        let newer = entry.ownership > held.ownership;
-        if newer || (entry.ownership == held.ownership && entry.ownership.owner == *from) {
+        let newer = entry.ownership > *held.ownership();
+        if newer || (entry.ownership == *held.ownership() && entry.ownership.owner == *from) {
             let known = std::mem::take(&mut held.holders);
             let others = entry.holders.iter().filter(|node| **node != self.me);
             held.holders = others
                 .map(|node| {
                     let holding = known.get(node).copied();
-                    (node.clone(), holding.unwrap_or(asked))
+                    (self.members.known(node), holding.unwrap_or(asked))
                 })
                 .collect();
         }
-        held.holders.insert(from.clone(), Holding::Confirmed);
+        let from = self.members.known(from);
+        held.holders.put(&from, Holding::Confirmed);
         if let Some(left) = entry.retained {
             self.note_retained(push, now + left);
         }
         if newer {
-            self.change_owner(push, entry.ownership.clone(), now);
+            self.change_owner(push, &entry.ownership, now);
         }
         self.standing(push, now)
     }
@@ -141,7 +142,7 @@ impl Store {
     fn standing(&self, push: &PushId, now: Instant) -> Standing {
         match self.ledger.get(push) {
             Some(held) => Standing::Held {
-                ownership: held.ownership.clone(),
+                ownership: held.ownership().clone(),
                 retained: held.retained(now),
             },
             None => Standing::Unknown,
@@ -150,10 +151,9 @@ impl Store {
 
     /// It has been served, as another holder knows.
     fn note_retained(&mut self, push: &PushId, until: Instant) {
-        if let Some(held) = self.ledger.get_mut(push)
-            && !held.is_retained()
-        {
-            held.state = State::Retained { until };
+        let held = self.ledger.get(push);
+        if held.is_some_and(|held| !held.is_retained()) {
+            self.ledger.set_state(push, State::Retained { until });
             self.acknowledge(push, Kept::Replicated);
         }
     }
@@ -174,8 +174,8 @@ impl Store {
                     self.note_retained(push, now + *left);
                 }
                 let held = self.ledger.get(push);
-                if held.is_some_and(|held| *ownership > held.ownership) {
-                    self.change_owner(push, ownership.clone(), now);
+                if held.is_some_and(|held| ownership > held.ownership()) {
+                    self.change_owner(push, ownership, now);
                 }
                 self.settle(push, now);
             }
@@ -191,7 +191,8 @@ impl Store {
 
     fn note_holder(&mut self, node: &NodeId, push: &PushId) {
         if let Some(held) = self.ledger.get_mut(push) {
-            held.holders.insert(node.clone(), Holding::Confirmed);
+            held.holders
+                .put(&self.members.known(node), Holding::Confirmed);
         }
     }
 

@@ -33,7 +33,7 @@ impl Store {
         let mut handed: Vec<_> = pushes
             .filter_map(|push| {
                 let held = self.ledger.get_mut(push)?;
-                renew(held, claim, now + self.replication.lease)
+                held.renew(claim, now + self.replication.lease)
                     .then(|| hand(push, held, &self.me, claimant, now))
             })
             .collect();
@@ -63,7 +63,7 @@ impl Store {
         let mut candidates = Vec::new();
         let mut busy = SeriesSet::default();
         for (push, held) in self.ledger.iter() {
-            if held.ownership.owner != self.me {
+            if held.ownership().owner != self.me {
                 continue;
             }
             if held.is_claimed(now) {
@@ -103,16 +103,15 @@ impl Store {
         let Some(held) = self.ledger.get_mut(push) else {
             return;
         };
-        match held.state {
+        match held.state() {
             State::Retained { .. } => return,
             State::Pending => held.asked_since.clear(),
             // Its lease has run out; that claim may yet turn out to have been served.
             State::Claimed { .. } => self.out.tally.possible_duplicates += 1,
         }
-        held.state = State::Claimed {
-            claim: claim.clone(),
-            until: now + self.replication.lease,
-        };
+        let claim = claim.clone();
+        let until = now + self.replication.lease;
+        self.ledger.set_state(push, State::Claimed { claim, until });
     }
 
     /// The claim goes on for `kept` and gives the others back.
@@ -126,12 +125,10 @@ impl Store {
         let lease = self.replication.lease;
         loan.pushes.retain(|push| {
             let wanted = kept.contains(push);
-            if let Some(held) = ledger.get_mut(push) {
-                if wanted {
-                    renew(held, claim, now + lease);
-                } else {
-                    give_back(held, claim);
-                }
+            if !wanted {
+                ledger.give_back(push, claim);
+            } else if let Some(held) = ledger.get_mut(push) {
+                held.renew(claim, now + lease);
             }
             wanted
         });
@@ -144,9 +141,7 @@ impl Store {
         let loan = self.loans.open(claim, until);
         loan.over = true;
         for push in std::mem::take(&mut loan.pushes) {
-            if let Some(held) = self.ledger.get_mut(&push) {
-                give_back(held, claim);
-            }
+            self.ledger.give_back(&push, claim);
         }
     }
 
@@ -174,13 +169,13 @@ impl Store {
         }
         // Who claimed it tells those that held it then. But this node must not leave before all know.
         let unaware = if self.members.am_draining() {
-            held.holders.keys().cloned().collect()
+            held.holders.nodes().cloned().collect()
         } else {
             std::mem::take(&mut held.asked_since)
         };
         if retains {
             let until = now + self.limits.retention;
-            held.state = State::Retained { until };
+            self.ledger.set_state(push, State::Retained { until });
             self.acknowledge(push, Kept::Replicated);
         } else {
             self.end(push, now);
@@ -194,24 +189,6 @@ impl Store {
 
     fn remembered(&self, now: Instant) -> Instant {
         now + self.replication.lease * REMEMBERED_LEASES
-    }
-}
-
-/// Lengthens a lease; says whether the push goes with this claim.
-fn renew(held: &mut Held, of: &ClaimId, to: Instant) -> bool {
-    match &mut held.state {
-        State::Claimed { claim, until } if claim == of => {
-            *until = (*until).max(to);
-            true
-        }
-        State::Retained { .. } => true,
-        State::Claimed { .. } | State::Pending => false,
-    }
-}
-
-fn give_back(held: &mut Held, of: &ClaimId) {
-    if matches!(&held.state, State::Claimed { claim, .. } if claim == of) {
-        held.state = State::Pending;
     }
 }
 

@@ -107,6 +107,15 @@ impl Members {
         *node == self.me || self.view.contains_key(node) || self.strangers.contains_key(node)
     }
 
+    /// `node` with the name that is kept here: one that came in a message has memory of its own.
+    pub(super) fn known(&self, node: &NodeId) -> NodeId {
+        let view = self.view.get_key_value(node).map(|(id, _)| id);
+        let stranger = || self.strangers.get_key_value(node).map(|(id, _)| id);
+        let gone = || self.gone.get_key_value(node).map(|(id, _)| id);
+        let known = view.or_else(stranger).or_else(gone);
+        known.unwrap_or(node).clone()
+    }
+
     /// Whether the view names `node`.
     pub(super) fn knows(&self, node: &NodeId) -> bool {
         self.view.contains_key(node)

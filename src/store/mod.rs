@@ -63,6 +63,7 @@
 mod accept;
 mod agreement;
 mod claim;
+mod holders;
 mod id;
 mod ledger;
 mod lend;
@@ -155,7 +156,7 @@ pub struct Full;
 pub struct Counts {
     /// Owned, and waiting for a scrape.
     pub pending: usize,
-    /// Owned, and handed to a scrape whose response is not over.
+    /// Owned, and handed to a scrape whose response is not over as far as is known.
     pub claimed: usize,
     /// Owned, served, and kept for the retention.
     pub retained: usize,
@@ -163,6 +164,12 @@ pub struct Counts {
     pub replicas: usize,
     /// Bytes of all of them.
     pub bytes: usize,
+}
+
+impl Counts {
+    fn owned(&self) -> usize {
+        self.pending + self.claimed + self.retained
+    }
 }
 
 /// The pushes of one node, and its part in those of the others.
@@ -204,8 +211,8 @@ impl Store {
     pub fn new(me: NodeId, limits: Limits, replication: Replication) -> Self {
         Self {
             members: Members::new(me.clone()),
+            ledger: Ledger::new(me.clone(), limits.max_bytes),
             me,
-            ledger: Ledger::new(limits.max_bytes),
             limits,
             replication,
             next_push: 0,
@@ -319,8 +326,8 @@ impl Store {
     }
 
     /// How many pushes are in which state.
-    pub fn counts(&self, now: Instant) -> Counts {
-        self.ledger.counts(&self.me, now)
+    pub fn counts(&self) -> Counts {
+        self.ledger.counts()
     }
 
     /// Whether nothing is lost, and nothing served twice, by this node's end.
@@ -333,18 +340,13 @@ impl Store {
             && self.unacknowledged.is_empty()
             && self.handing.is_empty()
             && self.outbox.is_done(&self.members)
-            && self
-                .ledger
-                .iter()
-                .all(|(_, held)| held.ownership.owner != self.me)
+            && self.ledger.counts().owned() == 0
     }
 
     /// Drops what has outlived its time. A claimed push is left to its scrape, which may be about to deliver it.
     fn expire(&mut self, now: Instant) {
-        let over: Vec<_> = self
-            .ledger
-            .iter()
-            .filter(|(_, held)| !held.is_claimed(now) && held.dropped_at(&self.me) <= now)
+        let due = self.ledger.due(now);
+        let over: Vec<_> = due
             .map(|(push, held)| (push.clone(), held.is_retained()))
             .collect();
         for (push, served) in over {
@@ -362,7 +364,7 @@ impl Store {
     /// Ends an owned push's life, here and at the other holders.
     fn end_everywhere(&mut self, push: &PushId, now: Instant) {
         if let Some(held) = self.ledger.get(push) {
-            let others: Vec<_> = held.holders.keys().cloned().collect();
+            let others: Vec<_> = held.holders.nodes().cloned().collect();
             let gone = Over {
                 served: Vec::new(),
                 replaced: vec![push.clone()],

@@ -9,7 +9,7 @@ use super::{Kept, NodeId, Ownership, PushId, Store};
 impl Store {
     pub(super) fn owns(&self, push: &PushId) -> bool {
         let held = self.ledger.get(push);
-        held.is_some_and(|held| held.ownership.owner == self.me)
+        held.is_some_and(|held| held.ownership().owner == self.me)
     }
 
     /// Looks at every push after a change of view.
@@ -33,7 +33,7 @@ impl Store {
     /// What made a node fail to take a push may be over.
     fn forgive_failures(&mut self, push: &PushId, now: Instant) {
         let held = self.ledger.get_mut(push).into_iter();
-        for holding in held.flat_map(|held| held.holders.values_mut()) {
+        for holding in held.flat_map(|held| held.holders.holdings_mut()) {
             if let Holding::Asked { again, failures } = holding
                 && *failures > 0
             {
@@ -57,7 +57,7 @@ impl Store {
             held.orphaned = None;
             return;
         }
-        let holders = held.holders.keys();
+        let holders = held.holders.nodes();
         let others: Vec<_> = holders
             .filter(|node| self.members.is_alive(node))
             .cloned()
@@ -70,46 +70,55 @@ impl Store {
         self.out.tally.taken_over += 1;
         self.out.tally.possible_duplicates += usize::from(!held.is_retained());
         let ownership = Ownership {
-            term: held.ownership.term + 1,
+            term: held.ownership().term + 1,
             owner: self.me.clone(),
         };
-        self.change_owner(push, ownership, now);
+        self.change_owner(push, &ownership, now);
     }
 
     /// Who owns a push of another node's or is to take it over.
     pub(super) fn presumed_owner(&self, push: &PushId) -> Option<&NodeId> {
         let held = self.ledger.get(push)?;
-        let owner = &held.ownership.owner;
-        if self.members.is_alive(owner) && held.holders.contains_key(owner) {
+        let owner = &held.ownership().owner;
+        if self.members.is_alive(owner) && held.holders.contains(owner) {
             return Some(owner);
         }
-        let holders = held.holders.keys().chain([&self.me]);
+        let holders = held.holders.nodes().chain([&self.me]);
         self.members.heir(push, holders)
     }
 
     /// Accepts an ownership. The new owner tells all other holders.
-    pub(super) fn change_owner(&mut self, push: &PushId, ownership: Ownership, now: Instant) {
+    pub(super) fn change_owner(&mut self, push: &PushId, ownership: &Ownership, now: Instant) {
         let asked = self.asked(now);
+        self.members.heard_of(&ownership.owner, now);
+        let term = ownership.term;
+        let owner = self.members.known(&ownership.owner);
+        self.ledger.set_ownership(
+            push,
+            Ownership {
+                term,
+                owner: owner.clone(),
+            },
+        );
         let Some(held) = self.ledger.get_mut(push) else {
             return;
         };
-        self.members.heard_of(&ownership.owner, now);
-        held.ownership = ownership;
         held.orphaned = None;
-        if held.ownership.owner != self.me {
-            let owner = held.ownership.owner.clone();
-            held.holders.entry(owner).or_insert(asked);
+        if owner != self.me {
+            if !held.holders.contains(&owner) {
+                held.holders.put(&owner, asked);
+            }
             self.unsettled.remove(push);
             self.acknowledge(push, Kept::Replicated);
             return;
         }
-        for holding in held.holders.values_mut() {
+        for holding in held.holders.holdings_mut() {
             if *holding != Holding::Confirmed {
                 // Whether they hold it they say in the answer; until then they are not sent the text.
                 *holding = asked;
             }
         }
-        let others: Vec<_> = held.holders.keys().cloned().collect();
+        let others: Vec<_> = held.holders.nodes().cloned().collect();
         self.unsettled.insert(push.clone());
         self.handing.remove(push);
         self.tell_all(&others, push);
@@ -118,35 +127,34 @@ impl Store {
     /// Gives an owned push to an active node that holds it, unless a scrape has it. From now on this node does not own
     /// it, so that there are never two owners; that the others hear of it is repeated until they have answered.
     pub(super) fn hand_over(&mut self, push: &PushId, now: Instant) {
-        let Some(held) = self
-            .ledger
-            .get_mut(push)
-            .filter(|held| !held.is_claimed(now))
-        else {
+        let held = self.ledger.get(push);
+        let Some(held) = held.filter(|held| !held.is_claimed(now)) else {
             return;
         };
         let resend = self.replication.resend;
         let is_fresh = |since| now < since + resend;
-        let mut holders = held.holders.keys();
-        if holders.any(|node| self.underway.since(node, push).is_some_and(is_fresh)) {
+        let sent = |node| self.underway.since(node, push);
+        let just_sent = held.holders.nodes().filter_map(sent).any(is_fresh);
+        if just_sent {
             // A replica with the old owner's name on it may be about to arrive.
             return;
         }
         let confirmed = held.holders.iter().filter_map(|(node, holding)| {
-            let may = *holding == Holding::Confirmed && self.members.is_active(node);
+            let may = holding == Holding::Confirmed && self.members.is_active(node);
             may.then_some(node)
         });
         let Some(heir) = self.members.heir(push, confirmed).cloned() else {
             return;
         };
-        if matches!(held.state, State::Claimed { .. }) {
+        let others: BTreeSet<_> = held.holders.nodes().cloned().collect();
+        let term = held.ownership().term + 1;
+        if matches!(held.state(), State::Claimed { .. }) {
             // Its lease has run out; that claim may yet turn out to have been served.
-            held.state = State::Pending;
+            self.ledger.set_state(push, State::Pending);
             self.out.tally.possible_duplicates += 1;
         }
-        held.ownership.term += 1;
-        held.ownership.owner = heir;
-        let others: BTreeSet<_> = held.holders.keys().cloned().collect();
+        self.ledger
+            .set_ownership(push, Ownership { term, owner: heir });
         self.out.tally.handed_over += 1;
         self.unsettled.remove(push);
         self.tell_all(&others, push);
@@ -158,7 +166,7 @@ impl Store {
         let Some(held) = self.ledger.get(push) else {
             return;
         };
-        if known.is_some_and(|known| *known < held.ownership) {
+        if known.is_some_and(|known| known < held.ownership()) {
             return;
         }
         if let Some(unaware) = self.handing.get_mut(push) {

@@ -37,7 +37,7 @@ impl Store {
         let wanted = self.wanted(candidates.len());
         if let Some(held) = self.ledger.get_mut(push) {
             let members = &self.members;
-            held.holders.retain(|node, _| members.is_alive(node));
+            held.holders.retain(|node| members.is_alive(node));
         }
         self.ask_further(push, &candidates, wanted, now);
         self.acknowledge_if_due(push, now);
@@ -75,7 +75,7 @@ impl Store {
             .filter(|node| self.may_be_asked(held, push, node, now))
             .collect();
         free.sort_by_cached_key(|node| {
-            let asked = held.holders.contains_key(*node);
+            let asked = held.holders.contains(node);
             (asked, self.members.condition(node), rank(push, node))
         });
         let missing = missing.min(free.len());
@@ -133,14 +133,12 @@ impl Store {
         };
         let again = now + self.replication.resend;
         for node in nodes {
-            let before = held.holders.get_mut(*node);
-            let failures = match before {
+            let failures = match held.holders.get(node) {
                 Some(Holding::Asked { failures, .. }) => *failures,
                 Some(Holding::Confirmed) | None => 0,
             };
-            let asked = Holding::Asked { again, failures };
-            let before = held.holders.insert((*node).clone(), asked);
-            if before.is_none() && matches!(held.state, State::Claimed { .. }) {
+            let known = held.holders.put(node, Holding::Asked { again, failures });
+            if !known && matches!(held.state(), State::Claimed { .. }) {
                 held.asked_since.insert((*node).clone());
             }
             self.underway.begin(node, push, held.bytes(), now);

@@ -100,7 +100,7 @@ fn what_a_node_holds_alone_goes_out_as_fast_as_it_is_taken_and_new_pushes_first(
     let last = nodes.replicas_sent().pop();
     assert_eq!(last, Some((node(1), fresh)));
     nodes.talk();
-    assert_eq!(nodes.stores[&node(1)].counts(nodes.now).replicas, 5_001);
+    assert_eq!(nodes.stores[&node(1)].counts().replicas, 5_001);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_node_that_leaves_soon_after_another_joined_loses_nothing() {
     condition(&mut nodes, 0, Condition::Draining);
     nodes.wait(Duration::from_secs(5));
     assert!(nodes.stores[&node(0)].may_leave(nodes.now));
-    assert_eq!(nodes.stores[&node(1)].counts(nodes.now).pending, 5_000);
+    assert_eq!(nodes.stores[&node(1)].counts().pending, 5_000);
     assert_eq!(nodes.tally.possible_duplicates, 0);
 }
 
@@ -285,7 +285,7 @@ fn a_claim_that_comes_after_its_own_end_is_lent_nothing() {
     nodes.release(&claim);
     nodes.talk();
     nodes.deliver(late);
-    assert_eq!(nodes.stores[&node(0)].counts(nodes.now).pending, 1);
+    assert_eq!(nodes.stores[&node(0)].counts().pending, 1);
 }
 
 #[test]
@@ -431,7 +431,7 @@ fn a_node_that_joins_is_given_what_is_held_by_too_few_and_told_when_that_is_done
     assert_eq!(call(&mut nodes), Some(250));
     nodes.wait(Duration::from_secs(2));
     assert_eq!(call(&mut nodes), Some(0));
-    assert_eq!(nodes.stores[&node(1)].counts(nodes.now).replicas, 250);
+    assert_eq!(nodes.stores[&node(1)].counts().replicas, 250);
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl World {
             } = &node.store;
             assert!(unacknowledged.is_empty() && queued.is_empty());
             assert!(unsettled.is_empty() && handing.is_empty());
-            let counts = node.store.counts(self.now());
+            let counts = node.store.counts();
             assert_eq!(counts, Counts::default(), "bytes are accounted for");
         }
     }

@@ -211,7 +211,7 @@ impl World {
 
     fn tick(&mut self, id: &NodeId) {
         if self.with(id, |store, now| ((), store.tick(now))).is_some() {
-            let bytes = self.nodes[id].store.counts(self.now()).bytes;
+            let bytes = self.nodes[id].store.counts().bytes;
             assert!(bytes <= self.plan.limits.max_bytes);
             self.after(TICK, Event::Tick(id.clone()));
             self.leave_if_due(id);
