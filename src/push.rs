@@ -220,6 +220,16 @@ impl Pushes {
                 &sender,
             ));
         }
+        if opened.exposition.text().len() > self.opener.max_text() {
+            return Err(self.refuse_with(
+                "limit",
+                ErrorCode::INVALID,
+                "with the labels of its identity the text is longer than --scrape.max-payload, and no other node would \
+                 take it"
+                    .into(),
+                &sender,
+            ));
+        }
         let content = match self.content(&opened, &lane).await {
             Ok(content) => content,
             Err(unusable) => return Err(self.refuse(&unusable, &sender)),

@@ -379,6 +379,18 @@ async fn texts_past_the_nodes_limits_are_not_taken() {
     eventually("the refusal", async || proxy.own(refused).await == 1.0).await;
 }
 
+#[tokio::test]
+async fn a_push_that_its_labels_make_too_long_for_other_nodes_is_refused() {
+    let (proxy, ..) = asking(&identities(), &["--scrape.max-payload=1KiB"]).await;
+    let setup = shown(&bearer("token of reports"));
+    let mut pusher = Peer::connect_with(proxy.tcp(), setup).await;
+    pusher.key().await;
+    assert!(pusher.push(&"a 1\n".repeat(250)).await.is_err());
+    let refused = "prometheus_proxy_pushes_refused_total{reason=\"limit\"}";
+    eventually("the refusal", async || proxy.own(refused).await == 1.0).await;
+    pusher.push("a 1\n").await.unwrap();
+}
+
 /// An unmodified Java client, which shows nothing.
 fn java(proxy: &Sandbox) -> Program {
     let port = proxy.tcp().port().to_string();
