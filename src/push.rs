@@ -294,7 +294,7 @@ impl Pushes {
                 self.metrics.pushes_replicated.inc();
             }
             Kept::Short => self.metrics.pushes_short.inc(),
-            Kept::Alone => {}
+            Kept::Alone => self.metrics.pushes_alone.inc(),
         }
         Ok(kept)
     }

@@ -128,6 +128,8 @@ pub struct Metrics {
     pub pushes_replicated: IntCounter,
     /// Pushes acknowledged although no other node had confirmed in time that it holds them.
     pub pushes_short: IntCounter,
+    /// Pushes acknowledged by this node alone: it knew no other, or is to keep no replicas.
+    pub pushes_alone: IntCounter,
     /// From taking a push to another node's confirmation that it holds it.
     pub push_replication_seconds: Distribution<0>,
     /// Attempts to have a push held by another node that failed: label `reason`.
@@ -330,6 +332,10 @@ impl Metrics {
             pushes_short: own.counter(
                 "prometheus_proxy_pushes_acknowledged_short_total",
                 "Pushes acknowledged although no other node had confirmed in time that it holds them.",
+            )?,
+            pushes_alone: own.counter(
+                "prometheus_proxy_pushes_acknowledged_alone_total",
+                "Pushes acknowledged that no other node was to hold: none is known, or --push.replicas is 0.",
             )?,
             push_replication_seconds: own.add(
                 Distribution::new(

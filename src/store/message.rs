@@ -174,7 +174,7 @@ pub enum Reply {
 pub enum Kept {
     /// By the owner and at least one other node, or served already.
     Replicated,
-    /// By the owner, which knows no other node.
+    /// By the owner, which knows no other node or is to keep no replicas.
     Alone,
     /// By the owner, because no peer had room for it or confirmed it in time. The owner keeps trying.
     Short,
@@ -183,7 +183,8 @@ pub enum Kept {
 /// What is to be done after an input to the store.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Calls to make. A reply goes to `Store::answered`; a call that fails needs no word, it is made again if need be.
+    /// Calls to make. A reply goes to `Store::answered`; that a call to hold a push failed, to `Store::unreplicated`. Others
+    /// that fail need no word, they are made again if need be.
     pub calls: Vec<(NodeId, Request)>,
     /// Pushes that may be acknowledged now.
     pub acknowledged: Vec<(PushId, Kept)>,
