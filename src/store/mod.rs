@@ -11,7 +11,8 @@
 //! - **Claim.** A node that is scraped begins a claim: it asks every peer, itself included, for what that peer owns. An
 //!   owner hands a push to one claim, on a lease, with the text unless the claimant holds it. Pushes with a series in
 //!   common never go out in one response: Prometheus would keep the first sample and drop the others. Owner and claimant
-//!   both see to it, and what is deferred is given back at once.
+//!   both see to it, and what is deferred is given back at once. Nor does an owner hand a push out for the first time
+//!   while a response is under way with one of its series: whatever of the two arrived second might be out of order.
 //! - **Renew.** While the response is under way the claimant renews, naming what it still wants. A lease that has run out,
 //!   because the claimant died or cannot be heard, makes the push available to others; until one takes it, it stays with
 //!   its claim, so that a late commit finds it.
@@ -43,20 +44,22 @@
 //! it here too; or unknown, which makes an owner replicate again and a holder look for another owner. That heals what
 //! was lost on the way: a partition's two owners, an end that a holder was not told of, a replica that is no longer there.
 //!
-//! An owner replicates further when its push has fewer replicas on active nodes than it should. A node that joins becomes a
-//! holder in that way and needs no more to serve, because claims bring the text; [`Request::Owed`] tells it when its
-//! peers are done. A node that leaves hands over each push that another active node holds and that no scrape has. It may
-//! go when every holder knows the new owner and what this node knows to be over ([`Store::may_leave`]).
+//! An owner replicates further when its push has fewer replicas than it should on nodes that are in service or about to
+//! be: as fast as those answer, with new pushes first. A node that joins becomes a holder in that way and needs no more to
+//! serve, because claims bring the text; [`Request::Owed`] tells it when its peers are done. A node that leaves hands over
+//! each push that another active node holds and that no scrape has; what none holds it replicates first. It may go when
+//! every holder knows the new owner and what this node knows to be over ([`Store::may_leave`]).
 //!
 //! # Bounds
 //!
 //! | what | at the bound |
 //! |---|---|
-//! | bytes of pushes, replicas included | a push is refused with [`Full`]; a replica is refused, and its owner asks another node |
+//! | bytes of pushes, replicas included | a push is refused with [`Full`]; a replica is refused, and its owner asks another node, for a while also to hold what is as long |
+//! | replicas, and their bytes, on their way to one node | the next goes with an answer, those of new pushes first |
 //! | text, and number, of pushes in one answer to a claim | the rest waits for the next scrape |
 //! | claims remembered by a lender | the oldest is forgotten: its pushes come back when the lease runs out |
 //! | closings not yet answered | the oldest is given up and counted; agreement repairs it |
-//! | repairs in a tick, pushes in one round of agreement | the rest follows with the next |
+//! | pushes looked at for repair in a tick, pushes in one round of agreement | the rest follows with the next |
 //! | nodes that no view has named, nodes that are gone | a further one counts as dead; the one gone longest is forgotten |
 //! | tombstones | those that are needed least long are forgotten |
 
