@@ -32,7 +32,7 @@ pub(super) type SeriesSet = HashSet<u64, BuildHasherDefault<HashedAlready>>;
 
 /// A series is a hash already, by a key that applications do not know ([`super::Content::series`]).
 #[derive(Default)]
-struct HashedAlready(u64);
+pub(super) struct HashedAlready(u64);
 
 impl Hasher for HashedAlready {
     fn write_u64(&mut self, series: u64) {
