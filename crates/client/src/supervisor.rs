@@ -14,8 +14,10 @@ use crate::link::{Order, Outcome};
 use crate::push::{self, Until};
 use crate::reconnect::Reconnect;
 #[cfg(feature = "signal")]
-use crate::signal::AfterSigterm;
+use crate::signal::{AfterSigterm, Sigterm};
 use crate::state::State;
+#[cfg(not(feature = "signal"))]
+use std::convert::Infallible as Sigterm;
 
 /// Pushes that wait at a time; a further one is refused with [`PushError::Busy`].
 const MAX_TASKS: usize = 16;
@@ -56,7 +58,8 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     pub(crate) async fn run(mut self, reconnect: Reconnect) {
         let mut connecting = pin!(reconnect.run());
-        let mut sigterm = pin!(sigterm(&self));
+        // Dropped at the end, however that comes: from then on SIGTERM has its effect on the process again.
+        let mut sigterm = self.listen();
         let mut tasks = JoinSet::new();
         // The push after SIGTERM is the last one: while it is under way, neither commands nor their end count.
         let mut leaving = false;
@@ -72,7 +75,7 @@ impl Supervisor {
                     }
                     Some(Command::Close) | None => break,
                 },
-                () = &mut sigterm, if !leaving => {
+                () = received(&mut sigterm), if !leaving => {
                     leaving = true;
                     push_last(&self.state, &mut tasks, self.timeout);
                 }
@@ -82,22 +85,28 @@ impl Supervisor {
             }
         }
         end(&self.state).await;
-        #[cfg(feature = "signal")]
-        if leaving && let Some(afterwards) = self.push_on_sigterm {
-            afterwards.act();
-        }
+    }
+
+    /// Listens to SIGTERM, where a push is wanted then.
+    #[cfg(feature = "signal")]
+    fn listen(&self) -> Option<Sigterm> {
+        self.push_on_sigterm.and_then(Sigterm::listen)
+    }
+
+    #[cfg(not(feature = "signal"))]
+    fn listen(&self) -> Option<Sigterm> {
+        None
     }
 }
 
-/// Comes with SIGTERM, where a push is wanted then.
-#[cfg(feature = "signal")]
-fn sigterm(supervisor: &Supervisor) -> impl Future<Output = ()> + use<> {
-    crate::signal::sigterm(supervisor.push_on_sigterm.is_some())
-}
-
-#[cfg(not(feature = "signal"))]
-fn sigterm(_: &Supervisor) -> impl Future<Output = ()> + use<> {
-    std::future::pending()
+async fn received(sigterm: &mut Option<Sigterm>) {
+    match sigterm {
+        #[cfg(feature = "signal")]
+        Some(sigterm) => sigterm.received().await,
+        #[cfg(not(feature = "signal"))]
+        Some(never) => match *never {},
+        None => std::future::pending().await,
+    }
 }
 
 fn push(
