@@ -110,7 +110,8 @@ impl Builder {
 
     /// How many attempts to connect may fail after a failed one, before the client gives up for ever: then whatever is
     /// asked of it fails with [`PushError::Closed`](crate::PushError::Closed). An attempt goes through all proxies, and
-    /// one that succeeds makes the count begin anew. Without limit if not said.
+    /// one that succeeds makes the count begin anew. One that is made before its time because a push waits, and fails,
+    /// is not counted. Without limit if not said.
     pub fn max_retries(mut self, retries: u32) -> Self {
         self.max_retries = Some(retries);
         self

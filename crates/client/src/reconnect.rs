@@ -45,8 +45,10 @@ impl Reconnect {
     /// Runs until the last attempt that is allowed has failed.
     pub(crate) async fn run(mut self) {
         let mut first = 0;
+        let mut due = Instant::now();
         loop {
-            let delay = match self.round(first).await {
+            let begin = Instant::now();
+            due = match self.round(first).await {
                 Ok(connected) => {
                     self.schedule.connected();
                     self.state.counters.connects.increment();
@@ -58,15 +60,18 @@ impl Reconnect {
                     } else {
                         proxy + 1
                     };
-                    self.schedule.ended(lived)
+                    Instant::now() + self.schedule.ended(lived)
                 }
+                // A push has hurried it: else a few pushes would use up, in seconds, the retries that were meant for
+                // hours.
+                Err(AllFailed) if begin < due => due,
                 Err(AllFailed) => match self.schedule.failed() {
-                    Some(delay) => delay,
+                    Some(delay) => Instant::now() + delay,
                     None => return warn!("gave up connecting to the proxy"),
                 },
             };
-            debug!(?delay, "connecting again after a delay");
-            self.pause(delay).await;
+            debug!(delay = ?due.saturating_duration_since(Instant::now()), "connecting again after a delay");
+            self.pause(due).await;
             self.state.counters.retries.increment();
         }
     }
@@ -167,18 +172,18 @@ impl Reconnect {
         self.state.failure.send_replace(failure.to_string());
     }
 
-    /// Waits, but not for long while a push does.
-    async fn pause(&mut self, delay: Duration) {
+    /// Waits until the next attempt is due, but not for long while a push waits.
+    async fn pause(&mut self, due: Instant) {
         let begin = Instant::now();
         let mut pushes = self.state.pushes.subscribe();
         let mut hurried = None;
         loop {
             let waiting = *pushes.borrow_and_update() > 0;
             let until = if waiting {
-                begin + delay.min(*hurried.get_or_insert_with(|| self.schedule.hurried()))
+                due.min(begin + *hurried.get_or_insert_with(|| self.schedule.hurried()))
             } else {
                 self.schedule.calm();
-                begin + delay
+                due
             };
             tokio::select! {
                 () = sleep_until(until) => return,

@@ -58,6 +58,20 @@ async fn a_push_that_waits_hurries_the_next_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn attempts_that_a_push_has_hurried_use_up_no_retries() {
+    let address = nobody().await;
+    let client = client([address.clone()])
+        .backoff(600 * SECOND, 600 * SECOND)
+        .max_retries(1)
+        .connect();
+    assert_eq!(client.push().await, Err(PushError::Timeout));
+    assert!(client.metrics().retries > 2);
+    let proxy = Proxy::bind_at(&address).await;
+    let _peer = proxy.accept_with_key().await;
+    client.ready().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_push_does_not_wait_for_a_silent_proxy_where_there_is_another() {
     let (silent, proxy) = (Proxy::bind().await, Proxy::bind().await);
     let client = client([silent.address(), proxy.address()]).connect();
