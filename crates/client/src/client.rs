@@ -145,7 +145,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When there was no text, or no connection in time.
+    /// When there was no text, or no connection in time, or one that took not all of it in time.
     pub async fn push_and_close_unacknowledged(self) -> Result<(), PushError> {
         self.finish(Until::Sent).await
     }

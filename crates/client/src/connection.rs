@@ -1,7 +1,9 @@
 //! One connection to the proxy, from SETUP to its end: answers pulls, sends pushes.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -61,6 +63,7 @@ pub(crate) fn start<T: Transport + 'static>(
         work: JoinSet::new(),
         pulls: HashMap::new(),
         pushes: HashMap::new(),
+        told: Vec::new(),
         retire_until: None,
     };
     Ok(Running {
@@ -82,6 +85,8 @@ struct Application {
     pulls: HashMap<StreamId, AbortHandle>,
     /// Pushes under way.
     pushes: HashMap<StreamId, oneshot::Sender<Outcome>>,
+    /// Pushes without an acknowledgement of which not all has been sent; no more than the session queues frames.
+    told: Vec<oneshot::Sender<Outcome>>,
     retire_until: Option<Instant>,
 }
 
@@ -129,9 +134,10 @@ impl Application {
 
     async fn step<T: Transport>(&mut self, connection: &mut Connection<T>) -> Step {
         tokio::select! {
-            event = connection.next() => match event {
-                Event::Closed(reason) => return Step::Over(Some(Failure::of_close(&reason))),
-                event => if let Err(failure) = self.take(event, connection.session()) {
+            event = next(connection, !self.told.is_empty()) => match event {
+                None => self.all_sent(),
+                Some(Event::Closed(reason)) => return Step::Over(Some(Failure::of_close(&reason))),
+                Some(event) => if let Err(failure) = self.take(event, connection.session()) {
                     return Step::Over(Some(failure));
                 },
             },
@@ -154,7 +160,17 @@ impl Application {
     }
 
     fn has_retired(&self) -> bool {
-        self.retire_until.is_some() && self.work.is_empty() && self.pushes.is_empty()
+        self.retire_until.is_some()
+            && self.work.is_empty()
+            && self.pushes.is_empty()
+            && self.told.is_empty()
+    }
+
+    fn all_sent(&mut self) {
+        for reply in self.told.drain(..) {
+            // Whoever pushed may have given up; likewise below.
+            let _ = reply.send(Ok(()));
+        }
     }
 
     fn take(&mut self, event: Event, session: &mut Session) -> Result<(), Failure> {
@@ -174,7 +190,6 @@ impl Application {
             }
             Event::Response { stream, result } => {
                 if let Some(reply) = self.pushes.remove(&stream) {
-                    // Whoever pushed may have given up; likewise below.
                     let _ = reply.send(acknowledged(result));
                 }
             }
@@ -244,7 +259,7 @@ impl Application {
                 Err(error) => drop(reply.send(Err(error.into()))),
             },
             Target::Tell(reply) => match payload.map(|payload| session.fire_and_forget(payload)) {
-                Ok(Ok(())) => drop(reply.send(Ok(()))),
+                Ok(Ok(())) => self.told.push(reply),
                 Ok(Err(error)) => debug!(%error, "cannot push"),
                 Err(error) => drop(reply.send(Err(error.into()))),
             },
@@ -281,6 +296,15 @@ impl Application {
             wanted
         });
     }
+}
+
+/// The next event; `None` when all has been sent, where `telling` asks for that.
+async fn next<T: Transport>(connection: &mut Connection<T>, telling: bool) -> Option<Event> {
+    poll_fn(|cx| match connection.poll_next(cx) {
+        Poll::Pending if telling && connection.is_flushed() => Poll::Ready(None),
+        polled => polled.map(Some),
+    })
+    .await
 }
 
 async fn pulled(

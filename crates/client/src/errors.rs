@@ -28,7 +28,8 @@ pub enum PushError {
     /// The proxy answered with something that is no acknowledgement.
     #[error("the proxy's answer is no acknowledgement")]
     Answer,
-    /// No acknowledgement in time: the proxy may or may not hold the push.
+    /// No acknowledgement in time, or where none was asked for, not all could be sent: the proxy may or may not hold
+    /// the push.
     #[error("the push was not acknowledged in time")]
     Timeout,
     /// Too many pushes wait already (16).

@@ -18,7 +18,7 @@ pub(crate) type Outcome = Result<(), PushError>;
 pub(crate) enum Order {
     /// Push the text and tell how it went.
     Push(Bytes, oneshot::Sender<Outcome>),
-    /// Push the text without waiting for the proxy: the outcome is that it has been queued.
+    /// Push the text without waiting for the proxy: the outcome is that all of it has been sent.
     Tell(Bytes, oneshot::Sender<Outcome>),
     /// Finish what is under way, then end.
     Retire,

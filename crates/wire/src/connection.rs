@@ -39,6 +39,8 @@ pub struct Connection<T> {
     transport: T,
     timer: Option<Pin<Box<Sleep>>>,
     bytes_sent: u64,
+    /// Whether all that the session had to send was written to the stream when it was last tried.
+    flushed: bool,
     /// When sending failed: from then on only what had come before is read.
     send_failed: Option<Instant>,
     receive_ended: bool,
@@ -53,6 +55,7 @@ impl<T: Transport> Connection<T> {
             transport,
             timer: None,
             bytes_sent: 0,
+            flushed: false,
             send_failed: None,
             receive_ended: false,
             share: None,
@@ -76,6 +79,13 @@ impl<T: Transport> Connection<T> {
     /// The transport below.
     pub fn transport(&self) -> &T {
         &self.transport
+    }
+
+    /// Whether everything that was queued has been written to the stream, requests that wait for a
+    /// LEASE included. To be asked right after [`Self::poll_next`] had no event: that is what sends.
+    pub fn is_flushed(&self) -> bool {
+        let usage = self.session.usage();
+        self.flushed && usage.queued_frames == 0 && usage.pending_lease == 0
     }
 
     /// Sends what waits, and waits for the next event. Once it has been [`Event::Closed`], it is
@@ -139,10 +149,12 @@ impl<T: Transport> Connection<T> {
         let sent = match self.send_failed {
             None => self.poll_send(cx),
             Some(_) => {
+                self.flushed = false;
                 while self.session.poll_frame().is_some() {}
                 return;
             }
         };
+        self.flushed = matches!(sent, Poll::Ready(Ok(())));
         let now = Instant::now().into_std();
         let progressed = self.bytes_sent != self.transport.bytes_sent();
         self.bytes_sent = self.transport.bytes_sent();

@@ -1,6 +1,7 @@
 //! Scripted proxies: whatever a proxy may do to a client, said in a few lines.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc as blocking;
 use std::thread;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use prometheus_rsocket_wire::session::{CloseReason, Limits};
 use prometheus_rsocket_wire::transport::tcp::Tcp;
 use prometheus_rsocket_wire::{Connection, ErrorCode, Event, Payload, Session, StreamId};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
@@ -76,6 +77,7 @@ type Act = Box<dyn FnOnce(&mut Session) + Send>;
 pub(crate) struct Peer {
     acts: mpsc::UnboundedSender<Act>,
     events: mpsc::UnboundedReceiver<Event>,
+    stop: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -85,6 +87,8 @@ impl Peer {
         let mut connection = Connection::new(session, Tcp::new(stream, 1 << 24));
         let (acts, mut orders) = mpsc::unbounded_channel::<Act>();
         let (sender, events) = mpsc::unbounded_channel();
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
         let task = tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -96,14 +100,25 @@ impl Peer {
                         }
                     }
                     Some(act) = orders.recv() => act(connection.session()),
+                    () = stopped.notified() => std::future::pending().await,
                 }
             }
         });
-        Self { acts, events, task }
+        Self {
+            acts,
+            events,
+            stop,
+            task,
+        }
     }
 
     pub(crate) fn act(&self, act: impl FnOnce(&mut Session) + Send + 'static) {
         self.acts.send(Box::new(act)).expect("a connection");
+    }
+
+    /// The connection stays, and nobody reads from it.
+    pub(crate) fn stop_reading(&self) {
+        self.stop.notify_one();
     }
 
     pub(crate) fn key(&self) {

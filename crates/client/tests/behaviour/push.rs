@@ -134,6 +134,23 @@ async fn an_unacknowledged_push_arrives_whole_before_the_connection_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_unacknowledged_push_that_nobody_reads_is_no_success() {
+    let proxy = Proxy::bind().await;
+    // More than the sockets' buffers hold.
+    let text = "a".repeat(64 << 20);
+    let client = Client::builder(move || text.clone())
+        .proxy(proxy.address())
+        .connect();
+    let peer = proxy.accept_with_key().await;
+    client.ready().await.unwrap();
+    peer.stop_reading();
+    assert_eq!(
+        client.push_and_close_unacknowledged().await,
+        Err(PushError::Timeout)
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_too_many_pushes_that_wait_the_last_is_refused() {
     let client = Arc::new(client([nobody().await]).connect());
     let pushes: Vec<_> = (0..17)
