@@ -1,6 +1,7 @@
 //! From a proxy's address to a connection that sends SETUP: TCP, TLS, WebSocket, each with a time limit.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use prometheus_rsocket_wire::transport::tcp::Tcp;
 #[cfg(feature = "websocket")]
 use prometheus_rsocket_wire::transport::websocket::WebSocket;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use crate::Address;
 use crate::address::Framing;
@@ -23,6 +25,9 @@ use crate::tls::Tls;
 
 /// For the connection to be made, and for each handshake on it; a proxy that takes longer is as good as not there.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// What each address of a name has before the next one is tried beside it (RFC 8305, section 5): one that nobody
+/// answers at, not even to refuse, must not keep the client from the others.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// How sockets are made.
 #[derive(Debug, Clone, Default)]
@@ -77,7 +82,10 @@ async fn secured(sockets: &Sockets, address: &Address) -> Result<Box<dyn Stream>
 }
 
 async fn tcp(address: &Address) -> Result<TcpStream, Failure> {
-    let connecting = TcpStream::connect((address.host.as_str(), address.port));
+    let connecting = async {
+        let addresses = lookup_host((address.host.as_str(), address.port)).await?;
+        first_of(addresses, TcpStream::connect).await
+    };
     let connected = timeout(STEP_TIMEOUT, connecting).await.map_err(late)?;
     let stream = connected.map_err(|error| {
         let reason = match error.kind() {
@@ -92,6 +100,35 @@ async fn tcp(address: &Address) -> Result<TcpStream, Failure> {
     Ok(stream)
 }
 
+/// The connection that is made first; each address is tried when the one before has failed, or has had its head start.
+/// The error is that of the attempt that failed last.
+async fn first_of<C, F>(
+    addresses: impl Iterator<Item = SocketAddr>,
+    connect: impl Fn(SocketAddr) -> F,
+) -> io::Result<C>
+where
+    C: Send + 'static,
+    F: Future<Output = io::Result<C>> + Send + 'static,
+{
+    let mut addresses = addresses.peekable();
+    let mut attempts = JoinSet::new();
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        if let Some(address) = addresses.next() {
+            attempts.spawn(connect(address));
+        }
+        tokio::select! {
+            attempted = attempts.join_next() => match attempted {
+                Some(Ok(Ok(connection))) => return Ok(connection),
+                Some(Ok(Err(error))) => failure = error,
+                Some(Err(broken)) => failure = broken.into(),
+                None => return Err(failure),
+            },
+            () = sleep(HEAD_START), if addresses.peek().is_some() => {}
+        }
+    }
+}
+
 #[cfg(any(feature = "tls", feature = "websocket"))]
 async fn in_time<T, E: std::fmt::Display>(
     reason: Reason,
@@ -103,4 +140,49 @@ async fn in_time<T, E: std::fmt::Display>(
 
 fn late(_: tokio::time::error::Elapsed) -> Failure {
     Failure::new(Reason::Timeout, "took longer than 10 s")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::pin::Pin;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    type Attempt = Pin<Box<dyn Future<Output = io::Result<u16>> + Send>>;
+
+    /// Port 1 is where nobody answers, port 2 where connections are refused; others give their number.
+    fn connect(address: SocketAddr) -> Attempt {
+        match address.port() {
+            1 => Box::pin(pending()),
+            2 => Box::pin(ready(Err(io::ErrorKind::ConnectionRefused.into()))),
+            port => Box::pin(ready(Ok(port))),
+        }
+    }
+
+    async fn first_of_ports(ports: &[u16]) -> io::Result<u16> {
+        let addresses = ports
+            .iter()
+            .map(|port| SocketAddr::from(([127, 0, 0, 1], *port)));
+        first_of(addresses, connect).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_that_nobody_answers_at_keep_nobody_from_the_others() {
+        let begin = Instant::now();
+        assert_eq!(first_of_ports(&[1, 1, 3, 4]).await.unwrap(), 3);
+        assert_eq!(begin.elapsed(), 2 * HEAD_START);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_address_is_tried_at_once_where_one_refuses() {
+        let begin = Instant::now();
+        assert_eq!(first_of_ports(&[2, 2, 3]).await.unwrap(), 3);
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        let refused = first_of_ports(&[2, 2]).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(first_of_ports(&[]).await.is_err());
+    }
 }
