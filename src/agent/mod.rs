@@ -30,6 +30,9 @@ use tokio::time::{Instant, timeout_at};
 const UP_HEAD: &str = "# HELP up Whether the target's metrics are in this answer: 0 where it is dead, slow, too long or invalid.\n\
                        # TYPE up gauge\n";
 
+/// More than anybody waits for a pull; the clock can add it to any time.
+const LONGEST_PULL: Duration = Duration::from_hours(24);
+
 /// What an agent is to do.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -131,7 +134,7 @@ impl Agent {
     fn deadline(&self, allowed: Option<Instant>) -> Instant {
         let now = Instant::now();
         let Some(allowed) = allowed else {
-            return now + self.settings.timeout;
+            return now + self.settings.timeout.min(LONGEST_PULL);
         };
         let left = allowed.saturating_duration_since(now);
         now + left

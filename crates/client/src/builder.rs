@@ -89,8 +89,9 @@ impl Builder {
     }
 
     /// While connected to a later one of several proxies, tries the earlier ones at this interval (1 s at least, and each
-    /// time lengthened by up to itself at random), and moves over when one sends its key. The new connection serves before the old one is closed, and what is under way
-    /// on the old one is finished. Without this the client stays where it is until the connection ends.
+    /// time lengthened by up to itself at random), and moves over when one sends its key. The new connection serves
+    /// before the old one is closed, and what is under way on the old one has 10 s to finish; a push is sent again over
+    /// the new one then. Without this the client stays where it is until the connection ends.
     pub fn prefer_first(mut self, interval: Duration) -> Self {
         self.prefer_first = Some(interval.max(MIN_PREFER_INTERVAL));
         self

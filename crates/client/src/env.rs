@@ -247,7 +247,11 @@ fn number<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; 500ms, 10s, 5m are valid"))
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be more than zero".into()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; 500ms, 10s, 5m are valid")),
+    }
 }
 
 #[cfg(test)]
@@ -322,6 +326,8 @@ mod tests {
             ("PROXIES", "tcp://a:1,b:2"),
             ("MAX_RETRIES", "-1"),
             ("FIRST_BACKOFF", "10"),
+            ("FIRST_BACKOFF", "0s"),
+            ("TIMEOUT", "0ms"),
             ("TIMEOUT", "soon"),
             ("TLS_CERT_FILE", "/nonexistent/cert.pem"),
             ("TLS_CA_FILE", "/nonexistent/ca.pem"),

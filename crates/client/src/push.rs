@@ -12,6 +12,9 @@ use crate::link::{Link, Order, Outcome};
 use crate::render::Request;
 use crate::state::State;
 
+/// As good as never: a longer time may be more than the clock can add.
+const FAR: Duration = Duration::from_hours(365 * 24);
+
 /// Whether a push is over when the proxy has acknowledged it, or as soon as it has been sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {
@@ -22,7 +25,7 @@ pub(crate) enum Until {
 /// Pushes the text of the moment.
 pub(crate) async fn push(state: Arc<State>, until: Until, within: Duration) -> Outcome {
     let _waiting = Waiting::new(&state.pushes);
-    let deadline = Instant::now() + within;
+    let deadline = Instant::now() + within.min(FAR);
     let outcome = timeout_at(deadline, deliver(&state, until, deadline)).await;
     let outcome = outcome.unwrap_or(Err(PushError::Timeout));
     let counters = &state.counters;

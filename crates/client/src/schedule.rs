@@ -9,6 +9,10 @@ pub(crate) const WELL_AFTER: Duration = Duration::from_secs(30);
 /// The greatest delay after a connection that lived well: the proxy is still there, or another one is. Random below
 /// it, so that a thousand applications do not come back at the same instant.
 const RETURN_WITHIN: Duration = Duration::from_millis(500);
+/// The shortest of the delays that the application chooses: the proxy is not to be hammered.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// The longest: a clock can add it to any time.
+const LONGEST: Duration = Duration::from_hours(365 * 24);
 /// The delays while a push waits for a connection: whoever pushed is about to end.
 const HURRIED_FIRST: Duration = Duration::from_millis(100);
 const HURRIED_MAX: Duration = Duration::from_secs(1);
@@ -27,7 +31,10 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
+    /// Delays that double from `first` to `max`, both within bounds, and `first` no longer than `max`.
     pub(crate) fn new(first: Duration, max: Duration, max_retries: Option<u32>) -> Self {
+        let max = max.clamp(SHORTEST, LONGEST);
+        let first = first.clamp(SHORTEST, max);
         Self {
             first,
             max,
@@ -75,6 +82,7 @@ impl Schedule {
 
 /// Lengthens an interval by up to itself at random, so that a thousand applications do not move at the same instant.
 pub(crate) fn spread(interval: Duration) -> Duration {
+    let interval = interval.min(LONGEST);
     delays(interval, interval).next().unwrap_or(interval)
 }
 
@@ -138,6 +146,18 @@ mod tests {
             schedule.connected();
         }
         assert!(schedule.ended(WELL_AFTER) <= RETURN_WITHIN);
+    }
+
+    #[test]
+    fn whatever_delays_are_chosen_the_proxy_is_not_hammered_and_the_clock_can_add_them() {
+        let mut none = Schedule::new(Duration::ZERO, Duration::ZERO, None);
+        assert_about(none.failed().unwrap(), SHORTEST);
+        assert_about(none.ended(Duration::ZERO), SHORTEST / 2);
+        let mut reversed = Schedule::new(MAX, FIRST, None);
+        assert_about(reversed.failed().unwrap(), FIRST);
+        let mut endless = Schedule::new(Duration::MAX, Duration::MAX, None);
+        assert_about(endless.failed().unwrap(), LONGEST);
+        assert_about(spread(Duration::MAX), LONGEST);
     }
 
     #[test]

@@ -95,6 +95,20 @@ async fn a_push_fails_at_its_deadline() {
 }
 
 #[tokio::test]
+async fn a_push_may_take_for_ever() {
+    let proxy = Proxy::bind().await;
+    let client = client([proxy.address()]).timeout(Duration::MAX).connect();
+    let script = async {
+        let mut peer = proxy.accept_with_key().await;
+        let (stream, _) = peer.push().await;
+        peer.acknowledge(stream);
+        peer
+    };
+    let (pushed, _peer) = tokio::join!(client.push(), script);
+    pushed.unwrap();
+}
+
+#[tokio::test]
 async fn a_refused_push_is_not_tried_again() {
     let proxy = Proxy::bind().await;
     let client = client([proxy.address()]).connect();
