@@ -1,6 +1,7 @@
 //! Where a proxy is: `tcp://HOST:PORT`, with more features also `tls://`, `ws://`, `wss://`.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 /// The port of RSocket over TCP, with TLS or without.
@@ -43,8 +44,8 @@ pub enum AddressError {
     /// The part before `://` is missing or not supported by this build.
     #[error("an address begins with {}", schemes())]
     Scheme,
-    /// There is no host.
-    #[error("the address has no host")]
+    /// There is no host, or what stands there can be none.
+    #[error("the address' host is not a name, an IPv4 address, or an IPv6 address in brackets")]
     Host,
     /// The part behind the last colon is not a port.
     #[error("the address' port is not a number between 1 and 65535")]
@@ -119,13 +120,7 @@ impl FromStr for Address {
             }
             _ => (rest, framing.default_port()),
         };
-        let host = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
-        if host.is_empty() {
-            return Err(AddressError::Host);
-        }
+        let host = host_of(host)?;
         if port == 0 {
             return Err(AddressError::Port);
         }
@@ -135,6 +130,25 @@ impl FromStr for Address {
             host: host.to_owned(),
             port,
         })
+    }
+}
+
+/// Without the brackets of an IPv6 address, which may have a zone (`fe80::1%eth0`).
+fn host_of(text: &str) -> Result<&str, AddressError> {
+    let bracketed = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let is_host = match bracketed {
+        Some(address) => {
+            let (address, _zone) = address.split_once('%').unwrap_or((address, ""));
+            address.parse::<Ipv6Addr>().is_ok()
+        }
+        // What else separates parts of a URL stands in no name.
+        None => !text.is_empty() && !text.contains([':', '[', ']', '/', '@', '?', '#', ' ']),
+    };
+    match is_host {
+        true => Ok(bracketed.unwrap_or(text)),
+        false => Err(AddressError::Host),
     }
 }
 
@@ -165,6 +179,10 @@ mod tests {
             assert_eq!(without_port.parse::<Address>().unwrap().to_string(), text);
         }
         assert_eq!("tcp://[::1]".parse::<Address>().unwrap().host, "::1");
+        assert_eq!(
+            "tcp://[fe80::1%eth0]:7001".parse::<Address>().unwrap().host,
+            "fe80::1%eth0"
+        );
     }
 
     #[test]
@@ -174,7 +192,20 @@ mod tests {
             "http://proxy:7001".parse::<Address>(),
             Err(AddressError::Scheme)
         );
-        assert_eq!("tcp://:7001".parse::<Address>(), Err(AddressError::Host));
+        for text in [
+            "tcp://:7001",
+            "tcp://[]:7001",
+            "tcp://::1",
+            "tcp://::1:7001",
+            "tcp://[proxy]:7001",
+            "tcp://[::1:7001",
+            "tcp://proxy:7001:7001",
+            "tcp://proxy/path",
+            "tcp://user@proxy",
+            "tcp://tcp://proxy:7001",
+        ] {
+            assert_eq!(text.parse::<Address>(), Err(AddressError::Host), "{text}");
+        }
         assert_eq!(
             "tcp://proxy:70010".parse::<Address>(),
             Err(AddressError::Port)

@@ -1,6 +1,7 @@
 //! A client as environment variables have it: what the Spring Boot starter calls properties, and more.
 
 use std::fmt::Display;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -195,9 +196,16 @@ impl Env<'_> {
 }
 
 fn address(scheme: &str, host: &str, port: Option<u16>) -> Result<Address, EnvError> {
-    let host = match host.contains(':') && !host.starts_with('[') {
-        true => format!("[{host}]"),
-        false => host.to_owned(),
+    // As the starter takes an IPv6 address: without brackets, or with them.
+    let in_brackets = host.starts_with('[') && host.ends_with(']');
+    let host = match host.parse::<Ipv6Addr>() {
+        Ok(address) => format!("[{address}]"),
+        Err(_) if host.contains(':') && !in_brackets => {
+            let reason =
+                "is a name or an IP address; a port stands in PORT, a whole address in PROXIES";
+            return Err(EnvError::new("HOST", reason));
+        }
+        Err(_) => host.to_owned(),
     };
     let port = port.map(|port| format!(":{port}")).unwrap_or_default();
     let address = format!("{scheme}://{host}{port}").parse();
@@ -319,6 +327,9 @@ mod tests {
     fn a_bad_value_is_an_error_that_names_its_variable() {
         for (name, value) in [
             ("ENABLED", "yes"),
+            ("HOST", "proxy:7001"),
+            ("HOST", "tcp://proxy"),
+            ("HOST", "[::1]:7001"),
             ("PORT", "70000"),
             ("PORT", "0"),
             ("TRANSPORT", "udp"),
