@@ -244,7 +244,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, ReceiveError>> {
         let len = self.head_len()?;
         let mut buffer = ReadBuf::new(&mut self.head[self.head_filled..len]);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+            Ok(()) => {}
+            // How TLS says that the peer closed TCP without a word. Between messages nothing was cut off.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(error) => return Poll::Ready(Err(error.into())),
+        }
         let count = buffer.filled().len();
         if count == 0 {
             // An end without a close frame: what a killed process leaves behind.

@@ -1,6 +1,11 @@
 //! WebSocket, against `tokio-tungstenite` and against raw bytes.
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use futures_util::{SinkExt, StreamExt};
 use prometheus_rsocket_wire::{
@@ -10,7 +15,7 @@ use prometheus_rsocket_wire::{
     transport::websocket::{HandshakeError, WebSocket},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     time::{Instant, timeout},
 };
 use tokio_tungstenite::{
@@ -97,6 +102,76 @@ async fn messages_in_pieces_and_pings_between() {
     assert!(idle.is_err());
     let pong = client.next().await.unwrap().unwrap();
     assert_eq!(pong, Message::Pong(Bytes::from_static(b"ping")));
+}
+
+/// What TLS makes of a peer that closes TCP without a word: its end is an error.
+struct Unannounced(DuplexStream);
+
+impl AsyncRead for Unannounced {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.0).poll_read(cx, buffer))?;
+        Poll::Ready(match buffer.filled().len() > before {
+            true => Ok(()),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        })
+    }
+}
+
+impl AsyncWrite for Unannounced {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unannounced_end_of_tls_is_an_end_between_messages_and_a_failure_within() {
+    let whole = fire_and_forget(1, b"push");
+    // A masked head and its payload.
+    let message = [&[0x82, 0x80 | whole.len() as u8, 0, 0, 0, 0], &whole[..]].concat();
+    for cut in [message.len(), 1, 8] {
+        let (left, right) = duplex(1 << 16);
+        let accepting = WebSocket::accept(Unannounced(left), 1 << 16);
+        let connecting = client_async("ws://proxy:8081/", right);
+        let (transport, client) = tokio::join!(accepting, connecting);
+        let session = Session::accepting(Limits::default(), now());
+        let mut proxy = Connection::new(session, transport.unwrap());
+        let mut client = client.unwrap().0;
+        client.send(binary(setup(0))).await.unwrap();
+        assert!(matches!(proxy.next().await, Event::Setup(_)));
+        let mut stream = client.into_inner();
+        stream.write_all(&message[..cut]).await.unwrap();
+        drop(stream);
+        let mut event = proxy.next().await;
+        if cut == message.len() {
+            assert!(matches!(event, Event::FireAndForget { .. }), "{event:?}");
+            event = proxy.next().await;
+        }
+        let expected = match cut == message.len() {
+            true => CloseReason::PeerEnded,
+            false => CloseReason::Transport(io::ErrorKind::UnexpectedEof),
+        };
+        assert!(
+            matches!(&event, Event::Closed(reason) if *reason == expected),
+            "{event:?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
