@@ -14,7 +14,9 @@ use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use memmap2::{Advice, MmapMut, MmapRaw};
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
+use memmap2::{MmapMut, MmapRaw};
 
 /// Two huge pages of x86-64 and of 4-kB-page ARM.
 const BLOCK_BYTES: usize = 4 << 20;
@@ -38,6 +40,7 @@ impl Block {
     fn new(length: usize) -> Option<Arc<Self>> {
         let pages = MmapMut::map_anon(length).ok()?;
         // Only advice: without huge pages it costs more, and works.
+        #[cfg(target_os = "linux")]
         let _ = pages.advise(Advice::HugePage);
         Some(Arc::new(Self {
             pages: pages.into(),
