@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::proxies::ProxyArgs;
 use super::serve::{any_duration, bytes, duration, positive};
-use super::{LogArgs, bad_usage};
+use super::{LogArgs, bad_usage, runtime};
 use crate::agent::{Agent, Families, Follow, Pattern, Settings, Sources, Spec};
 use crate::drain::Signals;
 use crate::logging;
@@ -143,7 +143,7 @@ pub(super) fn run(args: &AgentArgs) -> ExitCode {
     };
     logging::init(&args.log.level, args.log.format);
     info!(targets, "agent started");
-    match serve(builder, follow) {
+    match runtime::block_on(serve(builder, follow)).flatten() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(%error, "stopped");
@@ -152,7 +152,6 @@ pub(super) fn run(args: &AgentArgs) -> ExitCode {
     }
 }
 
-#[tokio::main]
 async fn serve(builder: Builder, follow: Follow) -> io::Result<()> {
     let mut signals = Signals::new()?;
     tokio::spawn(follow.run());

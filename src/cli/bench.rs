@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use prometheus_rsocket_client::Address;
 use prometheus_rsocket_wire::sealing::Choice;
 
-use super::{bad_usage, failure, serve};
+use super::{bad_usage, failure, runtime, serve};
 use crate::bench::report::Report;
 use crate::bench::text::Texts;
 use crate::bench::{self, Mix, Options, Target};
@@ -136,13 +136,13 @@ pub(super) fn run(args: BenchArgs) -> ExitCode {
         Ok(options) => options,
         Err(line) => return bad_usage(&line),
     };
-    match measure(options) {
+    let measured = runtime::block_on(measure(options));
+    match measured.unwrap_or_else(|error| Err(error.to_string())) {
         Ok(report) => conclude(&report, format),
         Err(error) => failure(&error),
     }
 }
 
-#[tokio::main]
 async fn measure(options: Options) -> Result<Report, String> {
     let style = "{msg:13} {wide_bar} {pos}/{len} {elapsed}";
     let style = ProgressStyle::with_template(style).map_err(|error| error.to_string())?;

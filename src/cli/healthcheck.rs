@@ -16,7 +16,7 @@ use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use rustls::pki_types::ServerName;
 
 use super::tls::ClientTlsArgs;
-use super::{bad_usage, failure, serve};
+use super::{bad_usage, failure, runtime, serve};
 use crate::http::client::{self, Address, Security};
 use crate::tls::{Pem, Role, client_config};
 
@@ -129,13 +129,13 @@ pub(super) fn run(args: &HealthcheckArgs) -> ExitCode {
         Ok(prepared) => prepared,
         Err(line) => return bad_usage(&line),
     };
-    match ready(&address, security, headers, args.timeout) {
+    let asked = runtime::block_on_one(ready(&address, security, headers, args.timeout));
+    match asked.unwrap_or_else(|error| Err(error.to_string())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => failure(&format!("{address}/-/ready: {reason}")),
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
 async fn ready(
     address: &Address,
     security: Option<Security>,

@@ -7,6 +7,7 @@ mod healthcheck;
 mod proxies;
 mod push;
 mod rebalance;
+mod runtime;
 mod serve;
 mod tls;
 

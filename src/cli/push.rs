@@ -13,7 +13,7 @@ use prometheus_rsocket_client::{Builder, Client, ConnectError, PushError};
 use prometheus_rsocket_exposition::{Exposition, ParseError};
 
 use super::proxies::ProxyArgs;
-use super::{LogArgs, bad_usage, failure, serve};
+use super::{LogArgs, bad_usage, failure, runtime, serve};
 use crate::logging;
 
 /// The delays between attempts to connect: a proxy that restarts is back within seconds.
@@ -71,7 +71,7 @@ fn push(args: &PushArgs) -> Result<Text, Error> {
         logging::init(&args.log.level, args.log.format);
     }
     let builder = builder(args, text.bytes.clone()).map_err(Error::Flags)?;
-    send(builder, args.timeout)?;
+    runtime::block_on_one(send(builder, args.timeout)).map_err(Error::Runtime)??;
     Ok(text)
 }
 
@@ -99,6 +99,8 @@ enum Error {
     /// Files that were good a moment ago.
     #[error("{0}")]
     Flags(String),
+    #[error(transparent)]
+    Runtime(io::Error),
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error(transparent)]
@@ -226,11 +228,10 @@ fn builder(args: &PushArgs, text: Bytes) -> Result<Builder, String> {
     args.proxy.apply(client)
 }
 
-#[tokio::main(flavor = "current_thread")]
 async fn send(builder: Builder, within: Duration) -> Result<(), Error> {
-    let deadline = Instant::now() + within;
+    let begin = Instant::now();
     let client = builder.connect_and_wait().await?;
-    let left = deadline.saturating_duration_since(Instant::now());
+    let left = within.saturating_sub(begin.elapsed());
     let pushed = client.push_within(left).await;
     client.close().await;
     Ok(pushed?)

@@ -8,12 +8,12 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use prometheus_rsocket_exposition::Limits;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::cluster::ClusterArgs;
 use super::rebalance::RebalanceArgs;
 use super::tls::TlsArgs;
-use super::{LogArgs, bad_usage};
+use super::{LogArgs, bad_usage, runtime};
 use crate::access::Access;
 use crate::identity::{Identities, Terms};
 use crate::node::Node;
@@ -339,16 +339,15 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         Err(line) => return bad_usage(&line),
     };
     logging::init(&args.log.level, args.log.format);
-    match serve(settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            error!(error = %failure, "stopped");
-            ExitCode::FAILURE
-        }
-    }
+    let failure = match runtime::block_on(serve(settings)) {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(failure)) => failure.to_string(),
+        Err(failure) => failure.to_string(),
+    };
+    error!(error = %failure, "stopped");
+    ExitCode::FAILURE
 }
 
-#[tokio::main]
 async fn serve(settings: Settings) -> Result<(), crate::node::StartError> {
     let grace_period = settings.grace_period;
     let mut signals = drain::Signals::new()?;
@@ -367,7 +366,7 @@ async fn serve(settings: Settings) -> Result<(), crate::node::StartError> {
     };
     tokio::select! {
         () = node.drain(grace_period) => {}
-        () = second_signal => tracing::warn!("second signal, exiting at once"),
+        () = second_signal => warn!("second signal, exiting at once"),
     }
     Ok(())
 }
