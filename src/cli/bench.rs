@@ -1,5 +1,6 @@
 //! `bench`: puts a node under load and says what that costs it.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -156,7 +157,7 @@ async fn measure(options: Options) -> Result<Report, String> {
 /// Interrupted is not failed: what was measured until then counts.
 fn conclude(report: &Report, format: Format) -> ExitCode {
     if let Err(error) = print(report, format) {
-        return failure(&error);
+        return failure(&format!("the result cannot be written: {error}"));
     }
     if report.failed() {
         return failure(&report.failures.to_string());
@@ -164,14 +165,11 @@ fn conclude(report: &Report, format: Format) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-#[expect(clippy::print_stdout, reason = "the result is the output")]
-fn print(report: &Report, format: Format) -> Result<(), String> {
+fn print(report: &Report, format: Format) -> io::Result<()> {
+    let mut out = io::stdout().lock();
     match format {
-        Format::Table => print!("{report}"),
-        Format::Json => {
-            let json = serde_json::to_string_pretty(report);
-            println!("{}", json.map_err(|error| error.to_string())?);
-        }
+        Format::Table => write!(out, "{report}")?,
+        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(report)?)?,
     }
-    Ok(())
+    out.flush()
 }

@@ -161,6 +161,22 @@ async fn a_signal_ends_it_with_what_was_measured_until_then() {
 }
 
 #[tokio::test]
+async fn a_reader_of_the_result_that_has_gone_is_a_failure_in_one_line() {
+    let mut bench = command("0s", &["--mix=connect-storm"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program");
+    drop(bench.stdout.take());
+    let output = timeout(PATIENCE, bench.wait_with_output()).await;
+    let output = output.expect("an end").expect("an output");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("the result cannot be written"), "{said}");
+}
+
+#[tokio::test]
 async fn too_few_descriptors_are_told_before_anything_starts() {
     let program = env!("CARGO_BIN_EXE_prometheus-rsocket-proxy");
     let script = format!("ulimit -n 256; exec {program} bench --apps=1000");
