@@ -19,6 +19,8 @@ use tower::Service;
 use tower_http::decompression::Decompression;
 use tracing::debug;
 
+use super::resolver::Resolver;
+
 /// Format 0.0.4 is what the answer is made of; an OpenMetrics text is taken where there is nothing else.
 const ACCEPTED: &str =
     "text/plain;version=0.0.4,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1";
@@ -67,18 +69,21 @@ pub(super) struct Fetched {
 
 /// Fetches; keeps connections for the next time.
 pub(super) struct Fetcher {
-    http: Decompression<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>>,
+    http: Decompression<Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>>,
     max_payload: usize,
 }
 
 impl Fetcher {
     /// Takes texts of at most `max_payload` bytes, decompressed.
     pub(super) fn new(max_payload: usize) -> Result<Self, rustls::Error> {
+        let mut tcp = HttpConnector::new_with_resolver(Resolver::new());
+        // What is not http:// is for the connector around it.
+        tcp.enforce_http(false);
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls()?)
             .https_or_http()
             .enable_http1()
-            .build();
+            .wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .build(connector);

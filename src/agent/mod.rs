@@ -7,6 +7,7 @@
 mod families;
 mod fetch;
 mod file_sd;
+mod resolver;
 mod target;
 mod targets;
 
