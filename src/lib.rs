@@ -12,6 +12,7 @@ pub mod bench;
 pub mod cli;
 pub mod cluster;
 mod crowd;
+mod descriptors;
 pub mod drain;
 mod follow;
 pub mod http;

@@ -1,6 +1,6 @@
 //! Whether the system allows as many connections as there are to be applications.
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use crate::descriptors;
 
 /// For what is open besides the connections.
 const SPARE: u64 = 64;
@@ -16,19 +16,16 @@ pub struct TooFew {
     limit: u64,
 }
 
-/// Raises the limit of this process, and of the node that it starts, as far as needed and allowed.
+/// Raises the limit of this process, and of the node that it starts, as far as allowed.
 pub(super) fn require(apps: usize) -> Result<(), TooFew> {
     let needed = apps as u64 + SPARE;
-    // Where the system does not say, it will say when it is too much.
-    let Ok((limit, maximum)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return Ok(());
-    };
-    if limit >= needed {
-        return Ok(());
+    match descriptors::raise() {
+        Some(limit) if limit < needed => Err(TooFew {
+            apps,
+            needed,
+            limit,
+        }),
+        // Where the system does not say, it will say when it is too much.
+        _ => Ok(()),
     }
-    setrlimit(Resource::RLIMIT_NOFILE, needed, maximum.max(needed)).map_err(|_| TooFew {
-        apps,
-        needed,
-        limit: maximum,
-    })
 }

@@ -20,12 +20,14 @@ use crate::node::Node;
 use crate::rate::Rate;
 use crate::settings::{Envelope, RSocket, Scrape, Settings, Web};
 use crate::tls::Tls;
-use crate::{drain, logging, sizes, store};
+use crate::{descriptors, drain, logging, sizes, store};
 
 /// Bytes of one RSocket frame: its length prefix has 24 bits.
 const MAX_FRAME: u64 = (1 << 24) - 1;
 /// The shortest frame limit that leaves room for an envelope's wrapped key.
 const MIN_FRAME: u64 = 4 << 10;
+/// Open files besides the connections of applications and over HTTP, for calls between nodes and files that are read.
+const OTHER_FILES: usize = 600;
 /// More than anybody waits for a node that leaves; the clock can add it to any time.
 const MAX_GRACE_PERIOD: Duration = Duration::from_hours(24);
 
@@ -339,6 +341,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         Err(line) => return bad_usage(&line),
     };
     logging::init(&args.log.level, args.log.format);
+    raise_open_files(&settings);
     let failure = match runtime::block_on(serve(settings)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(failure)) => failure.to_string(),
@@ -346,6 +349,25 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     };
     error!(error = %failure, "stopped");
     ExitCode::FAILURE
+}
+
+/// Says so where the system may run out of descriptors before the node's own limits hold.
+fn raise_open_files(settings: &Settings) {
+    let connections = settings
+        .rsocket
+        .max_connections
+        .saturating_add(settings.web.max_connections);
+    let needed = connections.saturating_add(OTHER_FILES) as u64;
+    if let Some(limit) = descriptors::raise()
+        && limit < needed
+    {
+        warn!(
+            limit,
+            needed,
+            "too few open files allowed for --rsocket.max-connections and --web.max-connections: raise the hard limit \
+             (ulimit -Hn, LimitNOFILE= of systemd, --ulimit nofile= of docker) or lower these"
+        );
+    }
 }
 
 async fn serve(settings: Settings) -> Result<(), crate::node::StartError> {

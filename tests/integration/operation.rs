@@ -38,9 +38,11 @@ struct Process {
 
 impl Process {
     fn start(arguments: &[&str]) -> Self {
-        let mut child = program(&[&FREE_PORTS[..], arguments].concat())
-            .spawn()
-            .expect("the program");
+        Self::of(program(&[&FREE_PORTS[..], arguments].concat()))
+    }
+
+    fn of(mut program: Command) -> Self {
+        let mut child = program.spawn().expect("the program");
         let log = BufReader::new(child.stderr.take().expect("a pipe")).lines();
         Self { child, log }
     }
@@ -165,6 +167,22 @@ async fn settings_come_from_the_environment_too() {
             .unwrap()
             .contains("--scrape.timeout")
     );
+}
+
+#[tokio::test]
+async fn the_limit_on_open_files_is_raised_and_told_where_it_stays_too_low() {
+    let node = program(&[&FREE_PORTS[..], &["--rsocket.max-connections=100"]].concat());
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "ulimit -Sn 256; ulimit -Hn 700; exec \"$0\" \"$@\""])
+        .arg(node.as_std().get_program())
+        .args(node.as_std().get_args())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut process = Process::of(shell);
+    let line = process.line("too few open files").await;
+    assert!(line.contains(" limit=700 needed=1212"), "{line}");
+    process.line("msg=\"ready\"").await;
 }
 
 #[tokio::test]
