@@ -26,7 +26,11 @@ const MAX_ANSWER: usize = 1 << 10;
 #[derive(Debug, Args)]
 pub(super) struct HealthcheckArgs {
     /// The node; not said: the port of --web.listen-address on this host
-    #[arg(long = "web", value_name = "http[s]://HOST:PORT")]
+    #[arg(
+        long = "web",
+        env = "PROXY_HEALTHCHECK_WEB",
+        value_name = "http[s]://HOST:PORT"
+    )]
     web: Option<Address>,
     /// What the node listens on, as `serve` is told
     #[arg(
@@ -37,10 +41,14 @@ pub(super) struct HealthcheckArgs {
     )]
     listen_address: SocketAddr,
     /// Give up after this
-    #[arg(long = "timeout", value_name = "DURATION", default_value = "3s", value_parser = serve::duration)]
+    #[arg(long = "timeout", env = "PROXY_HEALTHCHECK_TIMEOUT", value_name = "DURATION", default_value = "3s", value_parser = serve::duration)]
     timeout: Duration,
     /// The name in the node's certificate, where it is not the host
-    #[arg(long = "tls.server-name", value_name = "NAME")]
+    #[arg(
+        long = "tls.server-name",
+        env = "PROXY_TLS_SERVER_NAME",
+        value_name = "NAME"
+    )]
     server_name: Option<String>,
     #[command(flatten)]
     tls: ClientTlsArgs,

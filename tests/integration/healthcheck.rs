@@ -45,8 +45,14 @@ async fn a_ready_node_is_healthy_however_its_address_is_said() {
     let proxy = Sandbox::start(&["--web.listen-address=0.0.0.0:0"]).await;
     ready(&proxy).await;
     let flag = format!("--web=http://127.0.0.1:{}", proxy.web().port());
-    let variable = ("PROXY_WEB_LISTEN_ADDRESS", proxy.web().to_string());
-    for (arguments, environment) in [(&[&*flag][..], &[][..]), (&[], &[variable])] {
+    let listens = ("PROXY_WEB_LISTEN_ADDRESS", proxy.web().to_string());
+    let nobody = ("PROXY_WEB_LISTEN_ADDRESS", "127.0.0.1:1".to_owned());
+    let web = ("PROXY_HEALTHCHECK_WEB", format!("http://{}", proxy.web()));
+    for (arguments, environment) in [
+        (&[&*flag][..], &[][..]),
+        (&[], &[listens]),
+        (&[], &[nobody, web]),
+    ] {
         let output = healthcheck(arguments, environment).await;
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         assert!(output.stdout.is_empty() && output.stderr.is_empty());
