@@ -86,7 +86,7 @@ pub(super) struct AgentArgs {
     /// The greatest delay between attempts to connect
     #[arg(long = "max-backoff", env = "PROXY_AGENT_MAX_BACKOFF", value_name = "DURATION", default_value = "10m", value_parser = duration)]
     max_backoff: Duration,
-    /// Give up, with exit status 1, after so many attempts to connect in a row; not said: never
+    /// Give up, with exit status 1, when an attempt to connect and so many retries have failed in a row; not said: never
     #[arg(
         long = "max-retries",
         env = "PROXY_AGENT_MAX_RETRIES",

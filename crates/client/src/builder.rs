@@ -99,7 +99,7 @@ impl Builder {
 
     /// The delays between attempts to connect: the first (10 s if not said, as in the Java client) doubles until the
     /// greatest (10 min). Each is lengthened by up to itself, at random. They are shorter, 1 s at most before that,
-    /// while a push waits.
+    /// while a push waits. Neither is shorter than 100 ms, nor the first longer than the greatest.
     ///
     /// After the end of a connection that lived for 30 s the client is back within 500 ms, or within the first delay if
     /// that is shorter; while connections keep ending earlier, this doubles too.
