@@ -418,6 +418,44 @@ async fn payloads_without_end_do_not_fill_the_memory() {
     assert!(target.node.own(ended).await > 0.0);
 }
 
+/// So many pushes, as fast as they are taken, each of which costs the node an RSA operation and comes to nothing.
+async fn junk(address: SocketAddr, pushes: u32) {
+    const FNF: u16 = 0x05;
+    const METADATA: u16 = 0x100;
+    let Ok(mut stream) = TcpStream::connect(address).await else {
+        return;
+    };
+    let metadata = [0; 256];
+    let body = [&[0, 1, 0][..], &metadata, b"x"].concat();
+    let mut bytes = setup();
+    for number in 0..pushes {
+        bytes.extend(frame(2 * number + 1, FNF, METADATA, &body));
+    }
+    // As they come: whoever reads nothing is given up for that.
+    let (mut reader, mut writer) = stream.split();
+    let mut heard = tokio::io::sink();
+    tokio::select! {
+        _ = tokio::io::copy(&mut reader, &mut heard) => {}
+        _ = writer.write_all(&bytes) => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pushes_that_come_to_nothing_keep_no_scrape_waiting() {
+    let mut target = Target::start(&[]).await;
+    let mut hostile = JoinSet::new();
+    for _ in 0..100 {
+        hostile.spawn(junk(target.node.tcp, 200));
+    }
+    while !hostile.is_empty() {
+        target.stands("junk").await;
+        let _ = timeout(Duration::from_millis(100), hostile.join_next()).await;
+    }
+    target.stands("junk").await;
+    let refused = "prometheus_proxy_pushes_refused_total{reason=\"envelope\"}";
+    assert!(target.node.own(refused).await > 0.0);
+}
+
 /// What is left of a text of very many bytes after compression.
 fn bomb() -> String {
     format!("bomb{{a=\"{}\"}} 1\n", "x".repeat(20 << 20))
@@ -504,9 +542,10 @@ async fn figures_of_ten_thousand_hostile_connections_beside_a_thousand_good_ones
     let mut hostile = JoinSet::new();
     for number in 0..10_000 {
         let address = target.node.tcp;
-        match number % 3 {
+        match number % 4 {
             0 => hostile.spawn(endless(address, FNF, 4 << 20)),
             1 => hostile.spawn(say_slowly(address, setup())),
+            2 => hostile.spawn(junk(address, 1000)),
             _ => hostile.spawn(say_slowly(address, b"\0".to_vec())),
         };
     }

@@ -105,6 +105,7 @@ async fn messages_in_pieces_and_pings_between() {
 }
 
 /// What TLS makes of a peer that closes TCP without a word: its end is an error.
+#[derive(Debug)]
 struct Unannounced(DuplexStream);
 
 impl AsyncRead for Unannounced {
