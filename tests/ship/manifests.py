@@ -76,7 +76,7 @@ def check_memory(deployment):
               ("scrape.max-memory", "push.max-bytes", "rsocket.max-unfinished")}
     connections = int(setting(deployment, "rsocket.max-connections"))
     bounded = bounds["push.max-bytes"] + bounds["rsocket.max-unfinished"]
-    bounded += 1.4 * bounds["scrape.max-memory"] + (24e3 * connections + 100e6) / 2**20
+    bounded += 1.4 * bounds["scrape.max-memory"] + (32e3 * connections + 100e6) / 2**20
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert bounded <= mebibytes(container["resources"]["limits"]["memory"]), f"{bounded:.0f} MiB"
 
