@@ -20,7 +20,11 @@ fuzz_target!(|bytes: &[u8]| {
     };
     if choice % 3 == 2 {
         let address = page(&String::from_utf8_lossy(said));
-        let again = page(address.strip_prefix('?').expect("an address begins with it"));
+        let again = page(
+            address
+                .strip_prefix('?')
+                .expect("an address begins with it"),
+        );
         assert_eq!(again, address, "an address shows what it was made for");
         return;
     }
