@@ -29,7 +29,7 @@ use super::line::Lane;
 use super::opener::Sealed;
 use super::pull::{Answer, PullError, PullReply, PullRequest};
 use super::registry::{Registration, Transport};
-use super::retire::{Cause, PATIENCE, Retiring};
+use super::retire::{Cause, Retiring};
 use super::{PushSink, Rejection};
 use crate::rate::Bucket;
 
@@ -224,7 +224,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
 
     fn retire_at_once(&mut self, cause: Cause) {
         self.retiring = Some(Retiring::at_once(cause));
-        self.patience = Some(Box::pin(sleep(PATIENCE)));
+        self.patience = Some(Box::pin(sleep(cause.patience())));
     }
 
     /// It has had the time to finish what it had begun. What a leaving node has taken is still held and acknowledged.

@@ -3,16 +3,13 @@
 //! A flow that wants a connection gone asks its [`Handle`](super::Handle) for that. The connection answers and takes what
 //! comes as before, and ends, with a CONNECTION_CLOSE that says why, when the application is needed least: right after it
 //! has answered a pull, so that it is back at another node before the next scrape, or where no pull comes, at a given
-//! instant. Never while a pull is under way, or a push is being received or taken: but who is to go at once has [`PATIENCE`] for
-//! that, as it could take for ever.
+//! instant. Never while a pull is under way, or a push is being received or taken: but who is to go at once has a while for
+//! that and no longer ([`Cause::patience`]), as it could take for ever.
 
 use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
-
-/// How long a connection that is to go at once may take to finish what it has begun.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a node lets go of a connection that works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +32,15 @@ impl Cause {
             Self::Drain => "drain",
             Self::Rebalance => "rebalance",
             Self::Revoked => "revoked",
+        }
+    }
+
+    /// How long a connection that is to go at once may take to finish what it has begun.
+    pub(super) fn patience(self) -> Duration {
+        match self {
+            // Less than a drain keeps back for closing connections: what comes after that needs its time, too.
+            Self::Drain => Duration::from_secs(1),
+            Self::Rebalance | Self::Revoked => Duration::from_secs(5),
         }
     }
 
@@ -111,6 +117,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
     use std::sync::Arc;
 
+    use futures_util::FutureExt;
     use prometheus_rsocket_wire::connection::Connection;
     use prometheus_rsocket_wire::memory::Memory;
     use prometheus_rsocket_wire::session::{CloseReason, Event, Limits, SetupOptions};
@@ -279,6 +286,16 @@ mod tests {
             assert!(event.is_err(), "{event:?}");
         }
 
+        /// The node leaves, and with it the connection ends.
+        async fn is_let_go(&mut self) {
+            let event = self.app.next().await;
+            assert!(
+                matches!(&event, Event::Closed(CloseReason::PeerError { code, .. })
+                    if *code == ErrorCode::CONNECTION_CLOSE),
+                "{event:?}"
+            );
+        }
+
         /// The connection ends after so long.
         async fn ends_after(mut self, time: Duration) {
             let started = Instant::now();
@@ -378,13 +395,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_node_that_leaves_finishes_pushes_and_waits_for_no_fragment_for_ever() {
+    async fn a_node_that_leaves_finishes_pushes_and_reads_no_further_ones() {
         let mut pair = Pair::new().await;
         let push = pair.push(1);
         pair.stays(Duration::from_millis(1)).await;
         pair.leaving.cancel();
-        pair.stays(2 * PATIENCE).await;
-        // It is read no more, but what has come is still taken.
+        pair.stays(2 * Cause::Drain.patience()).await;
         pair.push(1000);
         pair.stays(Duration::from_millis(1)).await;
         pair.gate.add_permits(1);
@@ -393,11 +409,20 @@ mod tests {
             matches!(event, Event::Response { stream, result: Ok(_) } if stream == push),
             "{event:?}"
         );
-        let event = pair.app.next().await;
-        assert!(
-            matches!(event, Event::Closed(CloseReason::PeerError { .. })),
-            "{event:?}"
-        );
+        pair.is_let_go().await;
+    }
+
+    /// Held so, a drain once had no time left to hand over what had come last.
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_leaves_does_not_wait_for_the_rest_of_a_push() {
+        let mut pair = Pair::new().await;
+        pair.push(500_000);
+        // As much of it as the pipe takes at once.
+        assert!(pair.app.next().now_or_never().is_none());
+        sleep(Duration::from_millis(1)).await;
+        pair.leaving.cancel();
+        sleep(2 * Cause::Drain.patience()).await;
+        pair.is_let_go().await;
     }
 
     #[tokio::test(start_paused = true)]
