@@ -13,6 +13,18 @@ use crate::proxy::{Proxy, client, nobody};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// The client connects to this proxy, pushes, and is told that the push is held.
+async fn is_pushed(client: &Client, proxy: &Proxy) {
+    let script = async {
+        let mut peer = proxy.accept_with_key().await;
+        let (stream, _) = peer.push().await;
+        peer.acknowledge(stream);
+        peer
+    };
+    let (pushed, _peer) = tokio::join!(client.push(), script);
+    pushed.unwrap();
+}
+
 #[tokio::test]
 async fn a_push_that_was_not_acknowledged_goes_over_the_next_connection_as_it_was_rendered() {
     let proxy = Proxy::bind().await;
@@ -46,14 +58,7 @@ async fn a_push_that_waits_hurries_the_next_attempt() {
     tokio::time::sleep(60 * SECOND).await;
     let proxy = Proxy::bind_at(&address).await;
     let begin = Instant::now();
-    let script = async {
-        let mut peer = proxy.accept_with_key().await;
-        let (stream, _) = peer.push().await;
-        peer.acknowledge(stream);
-        peer
-    };
-    let (pushed, _peer) = tokio::join!(client.push(), script);
-    pushed.unwrap();
+    is_pushed(&client, &proxy).await;
     assert!(begin.elapsed() < SECOND);
 }
 
@@ -75,14 +80,7 @@ async fn attempts_that_a_push_has_hurried_use_up_no_retries() {
 async fn a_push_does_not_wait_for_a_silent_proxy_where_there_is_another() {
     let (silent, proxy) = (Proxy::bind().await, Proxy::bind().await);
     let client = client([silent.address(), proxy.address()]).connect();
-    let script = async {
-        let mut peer = proxy.accept_with_key().await;
-        let (stream, _) = peer.push().await;
-        peer.acknowledge(stream);
-        peer
-    };
-    let (pushed, _peer) = tokio::join!(client.push(), script);
-    pushed.unwrap();
+    is_pushed(&client, &proxy).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,14 +96,7 @@ async fn a_push_fails_at_its_deadline() {
 async fn a_push_may_take_for_ever() {
     let proxy = Proxy::bind().await;
     let client = client([proxy.address()]).timeout(Duration::MAX).connect();
-    let script = async {
-        let mut peer = proxy.accept_with_key().await;
-        let (stream, _) = peer.push().await;
-        peer.acknowledge(stream);
-        peer
-    };
-    let (pushed, _peer) = tokio::join!(client.push(), script);
-    pushed.unwrap();
+    is_pushed(&client, &proxy).await;
 }
 
 #[tokio::test]
