@@ -3,21 +3,21 @@
 //! A connection keeps the certificate with which it was made; the next one gets the newest.
 
 mod clients;
+mod offer;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use clients::ClientAuth;
-use clients::Verifier;
 pub(crate) use clients::names;
+pub use offer::Offer;
+use offer::{Contents, authorities, certificates};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::{NoServerSessionStorage, VerifierBuilderError};
-use rustls::{
-    ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
-};
+use rustls::server::VerifierBuilderError;
+use rustls::{ClientConfig, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -157,14 +157,6 @@ enum Problem {
     Authorities(#[from] VerifierBuilderError),
 }
 
-/// What the files held at one time.
-#[derive(Clone, PartialEq, Eq)]
-struct Contents {
-    certificate: Vec<u8>,
-    key: Zeroizing<Vec<u8>>,
-    client_ca: Option<Vec<u8>>,
-}
-
 /// Certificates that follow their files.
 #[derive(Clone)]
 pub struct Tls {
@@ -172,24 +164,6 @@ pub struct Tls {
     policy: Policy,
     contents: Settled<Contents>,
     offer: Arc<Offer>,
-}
-
-/// What is offered to clients, and what of them.
-#[derive(Debug)]
-pub struct Offer {
-    /// For the handshake.
-    pub config: Arc<ServerConfig>,
-    clients: Option<Arc<Verifier>>,
-}
-
-impl Offer {
-    /// Judges the certificate that a client has shown in its handshake, and those between it and its authority.
-    pub fn verify(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
-        let (Some(clients), Some((own, others))) = (&self.clients, chain.split_first()) else {
-            return Ok(());
-        };
-        clients.judge(own, others, UnixTime::now()).map(|_| ())
-    }
 }
 
 impl fmt::Debug for Tls {
@@ -317,95 +291,6 @@ fn unusable(role: Role, pem: Option<&Pem>, problem: impl Into<Problem>) -> Unusa
     }
 }
 
-impl Contents {
-    fn offer(&self, files: &Files, policy: &Policy) -> Result<Offer, Unusable> {
-        let provider = Arc::new(CryptoProvider {
-            cipher_suites: policy.cipher_suites.clone(),
-            kx_groups: policy.groups.clone(),
-            ..aws_lc_rs::default_provider()
-        });
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&policy.versions)
-            .map_err(|error| files.unusable(Role::Policy, error))?;
-        let clients = self.clients(policy, &provider);
-        let clients = clients.map_err(|problem| files.unusable(Role::ClientCa, problem))?;
-        let builder = match &clients {
-            None => builder.with_no_client_auth(),
-            Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients) as _),
-        };
-        let chain = certificates(&self.certificate)
-            .map_err(|problem| files.unusable(Role::Certificate, problem))?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|error| files.unusable(Role::Key, error))?;
-        let mut config = builder
-            .with_single_cert(chain, key)
-            .map_err(|error| files.unusable(Role::Key, error))?;
-        config.ignore_client_order = policy.own_order;
-        config.alpn_protocols.clone_from(&policy.protocols);
-        if clients.is_some() {
-            // A session that is resumed brings its client's certificate along, which is not verified again: not whether
-            // it has ended since, nor by an authority that has changed. In TLS 1.2 it is the storage that resumes, in
-            // TLS 1.3 a ticket, which the storage would have to redeem.
-            config.session_storage = Arc::new(NoServerSessionStorage {});
-            config.send_tls13_tickets = 0;
-        }
-        Ok(Offer {
-            config: Arc::new(config),
-            clients,
-        })
-    }
-
-    /// `None`: no client is asked for a certificate.
-    fn clients(
-        &self,
-        policy: &Policy,
-        provider: &Arc<CryptoProvider>,
-    ) -> Result<Option<Arc<Verifier>>, Problem> {
-        if policy.client_auth == ClientAuth::NoClientCert {
-            return Ok(None);
-        }
-        let verifier = Verifier::new(
-            policy.client_auth,
-            || self.authorities(),
-            policy.allowed_names.clone(),
-            policy.verify_late,
-            provider,
-        )?;
-        Ok(Some(Arc::new(verifier)))
-    }
-
-    fn authorities(&self) -> Result<Arc<RootCertStore>, Problem> {
-        authorities(self.client_ca.as_deref())
-    }
-}
-
-/// Those in `pem`, or those that the system trusts.
-fn authorities(pem: Option<&[u8]>) -> Result<Arc<RootCertStore>, Problem> {
-    let mut roots = RootCertStore::empty();
-    match pem {
-        Some(pem) => {
-            let mut refused = None;
-            for certificate in certificates(pem)? {
-                // A bundle may hold what nobody can use any more; Go passes over it, too.
-                if let Err(error) = roots.add(certificate) {
-                    refused.get_or_insert(error);
-                }
-            }
-            if let Some(error) = refused.filter(|_| roots.is_empty()) {
-                return Err(error.into());
-            }
-        }
-        None => {
-            let trusted = rustls_native_certs::load_native_certs().certs;
-            roots.add_parsable_certificates(trusted);
-            if roots.is_empty() {
-                return Err(Problem::NoAuthorities);
-            }
-        }
-    }
-    Ok(Arc::new(roots))
-}
-
 /// For whoever asks a node: what to trust (`None`: the system's authorities), and the certificate and its key to show.
 pub fn client_config(
     trusted: Option<&Pem>,
@@ -433,14 +318,6 @@ pub fn client_config(
     let own_key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| of_key(error.into()))?;
     let config = builder.with_client_auth_cert(chain, own_key);
     Ok(Arc::new(config.map_err(|error| of_key(error.into()))?))
-}
-
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>()?;
-    if chain.is_empty() {
-        return Err(Problem::NoCertificate);
-    }
-    Ok(chain)
 }
 
 #[cfg(test)]
