@@ -127,7 +127,7 @@ const EVENING_OUT: [&str; 4] = [
 #[tokio::test]
 async fn a_node_that_joins_gets_its_share_of_java_clients_and_prometheus_misses_none() {
     need!(Java, Haproxy, Prometheus);
-    const MANY: usize = 300;
+    const MANY: usize = 150;
     let gossip = [reserved_port(), reserved_port(), reserved_port()];
     let ports = gossip.map(|_| [reserved_port(), reserved_port()]);
     let mut nodes = vec![
@@ -165,9 +165,9 @@ async fn a_node_that_joins_gets_its_share_of_java_clients_and_prometheus_misses_
     );
 
     // A connection moves within the time between two scrapes of production, which are 15 s apart. They are 1 s apart
-    // here: 5 s leave room for a machine that other tests keep busy.
+    // here: 10 s leave room for a machine that other tests keep busy.
     let seconds = joined.elapsed().as_secs() + 1;
-    let seen = "count(count_over_time(interop_events_total[5s]))";
+    let seen = "count(count_over_time(interop_events_total[10s]))";
     let complete = format!("min_over_time({seen}[{seconds}s:1s])");
     let least = prometheus.value(&complete).await;
     if least != Some(MANY as f64) {
