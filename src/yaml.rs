@@ -1,5 +1,7 @@
 //! Configuration files in YAML: what is wrong is said in one line, without what stands in the file.
 
+use std::fmt::Display;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
@@ -29,6 +31,19 @@ impl FileError {
             key: key.into(),
             reason: reason.into(),
         }
+    }
+
+    /// A value that is none of those there can be.
+    pub(crate) fn not_one_of(
+        key: impl Into<String>,
+        value: impl Display,
+        possible: &[&str],
+    ) -> Self {
+        let possible = possible.join(", ");
+        Self::value(
+            key,
+            format!("{value} cannot be had here; possible: {possible}"),
+        )
     }
 }
 

@@ -112,7 +112,7 @@ impl Headers {
         said.map(|(name, value, possible)| {
             let key = format!("http_server_config.headers.{name}");
             if !possible.is_empty() && !possible.contains(&value) {
-                return Err(not_one_of(key, value, possible));
+                return Err(FileError::not_one_of(key, value, possible));
             }
             let value = value.parse::<HeaderValue>();
             let name = name.parse::<HeaderName>();
@@ -158,19 +158,6 @@ impl RateLimit {
             format!("{error}; a duration is written as 500ms, 10s or 1h30m"),
         )
     }
-}
-
-/// A value that is none of those there can be.
-pub(super) fn not_one_of(
-    key: impl Into<String>,
-    value: impl Display,
-    possible: &[&str],
-) -> FileError {
-    let possible = possible.join(", ");
-    FileError::value(
-        key,
-        format!("{value} cannot be had here; possible: {possible}"),
-    )
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 use serde::Deserialize;
 
-use super::file::not_one_of;
 use crate::tls::{ClientAuth, Files, Pem, Policy, Role, Tls};
 use crate::yaml::{FileError, or_default};
 
@@ -220,7 +219,7 @@ fn one_of<T: Copy>(key: &str, name: &str, possible: &[(&str, T)]) -> Result<T, F
     found.map(|(_, value)| *value).ok_or_else(|| {
         let names = possible.iter().map(|(known, _)| *known);
         let names: Vec<_> = names.filter(|known| !known.is_empty()).collect();
-        not_one_of(format!("tls_server_config.{key}"), name, &names)
+        FileError::not_one_of(format!("tls_server_config.{key}"), name, &names)
     })
 }
 

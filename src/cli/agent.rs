@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::proxies::ProxyArgs;
-use super::serve::{any_duration, bytes, duration, positive};
+use super::values::{any_duration, bytes, duration, positive};
 use super::{LogArgs, bad_usage, runtime};
 use crate::agent::{Agent, Families, Follow, Pattern, Settings, Sources, Spec};
 use crate::drain::Signals;

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use prometheus_rsocket_client::Address;
 use prometheus_rsocket_wire::sealing::Choice;
 
-use super::{bad_usage, failure, runtime, serve};
+use super::{bad_usage, failure, runtime, values};
 use crate::bench::report::Report;
 use crate::bench::text::Texts;
 use crate::bench::{self, Mix, Options, Target};
@@ -21,25 +21,25 @@ const WEB_PORT: u16 = 8080;
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
     /// Applications that connect; as many jobs push at a time
-    #[arg(long = "apps", value_name = "N", default_value = "1000", value_parser = serve::positive)]
+    #[arg(long = "apps", value_name = "N", default_value = "1000", value_parser = values::positive)]
     apps: usize,
     /// Samples in the text of each application
-    #[arg(long = "series", value_name = "M", default_value = "1000", value_parser = serve::positive)]
+    #[arg(long = "series", value_name = "M", default_value = "1000", value_parser = values::positive)]
     series: usize,
     /// Scrapes plain, and as many gzipped
-    #[arg(long = "scrapes", value_name = "K", default_value = "5", value_parser = serve::positive)]
+    #[arg(long = "scrapes", value_name = "K", default_value = "5", value_parser = values::positive)]
     scrapes: usize,
     /// From the beginning of one scrape to that of the next
-    #[arg(long = "interval", value_name = "DURATION", default_value = "1s", value_parser = serve::any_duration)]
+    #[arg(long = "interval", value_name = "DURATION", default_value = "1s", value_parser = values::any_duration)]
     interval: Duration,
     /// Prometheus' scrape_timeout: a scrape that takes longer has failed
-    #[arg(long = "scrape-timeout", value_name = "DURATION", default_value = "10s", value_parser = serve::duration)]
+    #[arg(long = "scrape-timeout", value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
     scrape_timeout: Duration,
     /// Jobs that connect, push and leave; as many as --apps if not said
-    #[arg(long = "pushes", value_name = "N", value_parser = serve::positive)]
+    #[arg(long = "pushes", value_name = "N", value_parser = values::positive)]
     pushes: Option<usize>,
     /// Samples in the text of each job
-    #[arg(long = "push-series", value_name = "M", default_value = "100", value_parser = serve::positive)]
+    #[arg(long = "push-series", value_name = "M", default_value = "100", value_parser = values::positive)]
     push_series: usize,
     /// What to do
     #[arg(long = "mix", value_name = "MIX", default_value = "all")]
@@ -58,7 +58,7 @@ pub(super) struct BenchArgs {
     #[arg(long = "envelope", value_name = "VERSION", default_value = "auto")]
     envelope: EnvelopeArg,
     /// For a connection with its key, and for the acknowledgement of a push
-    #[arg(long = "timeout", value_name = "DURATION", default_value = "30s", value_parser = serve::duration)]
+    #[arg(long = "timeout", value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
     timeout: Duration,
     /// How the result is printed
     #[arg(long = "format", value_name = "FORMAT", default_value = "table")]

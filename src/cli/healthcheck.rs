@@ -16,7 +16,7 @@ use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use rustls::pki_types::ServerName;
 
 use super::tls::ClientTlsArgs;
-use super::{bad_usage, failure, runtime, serve};
+use super::{bad_usage, failure, runtime, values};
 use crate::http::client::{self, Address, Security};
 use crate::tls::{Pem, Role, client_config};
 
@@ -41,7 +41,7 @@ pub(super) struct HealthcheckArgs {
     )]
     listen_address: SocketAddr,
     /// Give up after this
-    #[arg(long = "timeout", env = "PROXY_HEALTHCHECK_TIMEOUT", value_name = "DURATION", default_value = "3s", value_parser = serve::duration)]
+    #[arg(long = "timeout", env = "PROXY_HEALTHCHECK_TIMEOUT", value_name = "DURATION", default_value = "3s", value_parser = values::duration)]
     timeout: Duration,
     /// The name in the node's certificate, where it is not the host
     #[arg(

@@ -10,6 +10,7 @@ mod rebalance;
 mod runtime;
 mod serve;
 mod tls;
+mod values;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

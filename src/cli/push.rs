@@ -13,7 +13,7 @@ use prometheus_rsocket_client::{Builder, Client, ConnectError, PushError};
 use prometheus_rsocket_exposition::{Exposition, ParseError};
 
 use super::proxies::ProxyArgs;
-use super::{LogArgs, bad_usage, failure, runtime, serve};
+use super::{LogArgs, bad_usage, failure, runtime, values};
 use crate::logging;
 
 /// The delays between attempts to connect: a proxy that restarts is back within seconds.
@@ -28,10 +28,10 @@ pub(super) struct PushArgs {
     #[command(flatten)]
     proxy: ProxyArgs,
     /// Give up when the proxy has not acknowledged the push after this, however often the connection was made anew
-    #[arg(long = "timeout", value_name = "DURATION", default_value = "30s", value_parser = serve::duration)]
+    #[arg(long = "timeout", value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
     timeout: Duration,
     /// Refuse a longer text
-    #[arg(long = "max-bytes", value_name = "BYTES", default_value = "64MiB", value_parser = serve::bytes)]
+    #[arg(long = "max-bytes", value_name = "BYTES", default_value = "64MiB", value_parser = values::bytes)]
     max_bytes: usize,
     /// Say nothing unless it fails
     #[arg(long = "quiet", short = 'q')]

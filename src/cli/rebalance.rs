@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
-use super::serve::duration;
+use super::values::duration;
 use crate::settings::Rebalance;
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! `serve`: run a proxy node until SIGTERM or SIGINT.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tracing::{error, warn};
 use super::cluster::ClusterArgs;
 use super::rebalance::RebalanceArgs;
 use super::tls::TlsArgs;
+use super::values::{any_duration, bytes, duration, frame_bytes, grace_period, network, positive};
 use super::{LogArgs, bad_usage, runtime};
 use crate::access::Access;
 use crate::identity::{Identities, Terms};
@@ -20,16 +21,10 @@ use crate::node::Node;
 use crate::rate::Rate;
 use crate::settings::{Envelope, RSocket, Scrape, Settings, Web};
 use crate::tls::Tls;
-use crate::{descriptors, drain, logging, sizes, store};
+use crate::{descriptors, drain, logging, store};
 
-/// Bytes of one RSocket frame: its length prefix has 24 bits.
-const MAX_FRAME: u64 = (1 << 24) - 1;
-/// The shortest frame limit that leaves room for an envelope's wrapped key.
-const MIN_FRAME: u64 = 4 << 10;
 /// Open files besides the connections of applications and over HTTP, for calls between nodes and files that are read.
 const OTHER_FILES: usize = 600;
-/// More than anybody waits for a node that leaves; the clock can add it to any time.
-const MAX_GRACE_PERIOD: Duration = Duration::from_hours(24);
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -391,53 +386,4 @@ async fn serve(settings: Settings) -> Result<(), crate::node::StartError> {
         () = second_signal => warn!("second signal, exiting at once"),
     }
     Ok(())
-}
-
-pub(super) fn any_duration(value: &str) -> Result<Duration, String> {
-    humantime::parse_duration(value)
-        .map_err(|error| format!("{error}; a duration is written as 500ms, 10s or 1h30m"))
-}
-
-pub(super) fn duration(value: &str) -> Result<Duration, String> {
-    match any_duration(value)? {
-        Duration::ZERO => Err("must be more than zero".into()),
-        duration => Ok(duration),
-    }
-}
-
-fn grace_period(value: &str) -> Result<Duration, String> {
-    let period = duration(value)?;
-    if period > MAX_GRACE_PERIOD {
-        let longest = humantime::format_duration(MAX_GRACE_PERIOD);
-        return Err(format!("must be no more than {longest}"));
-    }
-    Ok(period)
-}
-
-pub(super) fn bytes(value: &str) -> Result<usize, String> {
-    sizes::bytes(value)
-}
-
-fn network(value: &str) -> Result<IpNet, String> {
-    let address = value.parse::<IpAddr>().map(IpNet::from);
-    address
-        .or_else(|_| value.parse())
-        .map_err(|_| "neither an address nor a network, as 192.0.2.1 or 10.0.0.0/8".into())
-}
-
-fn frame_bytes(value: &str) -> Result<usize, String> {
-    let bytes = bytes(value)?;
-    if (MIN_FRAME..=MAX_FRAME).contains(&(bytes as u64)) {
-        Ok(bytes)
-    } else {
-        Err(format!("must be between {MIN_FRAME} and {MAX_FRAME} bytes"))
-    }
-}
-
-pub(super) fn positive(value: &str) -> Result<usize, String> {
-    match value.parse() {
-        Ok(0) => Err("must be more than zero".into()),
-        Ok(number) => Ok(number),
-        Err(error) => Err(format!("{error}")),
-    }
 }

@@ -1,0 +1,64 @@
+//! Values of flags, as people write them. Each error says how they do.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::sizes;
+
+/// Bytes of one RSocket frame: its length prefix has 24 bits.
+const MAX_FRAME: u64 = (1 << 24) - 1;
+/// The shortest frame limit that leaves room for an envelope's wrapped key.
+const MIN_FRAME: u64 = 4 << 10;
+/// More than anybody waits for a node that leaves; the clock can add it to any time.
+const MAX_GRACE_PERIOD: Duration = Duration::from_hours(24);
+
+pub(super) fn any_duration(value: &str) -> Result<Duration, String> {
+    humantime::parse_duration(value)
+        .map_err(|error| format!("{error}; a duration is written as 500ms, 10s or 1h30m"))
+}
+
+pub(super) fn duration(value: &str) -> Result<Duration, String> {
+    match any_duration(value)? {
+        Duration::ZERO => Err("must be more than zero".into()),
+        duration => Ok(duration),
+    }
+}
+
+pub(super) fn grace_period(value: &str) -> Result<Duration, String> {
+    let period = duration(value)?;
+    if period > MAX_GRACE_PERIOD {
+        let longest = humantime::format_duration(MAX_GRACE_PERIOD);
+        return Err(format!("must be no more than {longest}"));
+    }
+    Ok(period)
+}
+
+pub(super) fn bytes(value: &str) -> Result<usize, String> {
+    sizes::bytes(value)
+}
+
+pub(super) fn network(value: &str) -> Result<IpNet, String> {
+    let address = value.parse::<IpAddr>().map(IpNet::from);
+    address
+        .or_else(|_| value.parse())
+        .map_err(|_| "neither an address nor a network, as 192.0.2.1 or 10.0.0.0/8".into())
+}
+
+pub(super) fn frame_bytes(value: &str) -> Result<usize, String> {
+    let bytes = bytes(value)?;
+    if (MIN_FRAME..=MAX_FRAME).contains(&(bytes as u64)) {
+        Ok(bytes)
+    } else {
+        Err(format!("must be between {MIN_FRAME} and {MAX_FRAME} bytes"))
+    }
+}
+
+pub(super) fn positive(value: &str) -> Result<usize, String> {
+    match value.parse() {
+        Ok(0) => Err("must be more than zero".into()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(format!("{error}")),
+    }
+}
