@@ -1,11 +1,11 @@
 //! Whatever stands in a file that an operator gives: it is read, or there is one line that says why not.
 //!
-//! The first byte chooses what it is to be: a web configuration, identities, or targets of an agent.
+//! The first byte chooses what it is to be: a web configuration, identities, targets of an agent, or a cluster's secrets.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use prometheus_rsocket_proxy::{access, agent, identity};
+use prometheus_rsocket_proxy::{access, agent, cluster, identity};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((choice, text)) = bytes.split_first() else {
@@ -14,9 +14,10 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(text) else {
         return;
     };
-    match choice % 3 {
+    match choice % 4 {
         0 => drop(access::fuzzing::reads(text)),
         1 => drop(identity::fuzzing::table(text)),
-        _ => drop(agent::fuzzing::targets(text)),
+        2 => drop(agent::fuzzing::targets(text)),
+        _ => drop(cluster::fuzzing::secrets(text)),
     }
 });

@@ -267,6 +267,13 @@ pub mod fuzzing {
     use super::secret::Secrets;
     use super::vet::is_bounded;
 
+    /// How many secrets there are in a text that is the file of a secret.
+    pub fn secrets(text: &str) -> Option<usize> {
+        let mut secrets = Secrets::default();
+        secrets.add_lines(text).ok()?;
+        Some(secrets.keys(super::secret::Purpose::Gossip).len())
+    }
+
     /// One end of a gossip, without its socket.
     pub struct Gossip {
         sealer: Sealer,
