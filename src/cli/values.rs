@@ -1,11 +1,11 @@
-//! Values of flags, as people write them. Each error says how they do.
+//! What the values of flags are read by: from what people write, or to the reason why it cannot be had.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::sizes;
+pub(super) use crate::sizes::bytes;
 
 /// Bytes of one RSocket frame: its length prefix has 24 bits.
 const MAX_FRAME: u64 = (1 << 24) - 1;
@@ -14,11 +14,13 @@ const MIN_FRAME: u64 = 4 << 10;
 /// More than anybody waits for a node that leaves; the clock can add it to any time.
 const MAX_GRACE_PERIOD: Duration = Duration::from_hours(24);
 
+/// A duration, which may be zero.
 pub(super) fn any_duration(value: &str) -> Result<Duration, String> {
     humantime::parse_duration(value)
         .map_err(|error| format!("{error}; a duration is written as 500ms, 10s or 1h30m"))
 }
 
+/// A duration above zero.
 pub(super) fn duration(value: &str) -> Result<Duration, String> {
     match any_duration(value)? {
         Duration::ZERO => Err("must be more than zero".into()),
@@ -26,6 +28,7 @@ pub(super) fn duration(value: &str) -> Result<Duration, String> {
     }
 }
 
+/// How long a node may take to leave.
 pub(super) fn grace_period(value: &str) -> Result<Duration, String> {
     let period = duration(value)?;
     if period > MAX_GRACE_PERIOD {
@@ -35,10 +38,7 @@ pub(super) fn grace_period(value: &str) -> Result<Duration, String> {
     Ok(period)
 }
 
-pub(super) fn bytes(value: &str) -> Result<usize, String> {
-    sizes::bytes(value)
-}
-
+/// A network, or the one address that is all of it.
 pub(super) fn network(value: &str) -> Result<IpNet, String> {
     let address = value.parse::<IpAddr>().map(IpNet::from);
     address
@@ -46,6 +46,7 @@ pub(super) fn network(value: &str) -> Result<IpNet, String> {
         .map_err(|_| "neither an address nor a network, as 192.0.2.1 or 10.0.0.0/8".into())
 }
 
+/// The bytes that a frame may have.
 pub(super) fn frame_bytes(value: &str) -> Result<usize, String> {
     let bytes = bytes(value)?;
     if (MIN_FRAME..=MAX_FRAME).contains(&(bytes as u64)) {
@@ -55,6 +56,7 @@ pub(super) fn frame_bytes(value: &str) -> Result<usize, String> {
     }
 }
 
+/// A number above zero.
 pub(super) fn positive(value: &str) -> Result<usize, String> {
     match value.parse() {
         Ok(0) => Err("must be more than zero".into()),

@@ -264,14 +264,14 @@ fn reachable(address: SocketAddr, advertised: IpAddr) -> SocketAddr {
 #[cfg(fuzzing)]
 pub mod fuzzing {
     use super::packet::{Opener, Sealer};
-    use super::secret::Secrets;
+    use super::secret::{Purpose, Secrets};
     use super::vet::is_bounded;
 
     /// How many secrets there are in a text that is the file of a secret.
     pub fn secrets(text: &str) -> Option<usize> {
         let mut secrets = Secrets::default();
         secrets.add_lines(text).ok()?;
-        Some(secrets.keys(super::secret::Purpose::Gossip).len())
+        Some(secrets.keys(Purpose::Gossip).len())
     }
 
     /// One end of a gossip, without its socket.
