@@ -100,6 +100,16 @@ async fn a_proxy_of_an_unknown_authority_is_not_trusted() {
     eventually("both counted", async || refused(&proxy, "tls").await == 2.0).await;
 }
 
+#[tokio::test]
+async fn a_client_without_tls_is_told_what_the_port_speaks() {
+    let scratch = Scratch::new();
+    let authority = Authority::new(&scratch, "ca.pem");
+    let proxy = authority.node(&scratch, &[]).await;
+    let builder = client("tcp", proxy.tcp()).max_retries(0);
+    let failed = builder.connect_and_wait().await;
+    assert!(matches!(failed, Err(ConnectError::GaveUp(reason)) if reason.contains("tls://")));
+}
+
 /// The node's flag to let only those in whose certificate this authority issued.
 fn only_clients_of(authority: &Authority) -> String {
     format!("--rsocket.tls.client-ca-file={}", authority.ca_file)

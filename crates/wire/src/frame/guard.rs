@@ -38,6 +38,10 @@ pub enum Malformed {
     /// Longer than the receiver's limit, or than the protocol allows.
     #[error("frame too long")]
     TooLong,
+    /// What would be a frame too long begins as a TLS record does (RFC 8446, section 5.1): an alert, for one, to a client
+    /// that does not speak TLS.
+    #[error("the peer speaks TLS (tls:// or wss://) where plain frames are expected")]
+    Tls,
     /// The highest bit of a 31-bit field is set.
     #[error("reserved bit set")]
     ReservedBit,

@@ -69,7 +69,12 @@ impl<S: AsyncRead + Unpin> Tcp<S> {
             let [high, middle, low] = self.prefix.map(usize::from);
             let len = high << 16 | middle << 8 | low;
             if len > self.max_frame {
-                return Poll::Ready(Err(Malformed::TooLong.into()));
+                // The content type, alert to application data, and the version.
+                let malformed = match self.prefix {
+                    [0x15..=0x17, 0x03, _] => Malformed::Tls,
+                    _ => Malformed::TooLong,
+                };
+                return Poll::Ready(Err(malformed.into()));
             }
             if len == 0 {
                 return Poll::Ready(Err(Malformed::TooShort.into()));

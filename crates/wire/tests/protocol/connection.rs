@@ -418,7 +418,11 @@ async fn a_frame_beyond_the_limit_is_answered_before_its_bytes_come() {
         max_frame: 1000,
         ..Limits::default()
     };
-    for (claimed, malformed) in [(1001, Malformed::TooLong), (0, Malformed::TooShort)] {
+    for (claimed, malformed) in [
+        (1001, Malformed::TooLong),
+        (0x0015_0303, Malformed::Tls),
+        (0, Malformed::TooShort),
+    ] {
         let (mut proxy, mut peer) = raw(limits, 1 << 16).await;
         let [_, prefix @ ..] = u32::to_be_bytes(claimed);
         peer.write_all(&prefix).await.unwrap();
