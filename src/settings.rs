@@ -58,6 +58,8 @@ pub struct RSocket {
     pub tcp_listen_address: SocketAddr,
     /// RSocket over WebSocket.
     pub websocket_listen_address: SocketAddr,
+    /// Origins of web pages that may connect over WebSocket, such as `https://app.example`.
+    pub allowed_origins: Vec<String>,
     /// TLS on both; `None`: in the clear.
     pub tls: Option<Tls>,
     /// Who applications are, and what holds for each; `None`: nobody is asked.

@@ -13,7 +13,9 @@ use tracing::{error, warn};
 use super::cluster::ClusterArgs;
 use super::rebalance::RebalanceArgs;
 use super::tls::TlsArgs;
-use super::values::{any_duration, bytes, duration, frame_bytes, grace_period, network, positive};
+use super::values::{
+    any_duration, bytes, duration, frame_bytes, grace_period, network, origin, positive,
+};
 use super::{LogArgs, bad_usage, runtime};
 use crate::access::Access;
 use crate::identity::{Identities, Terms};
@@ -69,6 +71,16 @@ pub(super) struct ServeArgs {
         default_value = "0.0.0.0:8081"
     )]
     rsocket_websocket_listen_address: SocketAddr,
+    /// Origin of web pages that may connect over WebSocket (https://app.example); a page from elsewhere is refused. May
+    /// be repeated
+    #[arg(
+        long = "rsocket.websocket.allow-origin",
+        env = "PROXY_RSOCKET_WEBSOCKET_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        value_parser = origin
+    )]
+    rsocket_websocket_allow_origin: Vec<String>,
     #[command(flatten)]
     rsocket_tls: TlsArgs,
     /// Who applications are, by token, password or certificate, with labels and limits for each. Read again when it
@@ -254,6 +266,7 @@ impl ServeArgs {
             rsocket: RSocket {
                 tcp_listen_address: self.rsocket_tcp_listen_address,
                 websocket_listen_address: self.rsocket_websocket_listen_address,
+                allowed_origins: self.rsocket_websocket_allow_origin.clone(),
                 identities: self.identities(scrape.terms(), tls.as_ref())?,
                 push_rate: Rate::per_second(self.push_max_rate),
                 tls,

@@ -46,6 +46,18 @@ pub(super) fn network(value: &str) -> Result<IpNet, String> {
         .map_err(|_| "neither an address nor a network, as 192.0.2.1 or 10.0.0.0/8".into())
 }
 
+/// A web origin as browsers name it (RFC 6454, section 6.2).
+pub(super) fn origin(value: &str) -> Result<String, String> {
+    let host = value.split_once("://").map(|(_, host)| host);
+    let lower_case = !value.contains(|letter: char| letter.is_ascii_uppercase());
+    match host {
+        Some(host) if lower_case && !host.is_empty() && !host.contains(['/', '?', '#', '@']) => {
+            Ok(value.to_owned())
+        }
+        _ => Err("an origin is written https://HOST or https://HOST:PORT, in lower case".into()),
+    }
+}
+
 /// The bytes that a frame may have.
 pub(super) fn frame_bytes(value: &str) -> Result<usize, String> {
     let bytes = bytes(value)?;

@@ -24,6 +24,7 @@ const CONNECTION_ERRORS: &[&str] = &[
     "identity_connections",
     "keepalive_timeout",
     "no_credentials",
+    "origin",
     "peer_error",
     "protocol_violation",
     "proxy_protocol",

@@ -44,6 +44,8 @@ pub struct Applications {
     /// Connections that are left unanswered for a while, instead of being closed at once. Apart from the handshakes, lest they
     /// keep those out, and because they would be back at once if they had to go.
     pub(super) unanswered: Arc<Crowd>,
+    /// Of web pages that may connect.
+    pub(super) allowed_origins: Vec<String>,
     /// Who is believed where a connection comes from.
     pub(super) balancers: Vec<IpNet>,
     pub(super) tasks: TaskTracker,
@@ -121,6 +123,7 @@ impl Applications {
             ),
             handshakes: Crowd::new(settings.max_handshakes),
             unanswered: Crowd::new(usize::MAX),
+            allowed_origins: settings.allowed_origins.clone(),
             balancers: settings.balancers.clone(),
             tasks: TaskTracker::new(),
             leaving: CancellationToken::new(),

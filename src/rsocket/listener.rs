@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::future::pending;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -11,7 +11,7 @@ use prometheus_rsocket_wire::connection::Connection;
 use prometheus_rsocket_wire::session::Session;
 use prometheus_rsocket_wire::transport::Transport as FrameTransport;
 use prometheus_rsocket_wire::transport::tcp::Tcp;
-use prometheus_rsocket_wire::transport::websocket::WebSocket;
+use prometheus_rsocket_wire::transport::websocket::{HandshakeError, WebSocket};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, copy, sink};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
@@ -27,6 +27,7 @@ use super::entry::{Arrival, place_among};
 use super::registry::Transport;
 use super::{balancer, connection};
 use crate::crowd::{self, Newcomer};
+use crate::identity::network;
 use crate::seldom::Seldom;
 use crate::tls::names;
 
@@ -151,7 +152,7 @@ async fn serve(
         };
         arrival.peer = peer;
     }
-    let address = (network(arrival.peer), apps.admission.max_per_address);
+    let address = (network(arrival.peer.ip()), apps.admission.max_per_address);
     let place = Box::pin(place_among(
         &apps.admission.addresses,
         address,
@@ -224,16 +225,6 @@ async fn leave_unanswered(
     apps.leaving.run_until_cancelled(ended).await;
 }
 
-/// What counts as one address: with IPv6 what one customer has, a network of 64 bits.
-fn network(peer: SocketAddr) -> IpAddr {
-    match peer.ip().to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
-        }
-    }
-}
-
 fn failed(apps: &Applications, arrival: &Arrival, exception: &'static str, reason: &str) {
     let labels = [exception, arrival.transport.label()];
     apps.metrics
@@ -261,7 +252,7 @@ impl<'a> Visitor<'a> {
         let offer = Arc::clone(&tls.offer.borrow());
         let config = Arc::clone(&offer.config);
         let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
-        let mut stream = self.shake(handshake, "tls").await?;
+        let mut stream = self.shake(handshake, |_| "tls").await?;
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let wanted = tls.mutual && !self.apps.identities.borrow().asks();
         let refused = match chain.first() {
@@ -289,8 +280,12 @@ impl<'a> Visitor<'a> {
         match self.arrival.transport {
             Transport::Tcp => self.converse(Tcp::new(stream, max_frame)).await,
             Transport::WebSocket => {
-                let handshake = WebSocket::accept(stream, max_frame);
-                if let Some(frames) = Box::pin(self.shake(handshake, "handshake")).await {
+                let handshake = WebSocket::accept(stream, max_frame, &self.apps.allowed_origins);
+                let handshake = self.shake(handshake, |failure| match failure {
+                    Some(HandshakeError::Origin) => "origin",
+                    _ => "handshake",
+                });
+                if let Some(frames) = Box::pin(handshake).await {
                     self.converse(frames).await;
                 }
             }
@@ -304,38 +299,26 @@ impl<'a> Visitor<'a> {
         Box::pin(run)
     }
 
-    /// A handshake, or `None` when it failed or was not over in time.
+    /// A handshake, or `None` when it failed or was not over in time. `exception` gives the label of a failure, none of
+    /// which is known where the time was over.
     async fn shake<H, E: Display, S: AsyncRead + Unpin>(
         &mut self,
         handshake: impl Future<Output = Result<H, (E, S)>>,
-        exception: &'static str,
+        exception: impl Fn(Option<&E>) -> &'static str,
     ) -> Option<H> {
         let handshake = timeout_at(self.arrival.due, handshake);
         match self.apps.leaving.run_until_cancelled(handshake).await? {
             Ok(Ok(done)) => return Some(done),
             Ok(Err((error, mut stream))) => {
-                self.failed(exception, &error.to_string());
+                self.failed(exception(Some(&error)), &error.to_string());
                 leave_unanswered(&mut stream, &mut self.arrival, self.apps).await;
             }
-            Err(_) => self.failed(exception, "not finished in time"),
+            Err(_) => self.failed(exception(None), "not finished in time"),
         }
         None
     }
 
     fn failed(&self, exception: &'static str, reason: &str) {
         failed(self.apps, &self.arrival, exception, reason);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ipv6_network_of_64_bits_counts_as_one_address() {
-        let network = |peer: &str| network(peer.parse().unwrap()).to_string();
-        assert_eq!(network("192.0.2.1:1"), "192.0.2.1");
-        assert_eq!(network("[::ffff:192.0.2.1]:1"), "192.0.2.1");
-        assert_eq!(network("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::");
     }
 }

@@ -173,6 +173,7 @@ mod tests {
         let address = NOWHERE;
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let settings = RSocket {
+            allowed_origins: Vec::new(),
             tls: None,
             identities: None,
             push_rate: None,

@@ -42,7 +42,7 @@ fuzz_target!(|input: &[u8]| {
             } else {
                 let bytes = [HANDSHAKE, bytes].concat();
                 let stream = join(&bytes[..], sink());
-                let transport = WebSocket::accept(stream, limits.max_frame).await;
+                let transport = WebSocket::accept(stream, limits.max_frame, &[]).await;
                 serve(transport.unwrap(), limits).await;
             }
         });

@@ -12,7 +12,7 @@ use tungstenite::{
         machine::TryParse,
         server::{self, create_response, write_response},
     },
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header::ORIGIN},
 };
 
 use super::rewind::Rewind;
@@ -21,6 +21,8 @@ use super::rewind::Rewind;
 const MAX_HEAD_LEN: usize = 8 << 10;
 const BAD_REQUEST: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+const FORBIDDEN: &[u8] =
+    b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// Why a WebSocket did not come about.
 #[derive(Debug, Error)]
@@ -34,6 +36,9 @@ pub enum HandshakeError {
     /// What the peer sent is no WebSocket handshake. A client was told so.
     #[error("not a WebSocket handshake: {0}")]
     Invalid(Box<tungstenite::Error>),
+    /// A web page asks, from an origin that is not allowed. The browser was told so.
+    #[error("a web page's origin is not allowed")]
+    Origin,
     /// The head is longer than 8 KiB.
     #[error("handshake too long")]
     TooLong,
@@ -52,22 +57,26 @@ impl From<tungstenite::Error> for HandshakeError {
 }
 
 /// The server's part, on any path: the Java client uses `/`. With an error comes the stream.
-pub(super) async fn accept<S>(mut stream: S) -> Result<Rewind<S>, (HandshakeError, S)>
+pub(super) async fn accept<S>(
+    mut stream: S,
+    origins: &[String],
+) -> Result<Rewind<S>, (HandshakeError, S)>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    match answer(&mut stream).await {
+    match answer(&mut stream, origins).await {
         Ok(early) => Ok(Rewind::new(early, stream)),
         Err(error) => Err((error, stream)),
     }
 }
 
 /// Answers a client's request; what came behind it.
-async fn answer<S>(stream: &mut S) -> Result<Bytes, HandshakeError>
+async fn answer<S>(stream: &mut S, origins: &[String]) -> Result<Bytes, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let accepted = match read::<server::Request, S>(stream).await {
+        Ok((request, _)) if !may_connect(request.headers(), origins) => Err(HandshakeError::Origin),
         Ok((request, early)) => create_response(&request)
             .map(|response| (response, early))
             .map_err(HandshakeError::from),
@@ -77,10 +86,13 @@ where
     let (response, early) = match accepted {
         Ok(accepted) => accepted,
         Err(error) => {
-            if matches!(error, HandshakeError::Invalid(_) | HandshakeError::TooLong) {
-                stream.write_all(BAD_REQUEST).await?;
-                stream.shutdown().await?;
-            }
+            let refusal = match error {
+                HandshakeError::Invalid(_) | HandshakeError::TooLong => BAD_REQUEST,
+                HandshakeError::Origin => FORBIDDEN,
+                _ => return Err(error),
+            };
+            stream.write_all(refusal).await?;
+            stream.shutdown().await?;
             return Err(error);
         }
     };
@@ -89,6 +101,25 @@ where
     stream.write_all(&bytes).await?;
     stream.flush().await?;
     Ok(early)
+}
+
+/// Whether a client that names these origins may connect. A browser names the origin of the page that asks, and no page can
+/// keep it from that (RFC 6455, section 10.2).
+///
+/// The Java client names the address that it connects to. So may a page whose name has come to mean this host since it was
+/// loaded, but that one is in a browser, and all of those call themselves Mozilla.
+fn may_connect(headers: &HeaderMap, origins: &[String]) -> bool {
+    let is_browser = header(headers, "User-Agent").starts_with("Mozilla/");
+    let host = header(headers, "Host");
+    let is_own = |origin: &str| {
+        let named = origin.split_once("://").map(|(_, host)| host);
+        !is_browser && named.is_some_and(|named| named.eq_ignore_ascii_case(host))
+    };
+    let mut named = headers.get_all(ORIGIN).iter();
+    named.all(|origin| {
+        let origin = origin.to_str().unwrap_or_default();
+        is_own(origin) || origins.iter().any(|allowed| origin == allowed)
+    })
 }
 
 /// The client's part.

@@ -76,14 +76,19 @@ enum Kind {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Waits for a client's handshake on a connected stream, on any path, and answers it. The
-    /// caller sets a time limit. Messages longer than `max_frame` bytes are refused.
+    /// caller sets a time limit. Messages longer than `max_frame` bytes are refused. A web page may connect if its origin,
+    /// such as `https://grafana.example`, is one of `origins`.
     ///
     /// # Errors
     ///
     /// When there is no valid handshake, or the stream fails. With it comes the stream, open still unless the client was
     /// told.
-    pub async fn accept(stream: S, max_frame: usize) -> Result<Self, (HandshakeError, S)> {
-        let stream = handshake::accept(stream).await?;
+    pub async fn accept(
+        stream: S,
+        max_frame: usize,
+        origins: &[String],
+    ) -> Result<Self, (HandshakeError, S)> {
+        let stream = handshake::accept(stream, origins).await?;
         Ok(Self::new(stream, Role::Server, max_frame))
     }
 

@@ -124,7 +124,7 @@ async fn idle_websocket_connections() {
         let scraped = scraped.clone();
         tokio::spawn(async move {
             let max_frame = Limits::default().max_frame;
-            let transport = WebSocket::accept(stream, max_frame).await.unwrap();
+            let transport = WebSocket::accept(stream, max_frame, &[]).await.unwrap();
             serve(transport, scraped).await;
         });
         done.recv().await.unwrap();

@@ -32,7 +32,9 @@ fn now() -> std::time::Instant {
 }
 
 async fn accepting(pipe: DuplexStream, limits: Limits) -> Pipe {
-    let transport = WebSocket::accept(pipe, limits.max_frame).await.unwrap();
+    let transport = WebSocket::accept(pipe, limits.max_frame, &[])
+        .await
+        .unwrap();
     Connection::new(Session::accepting(limits, now()), transport)
 }
 
@@ -148,7 +150,7 @@ async fn an_unannounced_end_of_tls_is_an_end_between_messages_and_a_failure_with
     let message = [&[0x82, 0x80 | whole.len() as u8, 0, 0, 0, 0], &whole[..]].concat();
     for cut in [message.len(), 1, 8] {
         let (left, right) = duplex(1 << 16);
-        let accepting = WebSocket::accept(Unannounced(left), 1 << 16);
+        let accepting = WebSocket::accept(Unannounced(left), 1 << 16, &[]);
         let connecting = client_async("ws://proxy:8081/", right);
         let (transport, client) = tokio::join!(accepting, connecting);
         let session = Session::accepting(Limits::default(), now());
@@ -313,7 +315,7 @@ async fn requests_that_are_no_handshake() {
     for request in ["GET / HTTP/1.1\r\nHost: proxy\r\n\r\n", &long] {
         let (left, mut peer) = duplex(1 << 16);
         peer.write_all(request.as_bytes()).await.unwrap();
-        let accepted = WebSocket::accept(left, 1000).await;
+        let accepted = WebSocket::accept(left, 1000, &[]).await;
         assert!(matches!(
             accepted.map(|_| ()),
             Err((HandshakeError::Invalid(_) | HandshakeError::TooLong, _))
@@ -336,6 +338,49 @@ async fn requests_that_are_no_handshake() {
     }
 }
 
+/// Any page that is open in a browser of the network could connect otherwise, and push.
+#[tokio::test(start_paused = true)]
+async fn a_web_page_connects_from_an_allowed_origin_only() {
+    const ALLOWED: &str = "https://grafana.example";
+    let allowed = [ALLOWED.to_owned()];
+    for (headers, origins, status) in [
+        (String::new(), &[][..], 101),
+        (format!("Origin: {ALLOWED}\r\n"), &allowed, 101),
+        (format!("Origin: {ALLOWED}\r\n"), &[], 403),
+        (format!("Origin: {ALLOWED}.evil\r\n"), &allowed, 403),
+        ("Origin: null\r\n".to_owned(), &allowed, 403),
+        // As the Java client, which names the host that it connects to.
+        ("Origin: http://proxy\r\n".to_owned(), &[], 101),
+        (
+            "Origin: http://proxy\r\nUser-Agent: Mozilla/5.0 (X11)\r\n".to_owned(),
+            &[],
+            403,
+        ),
+        (
+            format!("Origin: {ALLOWED}\r\nOrigin: https://evil.example\r\n"),
+            &allowed,
+            403,
+        ),
+    ] {
+        let (left, mut peer) = duplex(1 << 16);
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: proxy\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
+        );
+        peer.write_all(request.as_bytes()).await.unwrap();
+        let accepted = WebSocket::accept(left, 1000, origins).await;
+        let refused = matches!(accepted, Err((HandshakeError::Origin, _)));
+        assert_eq!(refused, status == 403, "{headers}");
+        drop(accepted);
+        let mut answer = String::new();
+        peer.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+    }
+}
+
 /// The Java client over plain TCP, one that wants TLS: whoever has taken the port for another is told nothing.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_even_http_is_not_answered() {
@@ -345,7 +390,8 @@ async fn what_is_not_even_http_is_not_answered() {
     ] {
         let (left, mut peer) = duplex(1 << 16);
         peer.write_all(beginning).await.unwrap();
-        let Err((HandshakeError::Foreign(_), stream)) = WebSocket::accept(left, 1000).await else {
+        let Err((HandshakeError::Foreign(_), stream)) = WebSocket::accept(left, 1000, &[]).await
+        else {
             panic!("{beginning:?}");
         };
         drop(stream);
