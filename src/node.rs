@@ -49,9 +49,6 @@ pub enum StartError {
     /// The metrics do not fit together: a mistake in this program.
     #[error("own metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// The system gives no more threads.
-    #[error("threads: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
     /// The cluster's secret cannot be made use of.
     #[error("identity between nodes: {0}")]
     Identity(#[from] calls::IdentityError),
@@ -301,7 +298,7 @@ impl Parts {
             keys.envelopes(),
             settings.scrape.max_payload,
             settings.scrape.max_memory,
-        )?;
+        );
         let peers = Arc::new(Peers::default());
         let pushes = Arc::new(Pushes::new(
             me.clone(),

@@ -28,7 +28,7 @@ use crate::cluster::State;
 use crate::cluster::calls::{Calling, Holder, Peer, Peers};
 use crate::metrics::Metrics;
 use crate::rsocket::{
-    KeyRing, Lane, Opened, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable,
+    Flow, KeyRing, Opened, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable,
 };
 use crate::seldom::Seldom;
 use crate::store::{
@@ -202,7 +202,7 @@ impl Pushes {
             peer,
             identity: sealed.terms.identity.clone(),
         };
-        let lane = sealed.lane.clone();
+        let flow = sealed.flow.clone();
         let opened = match self.open(sealed).await {
             Ok(opened) => opened,
             Err(unusable) => return Err(self.refuse(&unusable, &sender)),
@@ -230,7 +230,7 @@ impl Pushes {
                 &sender,
             ));
         }
-        let content = match self.content(&opened, &lane).await {
+        let content = match self.content(&opened, &flow).await {
             Ok(content) => content,
             Err(unusable) => return Err(self.refuse(&unusable, &sender)),
         };
@@ -258,11 +258,11 @@ impl Pushes {
     }
 
     /// A push with its series. That is as much work as reading the text was, so it is done where that was.
-    async fn content(&self, opened: &Opened, lane: &Lane) -> Result<Content, Unusable> {
+    async fn content(&self, opened: &Opened, flow: &Flow) -> Result<Content, Unusable> {
         let text = Arc::clone(&opened.exposition);
         let hasher = self.hasher.clone();
-        let content = move || content_of(text, &hasher);
-        let content = self.opener.run_for_push(lane, content);
+        let content = move |_: &_| content_of(text, &hasher);
+        let content = self.opener.run_for_push(flow, opened.bytes, content);
         let (content, repeated) = content.await?;
         self.metrics.push_duplicate_series.inc_by(repeated as u64);
         Ok(content)

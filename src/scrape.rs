@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 
 use crate::metrics::Metrics;
 use crate::push::{Claim, Pushes};
-use crate::rsocket::{Handle, LastScrape, Opened, Opener, PullError, Registry, Unusable};
+use crate::rsocket::{Handle, LastScrape, Opened, Opener, PullError, Registry, Unusable, run};
 use crate::seldom::Seldom;
 
 /// Once everybody has been pulled, a scrape waits for other nodes' pushes until this long after its beginning: a node that
@@ -144,7 +144,7 @@ impl Scraper {
         let behind = pulled.chain(&claim.again).cloned().collect();
         // What comes once goes first. An application that is back has the same series in its next answer, too.
         let first = claim.texts.clone();
-        let merging = self.opener.run(move || merge_in_front(first, behind));
+        let merging = run((), move |_| merge_in_front(first, behind));
         let merged = merging.await.map_err(|_| ScrapeError::Stopping)?;
         self.note_round(&merged, started);
         Ok(Scrape {
@@ -181,7 +181,7 @@ impl Scraper {
         let text = async {
             let answer = handle.pull(deadline).await?;
             let opened = timeout_at(deadline, answer.open(&self.opener));
-            Ok(opened.await.map_err(|_| PullError::Timeout)??)
+            Ok(opened.await.map_err(|_| Failure::Late)??)
         };
         let text: Result<Arc<Opened>, Failure> = text.await;
         self.note_pull(handle, &text, started);
@@ -265,6 +265,9 @@ impl Scraper {
 enum Failure {
     #[error(transparent)]
     Pull(#[from] PullError),
+    /// The answer came in time, and was not read in time.
+    #[error("the answer came too late to be read before the scrape's deadline")]
+    Late,
     #[error(transparent)]
     Unusable(#[from] Unusable),
 }
@@ -275,6 +278,7 @@ impl Failure {
         match self {
             Self::Pull(PullError::Closed) => ("closed", "none"),
             Self::Pull(PullError::Timeout) => ("timeout", "deadline"),
+            Self::Late => ("timeout", "late"),
             Self::Pull(PullError::Stream(error)) => match error {
                 StreamError::Application { code, .. } => ("error", code_label(*code)),
                 StreamError::Empty => ("invalid", "empty"),

@@ -10,6 +10,7 @@ use prometheus_rsocket_exposition::Exposition;
 
 use super::{Pushes, content_of};
 use crate::cluster::calls::{self, Holder, Secret};
+use crate::rsocket::run;
 use crate::store::{Content, NodeId, Reply, Request};
 
 impl Holder for Pushes {
@@ -44,15 +45,14 @@ impl Holder for Pushes {
     }
 
     fn pack(&self, texts: Vec<Arc<Content>>) -> BoxFuture<'static, Vec<Bytes>> {
-        let opener = self.opener.clone();
         Box::pin(async move {
             let texts = texts.into_iter();
-            let pack = move || {
+            let pack = move |_: &_| {
                 texts
                     .map_while(|content| calls::pack(content.text.text()))
                     .collect()
             };
-            opener.run(pack).await.unwrap_or_default()
+            run((), pack).await.unwrap_or_default()
         })
     }
 

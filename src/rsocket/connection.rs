@@ -25,12 +25,13 @@ use tracing::debug;
 use super::applications::Applications;
 use super::entry::{Arrival, Member, enter};
 use super::keys::{Key, Keys};
-use super::line::Lane;
 use super::opener::Sealed;
 use super::pull::{Answer, PullError, PullReply, PullRequest};
 use super::registry::{Registration, Transport};
 use super::retire::{Cause, Retiring};
+use super::turns::Flow;
 use super::{PushSink, Rejection};
+use crate::identity::Tenant;
 use crate::rate::Bucket;
 
 /// Pushes of one connection that are opened and checked at a time.
@@ -73,7 +74,6 @@ pub(super) async fn run<T: FrameTransport>(
         keys: apps.keys.subscribe(),
         sink: Arc::clone(&apps.pushes),
         unsealer: Arc::new(Unsealer::new(ConnectionToken::random())),
-        lane: Lane::default(),
         pull: None,
         pulls: 0,
         early: Vec::new(),
@@ -138,7 +138,6 @@ struct ConnectionTask<'a, T> {
     keys: watch::Receiver<Keys>,
     sink: Arc<dyn PushSink>,
     unsealer: Arc<Unsealer>,
-    lane: Lane,
     pull: Option<Pull>,
     /// Pulls so far.
     pulls: u64,
@@ -404,9 +403,18 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
             unsealer: Arc::clone(&self.unsealer),
             purpose,
             terms: Arc::clone(&self.member.identity.terms),
-            lane: self.lane.clone(),
+            flow: self.flow(),
             held: Arc::new(held),
         })
+    }
+
+    /// By the identity that it has now: a file that is read again may give it another.
+    fn flow(&self) -> Flow {
+        let handle = &self.registration.handle;
+        Flow {
+            tenant: Tenant::of(self.member.identity.terms.identity.as_ref(), handle.peer),
+            connection: handle.id,
+        }
     }
 
     /// Whether one more push is not too often.

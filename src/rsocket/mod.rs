@@ -9,13 +9,13 @@ mod balancer;
 mod connection;
 mod entry;
 mod keys;
-mod line;
 mod listener;
 mod opener;
 mod pull;
 mod registry;
 mod retire;
 mod rhythm;
+mod turns;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,14 +23,14 @@ use std::pin::Pin;
 
 pub use applications::{Applications, Shared};
 pub use keys::{Key, KeyRing, Keys};
-pub use line::Lane;
 pub use listener::Listener;
-pub use opener::{Opened, Opener, Sealed, Unusable};
+pub use opener::{Opened, Opener, Sealed, Unusable, run};
 use prometheus_rsocket_wire::ErrorCode;
 pub use pull::{Answer, PullError};
 pub use registry::{ConnectionId, Handle, LastScrape, Left, Registry, Transport};
 pub use retire::{Cause, Retirement};
 pub use rhythm::Rhythm;
+pub use turns::Flow;
 
 /// Why a push is not held; told to the application where it waits for an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

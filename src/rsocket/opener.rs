@@ -1,12 +1,15 @@
 //! Turns an application's payload into a validated exposition, off the async threads and within bounds.
 //!
-//! The work (an RSA private operation, AES, Snappy, reading every line) is CPU time, for a pool of as many threads as there
-//! are processors; what nobody waits for any more when its turn comes is not done. Answers go to the pool at once, and so
-//! does what else a scrape waits for; pushes wait in a [`Line`] outside. The text that all scrapes together hold is
-//! bounded: an answer that would pass the bound is refused and costs only its application.
+//! The work (an RSA private operation, AES, Snappy, reading every line) is CPU time. As many answers are opened at a time
+//! as there are processors, and one push fewer; the others wait for their [`Turns`]. Work that nobody waits for any more
+//! is not begun, and stops where it has begun. What a scrape does with the texts waits for no turn. The text that all
+//! scrapes together hold is bounded: an answer that would pass the bound is refused and costs only its application.
 
-use std::sync::Arc;
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::available_parallelism;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus_rsocket_exposition::{Exposition, Labels, ParseError};
@@ -15,14 +18,19 @@ use prometheus_rsocket_wire::envelope::{Hold, OpenError, plaintext, version1};
 use prometheus_rsocket_wire::key::{KeyPair, WRAPPED_BYTES};
 use prometheus_rsocket_wire::memory::Reservation;
 use prometheus_rsocket_wire::{Envelopes, Payload};
-use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
-use tokio::sync::oneshot;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tracing::error;
 
 use super::keys::Key;
-use super::line::{Lane, Line};
 use super::registry::Registry;
+use super::turns::{Flow, Turns};
 use crate::identity::Terms;
+
+/// The longest that a push, or what another node asks, waits for its turn. Nobody waits for an acknowledgement for that
+/// long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a payload is not an exposition that can be served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,8 +63,8 @@ pub struct Sealed {
     pub purpose: Purpose,
     /// What holds for its text.
     pub terms: Arc<Terms>,
-    /// Where its connection's pushes wait.
-    pub lane: Lane,
+    /// Whose turn it takes to open it.
+    pub flow: Flow,
     /// Keeps it counted.
     pub held: Arc<Reservation>,
 }
@@ -84,12 +92,12 @@ pub struct Opened {
     _long: Option<Held>,
 }
 
-/// Opens payloads.
+/// Opens payloads. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Opener {
-    workers: Arc<ThreadPool>,
-    pushes: Line,
-    peers: Line,
+    answers: Turns,
+    pushes: Turns,
+    peers: Arc<Semaphore>,
     held: Arc<AtomicUsize>,
     /// Of these, texts that are longer than their share.
     long: Arc<AtomicUsize>,
@@ -100,55 +108,38 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// Starts its threads, one for each processor. `max_text` bounds one text, `max_held` all texts that are held at a
-    /// time; both in bytes. Half of the latter is kept for texts no longer than `max_held` by the connections in
-    /// `registry`. An envelope that is not among `envelopes` is refused.
+    /// `max_text` bounds one text, `max_held` all texts that are held at a time; both in bytes. Half of the latter is kept
+    /// for texts no longer than `max_held` by the connections in `registry`. An envelope that is not among `envelopes` is
+    /// refused.
     pub fn new(
         registry: Arc<Registry>,
         envelopes: Envelopes,
         max_text: usize,
         max_held: usize,
-    ) -> Result<Self, ThreadPoolBuildError> {
-        Self::with_threads(0, registry, envelopes, max_text, max_held)
-    }
-
-    /// Zero threads: one for each processor.
-    pub(super) fn with_threads(
-        threads: usize,
-        registry: Arc<Registry>,
-        envelopes: Envelopes,
-        max_text: usize,
-        max_held: usize,
-    ) -> Result<Self, ThreadPoolBuildError> {
-        let workers = ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|number| format!("opener-{number}"))
-            // Whoever waits for the work learns that it failed; the default would end the process.
-            .panic_handler(|_| error!("opening a payload panicked, which is a bug"))
-            .build()?;
-        // So that a scrape finds one free, where there are several.
-        let for_pushes = workers.current_num_threads().saturating_sub(1).max(1);
-        Ok(Self {
-            workers: Arc::new(workers),
-            pushes: Line::new(for_pushes),
-            // Apart, so that what nodes tell each other does not wait behind what strangers send.
-            peers: Line::new(1),
+    ) -> Self {
+        let processors = available_parallelism().map_or(1, usize::from);
+        Self {
+            answers: Turns::new(processors),
+            // So that a scrape finds a processor free, where there are several.
+            pushes: Turns::new(processors.saturating_sub(1).max(1)),
+            // Apart, so that what nodes tell each other does not wait behind what applications send.
+            peers: Arc::new(Semaphore::new(1)),
             held: Arc::default(),
             long: Arc::default(),
             registry,
             envelopes,
             max_text,
             max_held,
-        })
+        }
     }
 
     /// Opens a push that was sealed to one of `keys` and validates its text, when its turn comes.
     pub async fn open(&self, sealed: Sealed, keys: &[Key]) -> Result<Opened, Unusable> {
         let keys = keys.to_vec();
         let opener = self.clone();
-        let lane = sealed.lane.clone();
-        let open = move || opener.open_now(sealed, &keys);
-        self.run_for_push(&lane, open).await?
+        let (flow, bytes) = (sealed.flow.clone(), sealed.payload.len());
+        let open = move |wanted: &Wanted| opener.open_now(sealed, &keys, wanted);
+        self.run_for_push(&flow, bytes, open).await?
     }
 
     /// Opens a push of version 1 whose AES key another node has unwrapped, and validates its text, when its turn comes.
@@ -158,25 +149,33 @@ impl Opener {
         sealed: Sealed,
     ) -> Result<Opened, Unusable> {
         let opener = self.clone();
-        let lane = sealed.lane.clone();
-        let open = move || {
-            opener.read(&sealed.terms, |max_text| {
+        let (flow, bytes) = (sealed.flow.clone(), sealed.payload.len());
+        let open = move |wanted: &Wanted| {
+            opener.read(&sealed.terms, wanted, |max_text| {
                 let text = version1::open_with(&secret, sealed.payload.data, max_text, Hold::Long)?;
                 Ok((text, "1"))
             })
         };
-        self.run_for_push(&lane, open).await?
+        self.run_for_push(&flow, bytes, open).await?
     }
 
-    /// Opens an answer that was sealed to `key` and validates its text. The work has begun when this returns, and goes on
-    /// as long as anybody holds what is returned.
+    /// Opens an answer that was sealed to `key` and validates its text, when its turn comes. The work stops when what is
+    /// returned is dropped.
     pub(super) fn open_answer(
         &self,
         sealed: Sealed,
         key: Key,
-    ) -> oneshot::Receiver<Result<Arc<Opened>, Unusable>> {
+    ) -> impl Future<Output = Result<Arc<Opened>, Unusable>> + Send + 'static {
         let opener = self.clone();
-        self.start(move || opener.open_now(sealed, &[key]).map(Arc::new))
+        async move {
+            let turn = opener.answers.turn(&sealed.flow, sealed.payload.len());
+            let turn = turn.await.ok_or(Unusable::Aborted)?;
+            let open = {
+                let opener = opener.clone();
+                move |wanted: &Wanted| opener.open_now(sealed, &[key], wanted)
+            };
+            run(Some(turn), open).await?.map(Arc::new)
+        }
     }
 
     /// Undoes the wrapping of a payload's AES key, if one of `keys` does; for another node, which has the payload.
@@ -194,64 +193,30 @@ impl Opener {
         self.max_text
     }
 
-    /// Runs CPU work that a scrape waits for off the async threads, once a processor is free for it.
-    pub async fn run<R: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> R + Send + 'static,
-    ) -> Result<R, Unusable> {
-        self.start(work).await.map_err(|_| Unusable::Aborted)
-    }
-
-    /// As [`Opener::run`], for a push, when its turn comes.
+    /// Runs CPU work for a push of so many bytes when its turn comes.
     pub async fn run_for_push<R: Send + 'static>(
         &self,
-        lane: &Lane,
-        work: impl FnOnce() -> R + Send + 'static,
+        flow: &Flow,
+        bytes: usize,
+        work: impl FnOnce(&Wanted) -> R + Send + 'static,
     ) -> Result<R, Unusable> {
-        self.run_in(&self.pushes, Some(lane), work).await
+        let turn = timeout(PATIENCE, self.pushes.turn(flow, bytes)).await;
+        run(turn.map_err(|_| Unusable::Busy)?, work).await
     }
 
-    /// As [`Opener::run`], for what other nodes bring and ask, one at a time.
+    /// Runs CPU work for what other nodes bring and ask, one at a time.
     pub async fn run_for_peer<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, Unusable> {
-        self.run_in(&self.peers, None, work).await
+        let turn = timeout(PATIENCE, Arc::clone(&self.peers).acquire_owned()).await;
+        let turn = turn.map_err(|_| Unusable::Busy)?;
+        run(turn.ok(), move |_| work()).await
     }
 
-    /// Runs work when its turn comes.
-    async fn run_in<R: Send + 'static>(
-        &self,
-        line: &Line,
-        lane: Option<&Lane>,
-        work: impl FnOnce() -> R + Send + 'static,
-    ) -> Result<R, Unusable> {
-        let turn = line.turn(lane).await.ok_or(Unusable::Busy)?;
-        let work = move || {
-            // Until it is done, even if nobody waits for it any more.
-            let _turn = turn;
-            work()
-        };
-        self.run(work).await
-    }
-
-    fn start<R: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> R + Send + 'static,
-    ) -> oneshot::Receiver<R> {
-        let (done, result) = oneshot::channel();
-        self.workers.spawn_fifo(move || {
-            if !done.is_closed() {
-                // Whoever waited may have given up meanwhile.
-                let _ = done.send(work());
-            }
-        });
-        result
-    }
-
-    fn open_now(&self, sealed: Sealed, keys: &[Key]) -> Result<Opened, Unusable> {
+    fn open_now(&self, sealed: Sealed, keys: &[Key], wanted: &Wanted) -> Result<Opened, Unusable> {
         let terms = Arc::clone(&sealed.terms);
-        self.read(&terms, |max_text| {
+        self.read(&terms, wanted, |max_text| {
             self.open_envelope(sealed, keys, max_text)
         })
     }
@@ -260,6 +225,7 @@ impl Opener {
     fn read(
         &self,
         terms: &Terms,
+        wanted: &Wanted,
         open: impl FnOnce(usize) -> Result<(Bytes, &'static str), OpenError>,
     ) -> Result<Opened, Unusable> {
         let share = self.max_held / self.registry.len().max(1);
@@ -269,6 +235,7 @@ impl Opener {
             Err(OpenError::TooLong) if free < max_text => return Err(Unusable::Memory),
             text => text?,
         };
+        wanted.check()?;
         let bytes = text.len();
         let exposition = Exposition::parse_within(text, &terms.limits)?;
         let labels = exposition.samples() * terms.labels.to_string().len();
@@ -321,6 +288,39 @@ impl Opener {
     }
 }
 
+/// Whether somebody still waits for work that was begun.
+#[derive(Debug)]
+pub struct Wanted(Weak<()>);
+
+impl Wanted {
+    /// An error where nobody waits.
+    pub fn check(&self) -> Result<(), Unusable> {
+        if self.0.strong_count() == 0 {
+            return Err(Unusable::Aborted);
+        }
+        Ok(())
+    }
+}
+
+/// Runs CPU work off the async threads, holding its turn until it has ended. It is told when the future is dropped.
+pub async fn run<T: Send + 'static, R: Send + 'static>(
+    turn: T,
+    work: impl FnOnce(&Wanted) -> R + Send + 'static,
+) -> Result<R, Unusable> {
+    let waiting = Arc::new(());
+    let wanted = Wanted(Arc::downgrade(&waiting));
+    let done = spawn_blocking(move || {
+        let _turn = turn;
+        work(&wanted)
+    });
+    done.await.map_err(|failed| {
+        if failed.is_panic() {
+            error!("opening a payload panicked, which is a bug");
+        }
+        Unusable::Aborted
+    })
+}
+
 /// With labels that are enforced, in a text that says them, as other nodes are given it.
 fn labelled(exposition: Exposition, labels: &Labels) -> Result<Exposition, ParseError> {
     if labels.is_empty() {
@@ -364,15 +364,16 @@ impl Drop for Held {
 #[cfg(test)]
 pub(super) mod tests {
     use std::sync::{Mutex, mpsc};
-    use std::time::Duration;
 
+    use futures_util::FutureExt;
     use prometheus::IntGauge;
     use prometheus_rsocket_wire::ConnectionToken;
     use prometheus_rsocket_wire::memory::Memory;
-    use tokio::time::timeout;
+    use tokio::task::JoinSet;
 
-    use super::super::registry::Transport;
+    use super::super::registry::{ConnectionId, Transport};
     use super::*;
+    use crate::identity::Tenant;
 
     const ALL: Envelopes = Envelopes {
         version1: true,
@@ -385,12 +386,8 @@ pub(super) mod tests {
     }
 
     /// Opens texts of 1 MiB, and holds so many bytes.
-    pub(in super::super) fn opener(
-        threads: usize,
-        registry: &Arc<Registry>,
-        max_held: usize,
-    ) -> Opener {
-        Opener::with_threads(threads, Arc::clone(registry), ALL, 1 << 20, max_held).unwrap()
+    pub(in super::super) fn opener(registry: &Arc<Registry>, max_held: usize) -> Opener {
+        Opener::new(Arc::clone(registry), ALL, 1 << 20, max_held)
     }
 
     /// What came from the connection of this token.
@@ -407,35 +404,95 @@ pub(super) mod tests {
                 max_text: 1 << 20,
                 ..Terms::default()
             }),
-            lane: Lane::default(),
+            flow: flow(0),
             held: Arc::new(memory.reserve(payload.len()).unwrap()),
             payload,
         }
     }
 
-    #[tokio::test]
-    async fn a_scrape_does_not_wait_behind_pushes() {
-        let opener = opener(2, &registry(), 1 << 20);
+    fn flow(connection: ConnectionId) -> Flow {
+        let peer = ([127, 0, 0, 1], 1).into();
+        Flow {
+            tenant: Tenant::of(None, peer),
+            connection,
+        }
+    }
+
+    fn answer(text: &'static str) -> Sealed {
+        let payload = plaintext::seal(text.into()).into();
+        let purpose = Purpose::Answer { pull: 0 };
+        sealed(payload, ConnectionToken::random(), purpose)
+    }
+
+    /// Pushes that are being opened until the gate is dropped, and more that wait.
+    fn endless_pushes(opener: &Opener) -> (mpsc::Sender<()>, JoinSet<Result<bool, Unusable>>) {
         let (go, gate) = mpsc::channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
-        let pushes: Vec<_> = (0..20)
-            .map(|_| {
-                let (opener, gate) = (opener.clone(), Arc::clone(&gate));
-                tokio::spawn(async move {
-                    let endless = move || gate.lock().map(|gate| gate.recv().is_err()).is_ok();
-                    let lane = Lane::default();
-                    opener.run_for_push(&lane, endless).await
-                })
-            })
-            .collect();
+        let mut pushes = JoinSet::new();
+        for connection in 0..20 {
+            let (opener, gate) = (opener.clone(), Arc::clone(&gate));
+            pushes.spawn(async move {
+                let endless =
+                    move |_: &Wanted| gate.lock().map(|gate| gate.recv().is_err()).is_ok();
+                opener.run_for_push(&flow(connection), 1, endless).await
+            });
+        }
+        (go, pushes)
+    }
+
+    #[tokio::test]
+    async fn a_scrape_waits_behind_no_push() {
+        let opener = opener(&registry(), 1 << 20);
+        let (go, mut pushes) = endless_pushes(&opener);
         // All of them are in line.
         tokio::task::yield_now().await;
-        let pull = timeout(Duration::from_secs(60), opener.run(|| "pulled"));
-        assert_eq!(pull.await.expect("a free thread"), Ok("pulled"));
+        let opened = opener.open_answer(answer("up 1\n"), Key::Plaintext).await;
+        assert_eq!(opened.unwrap().exposition.samples(), 1);
         drop(go);
-        for push in pushes {
-            assert!(push.await.unwrap().is_ok());
+        while let Some(push) = pushes.join_next().await {
+            assert_eq!(push.unwrap(), Ok(true));
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_scrape_does_with_the_texts_waits_for_no_turn() {
+        let opener = opener(&registry(), 1 << 20);
+        let mut turns = Vec::new();
+        while let Some(turn) = opener.answers.turn(&flow(0), 0).now_or_never() {
+            turns.push(turn);
+        }
+        let late = opener.open_answer(answer("up 1\n"), Key::Plaintext);
+        assert!(late.now_or_never().is_none());
+        assert_eq!(run((), |_| "merged").await, Ok("merged"));
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_any_more_learns_it() {
+        let (told, mut stopped) = tokio::sync::mpsc::unbounded_channel();
+        let mut work = Box::pin(run((), move |wanted: &Wanted| {
+            let _ = told.send("begun");
+            while wanted.check().is_ok() {
+                std::thread::yield_now();
+            }
+            let _ = told.send("stopped");
+        }));
+        tokio::select! {
+            _ = &mut work => unreachable!("it is wanted"),
+            begun = stopped.recv() => assert_eq!(begun, Some("begun")),
+        }
+        drop(work);
+        assert_eq!(stopped.recv().await, Some("stopped"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_push_waits_without_end() {
+        let opener = opener(&registry(), 1 << 20);
+        let mut turns = Vec::new();
+        while let Some(turn) = opener.pushes.turn(&flow(0), 0).now_or_never() {
+            turns.push(turn);
+        }
+        let late = opener.run_for_push(&flow(0), 0, |_| ()).await;
+        assert_eq!(late, Err(Unusable::Busy));
     }
 
     #[tokio::test]
@@ -446,13 +503,15 @@ pub(super) mod tests {
             registry.register(peer, Transport::Tcp, None)
         };
         let _connections: Vec<_> = (0..10).map(connect).collect();
-        let opener = opener(1, &registry, 1000);
+        let opener = opener(&registry, 1000);
+        let waiting = Arc::new(());
+        let wanted = Wanted(Arc::downgrade(&waiting));
         let open = |bytes: usize| {
             let text = format!("#{}\n", "a".repeat(bytes - 2));
             let payload = plaintext::seal(text.into()).into();
             let purpose = Purpose::Answer { pull: 0 };
             let sealed = sealed(payload, ConnectionToken::random(), purpose);
-            opener.open_now(sealed, &[Key::Plaintext])
+            opener.open_now(sealed, &[Key::Plaintext], &wanted)
         };
         let texts = |bytes: usize| -> Vec<_> { std::iter::from_fn(|| open(bytes).ok()).collect() };
         let long = texts(101);

@@ -1,9 +1,10 @@
 //! What comes of asking an application for its text.
 
+use std::future::ready;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::FutureExt;
-use futures_util::future::Shared;
+use futures_util::future::{BoxFuture, Shared};
 use prometheus_rsocket_wire::session::StreamError;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -53,7 +54,7 @@ pub struct Answer {
     opening: OnceLock<Opening>,
 }
 
-type Opening = Shared<oneshot::Receiver<Result<Arc<Opened>, Unusable>>>;
+type Opening = Shared<BoxFuture<'static, Result<Arc<Opened>, Unusable>>>;
 
 impl Answer {
     pub(super) fn new(sealed: Sealed, key: Key) -> Self {
@@ -67,15 +68,15 @@ impl Answer {
     /// The text, opened with the key that the request announced.
     pub async fn open(&self, opener: &Opener) -> Result<Arc<Opened>, Unusable> {
         let opening = self.opening.get_or_init(|| self.begin(opener)).clone();
-        opening.await.unwrap_or(Err(Unusable::Aborted))
+        opening.await
     }
 
     fn begin(&self, opener: &Opener) -> Opening {
         let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
         let opening = match sealed.take() {
-            Some(sealed) => opener.open_answer(sealed, self.key.clone()),
+            Some(sealed) => opener.open_answer(sealed, self.key.clone()).boxed(),
             // It is there the first time, and there is no second one.
-            None => oneshot::channel().1,
+            None => ready(Err(Unusable::Aborted)).boxed(),
         };
         opening.shared()
     }
@@ -108,11 +109,9 @@ mod tests {
         // A pair of Prometheis with different timeouts: the envelope was opened for the first, and refused as replayed to
         // the second.
         let answer = answer("up 1\n");
-        let opener = opener(1, &registry(), 1 << 20);
+        let opener = opener(&registry(), 1 << 20);
         let mut first = Box::pin(answer.open(&opener));
         assert!((&mut first).now_or_never().is_none());
-        // What came before it is done.
-        opener.run(|| ()).await.unwrap();
         drop(first);
         let opened = answer.open(&opener).await.unwrap();
         assert_eq!(opened.exposition.text(), "up 1\n".as_bytes());
