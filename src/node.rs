@@ -292,7 +292,10 @@ impl Parts {
             settings.rsocket.envelope,
             settings.rsocket.key_rotation,
         ));
-        let registry = Arc::new(Registry::new(metrics.active_connections.clone()));
+        let registry = Arc::new(Registry::new(
+            metrics.active_connections.clone(),
+            settings.rsocket.max_connections,
+        ));
         let opener = Opener::new(
             Arc::clone(&registry),
             keys.envelopes(),
@@ -461,6 +464,7 @@ fn load(registry: &Arc<Registry>, pushes: &Arc<Pushes>) -> Arc<dyn Fn() -> Load 
         let held = pushes.counts();
         Load {
             connections: registry.len(),
+            full: registry.is_full(),
             pushes: held.pending + held.claimed,
         }
     })

@@ -52,6 +52,8 @@ impl fmt::Display for MemberId {
 pub struct Load {
     /// Applications' connections.
     pub connections: usize,
+    /// Whether it takes no more of them (`--rsocket.max-connections`).
+    pub full: bool,
     /// Pushes that no scrape has served yet.
     pub pushes: usize,
 }

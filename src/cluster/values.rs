@@ -12,6 +12,7 @@ const GRPC: &str = "grpc";
 const VERSION: &str = "version";
 const STATE: &str = "state";
 const CONNECTIONS: &str = "connections";
+const FULL: &str = "full";
 const PUSHES: &str = "pushes";
 
 /// Longer versions are nobody's.
@@ -26,6 +27,7 @@ pub(super) fn write(profile: &Profile) -> Vec<(&'static str, String)> {
         (VERSION, profile.version.clone()),
         (STATE, profile.state.name().to_owned()),
         (CONNECTIONS, profile.load.connections.to_string()),
+        (FULL, profile.load.full.to_string()),
         (PUSHES, profile.load.pushes.to_string()),
     ]
 }
@@ -45,6 +47,8 @@ pub(super) fn read<'v>(value: impl Fn(&str) -> Option<&'v str>) -> Option<Profil
         state: state(value(STATE)?)?,
         load: Load {
             connections: number(value(CONNECTIONS)?)?,
+            // Older nodes do not say.
+            full: value(FULL).is_some_and(|full| full == "true"),
             pushes: number(value(PUSHES)?)?,
         },
     })
@@ -75,6 +79,7 @@ mod tests {
             state: State::Draining,
             load: Load {
                 connections: 12_345,
+                full: true,
                 pushes: 7,
             },
         }
@@ -99,7 +104,10 @@ mod tests {
 
     #[test]
     fn a_profile_with_a_value_missing_is_none() {
-        for (missing, _) in write(&profile()) {
+        let needed = write(&profile())
+            .into_iter()
+            .filter(|(key, _)| *key != FULL);
+        for (missing, _) in needed {
             let values: HashMap<_, _> = write(&profile()).into_iter().collect();
             let rest = |key: &str| {
                 (key != missing)
@@ -109,6 +117,14 @@ mod tests {
             };
             assert_eq!(read(rest), None, "{missing}");
         }
+    }
+
+    #[test]
+    fn a_node_of_an_older_version_is_not_full() {
+        let mut values: HashMap<_, _> = write(&profile()).into_iter().collect();
+        values.remove(FULL);
+        let read = read(|key| values.get(key).map(String::as_str)).unwrap();
+        assert!(!read.load.full);
     }
 
     #[test]
@@ -122,7 +138,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn senseless_values_are_survived(key in 0_usize..7, text in ".*") {
+        fn senseless_values_are_survived(key in 0_usize..8, text in ".*") {
             let mut values = write(&profile());
             values[key].1 = text;
             let values: HashMap<_, _> = values.into_iter().collect();

@@ -73,6 +73,7 @@ pub(super) struct Member {
     pub(super) gossip_address: Option<SocketAddr>,
     pub(super) grpc_address: Option<SocketAddr>,
     pub(super) connections: usize,
+    pub(super) full: bool,
     pub(super) pushes: usize,
 }
 
@@ -152,6 +153,7 @@ impl Status {
         let pushes = pushes(site.pushes.counts());
         let load = Load {
             connections: connections.len(),
+            full: site.registry.is_full(),
             pushes: pushes.pending + pushes.claimed,
         };
         let node = node(site);
@@ -239,6 +241,7 @@ fn this_member(me: &Me, state: &'static str, load: Load) -> Member {
         gossip_address: me.peering.map(|peering| peering.gossip_address),
         grpc_address: me.peering.map(|peering| peering.grpc_address),
         connections: load.connections,
+        full: load.full,
         pushes: load.pushes,
     }
 }
@@ -254,6 +257,7 @@ fn member(member: &cluster::Member) -> Member {
         gossip_address: Some(member.gossip_address),
         grpc_address: Some(profile.grpc_address),
         connections: profile.load.connections,
+        full: profile.load.full,
         pushes: profile.load.pushes,
     }
 }

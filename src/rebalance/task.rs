@@ -11,7 +11,7 @@ use super::membership::Membership;
 use super::overview::Overview;
 use super::plan::{Phase, Plan, Step, Tally, Turn, View};
 use super::victims;
-use crate::cluster::{Members, State};
+use crate::cluster::{Load, Members, State};
 use crate::metrics::Metrics;
 use crate::rsocket::Registry;
 use crate::settings::Rebalance;
@@ -89,9 +89,9 @@ impl Task {
         let active = members
             .alive()
             .filter(|member| member.profile.state == State::Active);
-        let others = active.map(|member| member.profile.load.connections);
+        let others = active.map(|member| member.profile.load);
         View {
-            overview: Overview::new(self.registry.len(), others),
+            overview: overview(self.registry.len(), others),
             settled_since: membership.settled_since(now.into_std(), state, &members),
             opened: self.registry.opened(),
         }
@@ -152,6 +152,12 @@ impl Task {
     }
 }
 
+/// A full node that has fewer connections than this one can take none of its own, so that it counts for nothing.
+fn overview(own: usize, others: impl Iterator<Item = Load> + Clone) -> Overview {
+    let others = others.filter(|load| !load.full || load.connections >= own);
+    Overview::new(own, others.map(|load| load.connections))
+}
+
 fn log(turn: Turn, overview: &Overview) {
     let Overview {
         nodes, own, target, ..
@@ -180,5 +186,27 @@ fn log(turn: Turn, overview: &Overview) {
             warn!(connections = own, target, nodes, pause = %humantime::format_duration(pause),
                 "connections that are closed come back to this node, is its balancer sticky? closing none for a while");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_node_is_to_get_no_connections() {
+        let load = |connections, full| Load {
+            connections,
+            full,
+            pushes: 0,
+        };
+        let seen = |others: [Load; 2]| overview(90, others.into_iter());
+        let full = seen([load(30, true), load(60, false)]);
+        assert_eq!((full.nodes, full.target, full.lacking), (2, 75.0, 15.0));
+        let free = seen([load(30, false), load(60, false)]);
+        assert_eq!((free.nodes, free.target, free.lacking), (3, 60.0, 30.0));
+        // What it has too many, the others get.
+        let fuller = seen([load(120, true), load(60, false)]);
+        assert_eq!((fuller.nodes, fuller.target), (3, 90.0));
     }
 }

@@ -382,7 +382,7 @@ pub(super) mod tests {
 
     pub(in super::super) fn registry() -> Arc<Registry> {
         let active = IntGauge::new("active", "of a test");
-        Arc::new(Registry::new(active.unwrap()))
+        Arc::new(Registry::new(active.unwrap(), 100))
     }
 
     /// Opens texts of 1 MiB, and holds so many bytes.

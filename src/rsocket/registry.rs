@@ -201,6 +201,7 @@ pub struct Left {
 pub struct Registry {
     inner: Mutex<Inner>,
     active: IntGauge,
+    max: usize,
     emptied: Notify,
 }
 
@@ -212,11 +213,12 @@ struct Inner {
 }
 
 impl Registry {
-    /// An empty registry; `active` follows its size.
-    pub fn new(active: IntGauge) -> Self {
+    /// An empty registry, for at most `max` connections, which the listeners see to; `active` follows its size.
+    pub fn new(active: IntGauge, max: usize) -> Self {
         Self {
             inner: Mutex::default(),
             active,
+            max,
             emptied: Notify::new(),
         }
     }
@@ -266,6 +268,11 @@ impl Registry {
     /// How many connections there are.
     pub fn len(&self) -> usize {
         self.lock().handles.len()
+    }
+
+    /// Whether there are as many connections as may be.
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.max
     }
 
     /// How many connections there have been, those that left among them.

@@ -193,7 +193,7 @@ mod tests {
         };
         let everybody = Table::of_everybody(Terms::default());
         let shared = Shared {
-            registry: Arc::new(Registry::new(metrics.active_connections.clone())),
+            registry: Arc::new(Registry::new(metrics.active_connections.clone(), 100)),
             keys: Arc::new(KeyRing::new(Envelope::Plaintext, HOUR)),
             pushes: Arc::new(Gate(Arc::clone(gate))),
             identities: watch::channel(Arc::new(everybody)).1,

@@ -30,6 +30,7 @@ mod healthcheck;
 mod hostile;
 mod identities;
 mod limits;
+mod neighbours;
 mod network;
 mod nodes;
 mod operation;

@@ -113,6 +113,7 @@ pub(super) fn member(id: &str, number: u8, state: &'static str, connections: usi
         gossip_address: None,
         grpc_address: None,
         connections,
+        full: false,
         pushes: 0,
     }
 }
