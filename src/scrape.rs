@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use prometheus_rsocket_exposition::{Merged, merge_in_front};
+use prometheus_rsocket_exposition::{Merged, Part, merge_in_front};
 use prometheus_rsocket_wire::ErrorCode;
 use prometheus_rsocket_wire::envelope::OpenError;
 use prometheus_rsocket_wire::session::StreamError;
@@ -141,9 +141,9 @@ impl Scraper {
         claim.settle(deadline.min(started + CLAIM_PATIENCE)).await;
         let response = end.map(|end| self.reserve.response(end));
         let pulled = texts.iter().map(|opened| &opened.exposition);
-        let behind = pulled.chain(&claim.again).cloned().collect();
+        let behind = pulled.chain(&claim.again).cloned().map(Part::from).collect();
         // What comes once goes first. An application that is back has the same series in its next answer, too.
-        let first = claim.texts.clone();
+        let first = claim.texts.iter().cloned().map(Part::from).collect();
         let merging = run((), move |_| merge_in_front(first, behind));
         let merged = merging.await.map_err(|_| ScrapeError::Stopping)?;
         self.note_round(&merged, started);

@@ -64,7 +64,7 @@ impl Holder for Here {
 }
 
 fn text(content: &Arc<Content>) -> Vec<u8> {
-    let merged = prometheus_rsocket_exposition::merge(vec![Arc::clone(&content.text)]);
+    let merged = prometheus_rsocket_exposition::merge(vec![Arc::clone(&content.text).into()]);
     merged.into_chunks(MAX_TEXT).flatten().collect()
 }
 

@@ -19,7 +19,7 @@ pub use families::{Families, Pattern};
 use fetch::{Failure, Fetched, Fetcher};
 use futures_util::future::join_all;
 use prometheus_rsocket_client::{Builder, Client, Request};
-use prometheus_rsocket_exposition::{Exposition, merge};
+use prometheus_rsocket_exposition::{self as exposition, Exposition, Limits, merge};
 use target::Target;
 pub use target::{Spec, TargetError};
 use targets::{Lists, Targets};
@@ -155,7 +155,8 @@ impl Agent {
         let merged = spawn_blocking(move || {
             // First, so that no target's own `up` takes the place of the agent's.
             let texts = parts.iter().flatten().map(|part| &part.exposition);
-            let merged = merge(up.iter().chain(texts).cloned().collect());
+            let texts = up.iter().chain(texts).cloned();
+            let merged = merge(texts.map(exposition::Part::from).collect());
             let length = merged.len();
             merged.into_chunks(length).next().unwrap_or_default()
         });
@@ -195,7 +196,7 @@ impl Agent {
         let preparing = spawn_blocking(move || {
             let mut exposition = Exposition::parse(text)?;
             exposition.retain_families(|name| families.passes(name));
-            exposition.with_labels(target.labels(), honor_labels)
+            exposition.with_labels(target.labels(), honor_labels, &Limits::NONE)
         });
         let exposition = preparing.await.map_err(|_| Failure::Stopping)??;
         // With labels, the lines are longer than they came.

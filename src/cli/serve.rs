@@ -311,6 +311,7 @@ impl ServeArgs {
                 max_samples: self.scrape_max_series,
                 max_name_len: self.scrape_max_name_length,
                 max_label_value_len: self.scrape_max_label_value_length,
+                ..Limits::NONE
             },
             max_memory: self.scrape_max_memory,
             max_concurrent: self.scrape_max_concurrent,

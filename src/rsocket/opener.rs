@@ -12,7 +12,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use bytes::Bytes;
-use prometheus_rsocket_exposition::{Exposition, Labels, ParseError};
+use prometheus_rsocket_exposition::{Exposition, ParseError};
 use prometheus_rsocket_wire::envelope::version2::{Purpose, Unsealer, is_version2};
 use prometheus_rsocket_wire::envelope::{Hold, OpenError, plaintext, version1};
 use prometheus_rsocket_wire::key::{KeyPair, WRAPPED_BYTES};
@@ -244,7 +244,7 @@ impl Opener {
         let long = (memory > share)
             .then(|| Held::new(&self.long, memory, self.max_held / 2).ok_or(Unusable::Memory))
             .transpose()?;
-        let exposition = labelled(exposition, &terms.labels)?;
+        let exposition = labelled(exposition, terms)?;
         Ok(Opened {
             exposition: Arc::new(exposition),
             bytes,
@@ -322,11 +322,12 @@ pub async fn run<T: Send + 'static, R: Send + 'static>(
 }
 
 /// With labels that are enforced, in a text that says them, as other nodes are given it.
-fn labelled(exposition: Exposition, labels: &Labels) -> Result<Exposition, ParseError> {
-    if labels.is_empty() {
+fn labelled(exposition: Exposition, terms: &Terms) -> Result<Exposition, ParseError> {
+    if terms.labels.is_empty() {
         return Ok(exposition);
     }
-    exposition.with_labels(labels, false)?.written()
+    let labelled = exposition.with_labels(&terms.labels, false, &terms.limits)?;
+    labelled.written()
 }
 
 fn pair(key: &Key) -> Option<&KeyPair> {

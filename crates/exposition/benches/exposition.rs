@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use prometheus_rsocket_exposition::{Exposition, merge};
+use prometheus_rsocket_exposition::{Exposition, Part, merge};
 
 const APPS: usize = 1_000;
 const ROUNDS: usize = 7;
@@ -30,14 +30,9 @@ fn main() {
     };
     let texts: Vec<Bytes> = (0..APPS).map(|app| Bytes::from(application(app))).collect();
     let total: usize = texts.iter().map(Bytes::len).sum();
-    let parse = || -> Vec<Arc<Exposition>> {
-        texts
-            .iter()
-            .map(|text| Arc::new(Exposition::parse(text.clone()).unwrap()))
-            .collect()
-    };
+    let parse = || -> Vec<Part> { texts.iter().map(part).collect() };
     let parts = parse();
-    let samples: usize = parts.iter().map(|part| part.samples()).sum();
+    let samples: usize = parts.iter().map(|part| part.exposition.samples()).sum();
     println!("{APPS} applications, {samples} samples, {total} bytes");
 
     report("validate", total, rounds, parse);
@@ -52,7 +47,7 @@ fn main() {
         let hasher = foldhash::fast::RandomState::default();
         parts
             .iter()
-            .flat_map(|part| part.series(&hasher))
+            .flat_map(|part| part.exposition.series(&hasher))
             .fold(0, u64::wrapping_add)
     });
     let clashing = clashing(&texts);
@@ -72,27 +67,31 @@ fn main() {
     );
 }
 
+fn part(text: &Bytes) -> Part {
+    Arc::new(Exposition::parse(text.clone()).unwrap()).into()
+}
+
 /// The same texts, but every other application declares one of its timers a summary.
-fn clashing(texts: &[Bytes]) -> Vec<Arc<Exposition>> {
+fn clashing(texts: &[Bytes]) -> Vec<Part> {
     let declare = |(app, text): (usize, &Bytes)| {
         let text = std::str::from_utf8(text).unwrap();
         let text = match app % 2 {
             0 => text.to_owned(),
             _ => text.replace("_requests_seconds histogram", "_requests_seconds summary"),
         };
-        Arc::new(Exposition::parse(Bytes::from(text)).unwrap())
+        part(&Bytes::from(text))
     };
     texts.iter().enumerate().map(declare).collect()
 }
 
 /// The same texts, but no application has a family in common with another.
-fn distinct(texts: &[Bytes]) -> Vec<Arc<Exposition>> {
+fn distinct(texts: &[Bytes]) -> Vec<Part> {
     let rename = |(app, text): (usize, &Bytes)| {
         let text = std::str::from_utf8(text).unwrap();
         let text = text
             .replace("jvm_", &format!("jvm{app}_"))
             .replace("http_", &format!("http{app}_"));
-        Arc::new(Exposition::parse(Bytes::from(text)).unwrap())
+        part(&Bytes::from(text))
     };
     texts.iter().enumerate().map(rename).collect()
 }

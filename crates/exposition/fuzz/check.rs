@@ -4,7 +4,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prometheus_rsocket_exposition::{Exposition, Merged, ParseError, merge, merge_in_front};
+use prometheus_rsocket_exposition::{Exposition, Merged, ParseError, Part, merge, merge_in_front};
 
 pub(crate) fn parse(text: &[u8]) -> Result<Arc<Exposition>, ParseError> {
     Exposition::parse(Bytes::copy_from_slice(text)).map(Arc::new)
@@ -15,6 +15,7 @@ pub(crate) fn serve(parts: Vec<Arc<Exposition>>) {
     let before: Vec<u64> = parts.iter().flat_map(|part| series(part)).collect();
     let samples: usize = parts.iter().map(|part| part.samples()).sum();
     assert_eq!(samples, before.len());
+    let parts: Vec<Part> = parts.into_iter().map(Part::from).collect();
     let mut behind = parts.clone();
     let in_front = behind.pop().into_iter().collect();
     let in_front = written(merge_in_front(in_front, behind));
@@ -28,7 +29,7 @@ pub(crate) fn serve(parts: Vec<Arc<Exposition>>) {
     parse(&in_front).expect("what is served is valid");
     let again = parse(&text).expect("what is served is valid");
     assert!(is_sub_multiset(series(&again), before, dropped));
-    let merged = merge(vec![again]);
+    let merged = merge(vec![again.into()]);
     assert_eq!(merged.dropped_samples(), 0);
     assert_eq!(merged.type_conflicts(), 0);
     let twice: Vec<u8> = merged.into_chunks(1 << 20).flatten().collect();

@@ -2,6 +2,9 @@
 
 use thiserror::Error;
 
+use crate::class::offset_in;
+use crate::sample::Fault;
+
 /// A text was refused, and where.
 ///
 /// The message holds numbers and fixed words only, never a piece of the text, so it can be logged
@@ -15,6 +18,12 @@ pub struct ParseError {
 }
 
 impl ParseError {
+    /// A fault in `line`, which stands in `text`; past its end is at its end.
+    pub(crate) fn in_line(text: &[u8], line: &[u8], fault: Fault) -> Self {
+        let at = offset_in(text, line) + fault.at.min(line.len());
+        Self::at(text, at, fault.kind)
+    }
+
     /// Turns a byte offset into line and column; both are needed only once a text is refused.
     pub(crate) fn at(text: &[u8], offset: usize, kind: ParseErrorKind) -> Self {
         let before = text.get(..offset).unwrap_or(text);
@@ -66,6 +75,14 @@ pub enum ParseErrorKind {
     NameTooLong,
     /// A longer label value than [`Limits`](crate::Limits) allow.
     LabelValueTooLong,
+    /// More labels in one sample than [`Limits`](crate::Limits) allow.
+    TooManyLabels,
+    /// The text is JSON.
+    Json,
+    /// The text is HTML or XML.
+    Markup,
+    /// The text was said to be OpenMetrics, and its last line is not `# EOF`.
+    MissingEof,
     /// The text is not UTF-8.
     InvalidUtf8,
     /// The text holds a NUL byte. Prometheus stops reading there without an error.
@@ -124,6 +141,7 @@ impl ParseErrorKind {
                 | Self::TooManyLines
                 | Self::NameTooLong
                 | Self::LabelValueTooLong
+                | Self::TooManyLabels
         )
     }
 
@@ -137,6 +155,10 @@ impl ParseErrorKind {
             Self::TooManyLines => "too many lines",
             Self::NameTooLong => "name too long",
             Self::LabelValueTooLong => "label value too long",
+            Self::TooManyLabels => "too many labels",
+            Self::Json => "JSON instead of an exposition",
+            Self::Markup => "HTML or XML instead of an exposition",
+            Self::MissingEof => "data does not end with # EOF",
             Self::InvalidUtf8 => "invalid UTF-8",
             Self::NulByte => "NUL byte",
             Self::InvalidMetricName => "invalid metric name",

@@ -15,6 +15,15 @@ use crate::write::Piece;
 /// the groups, and a name in a hash table that has just grown. Measured by the test `memory`.
 const MERGED_FAMILY: usize = 150;
 
+/// What a text is read as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Text format 0.0.4: `# EOF` is a comment, timestamps are in milliseconds.
+    Text,
+    /// OpenMetrics 1.0: ends with `# EOF`, timestamps are in seconds.
+    OpenMetrics,
+}
+
 /// One application's text, validated, with the ranges of its families.
 ///
 /// The text itself is kept and never copied; beside it are about 50 bytes per family, and a copy
@@ -93,10 +102,20 @@ impl Exposition {
     ///
     /// The first fault in the text, or that it is past a limit.
     pub fn parse_within(text: Bytes, limits: &Limits) -> Result<Self, ParseError> {
-        crate::parse::parse(text, limits)
+        crate::parse::parse(text, None, limits)
     }
 
-    /// The text as it came: parsed again, it gives the same.
+    /// As [`Exposition::parse_within`], but of a format that is known, by a `Content-Type` say, whatever
+    /// the text looks like.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Exposition::parse_within`], and that OpenMetrics does not end with `# EOF`.
+    pub fn parse_as(text: Bytes, format: Format, limits: &Limits) -> Result<Self, ParseError> {
+        crate::parse::parse(text, Some(format), limits)
+    }
+
+    /// The text as it came: parsed again, in the same format, it gives the same.
     #[must_use]
     pub fn text(&self) -> &Bytes {
         &self.text
@@ -184,7 +203,7 @@ pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 }
 
 /// The hash of the series of a line which has been read before, hence has no blank before its name.
-fn series_hash(hasher: &impl BuildHasher, line: &[u8]) -> u64 {
+pub(crate) fn series_hash(hasher: &impl BuildHasher, line: &[u8]) -> u64 {
     let name_to = name_end(line, 0);
     let from = skip_blanks(line, name_to) + 1;
     let mut labels = 0_u64;

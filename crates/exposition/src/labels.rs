@@ -75,6 +75,10 @@ impl Labels {
         self.0.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn contains(&self, name: &[u8]) -> bool {
         std::str::from_utf8(name).is_ok_and(|name| self.0.contains_key(name))
     }

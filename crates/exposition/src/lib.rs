@@ -13,7 +13,7 @@
 //! let texts = ["# TYPE a counter\na{app=\"1\"} 1\nb 2\n", "# TYPE a counter\na{app=\"2\"} 3\n"];
 //! let parts: Result<Vec<_>, _> =
 //!     texts.map(|text| Exposition::parse(Bytes::from_static(text.as_bytes()))).into_iter().collect();
-//! let merged = merge(parts?.into_iter().map(Arc::new).collect());
+//! let merged = merge(parts?.into_iter().map(|part| Arc::new(part).into()).collect());
 //! let text: Vec<u8> = merged.into_chunks(64 * 1024).flatten().collect();
 //! assert_eq!(text, b"# TYPE a counter\na{app=\"1\"} 1\na{app=\"2\"} 3\nb 2\n");
 //! # Ok::<(), prometheus_rsocket_exposition::ParseError>(())
@@ -80,6 +80,7 @@
 //! Merging what was merged changes nothing.
 
 mod class;
+mod equal;
 mod error;
 mod exposition;
 mod labels;
@@ -97,9 +98,10 @@ mod series;
 mod tidy;
 mod write;
 
+pub use equal::EqualSeries;
 pub use error::{ParseError, ParseErrorKind};
-pub use exposition::Exposition;
+pub use exposition::{Exposition, Format};
 pub use labels::{LabelError, Labels};
 pub use limits::Limits;
-pub use merge::{merge, merge_in_front};
+pub use merge::{Part, merge, merge_in_front};
 pub use write::{Chunks, Merged};

@@ -20,6 +20,9 @@ pub struct Limits {
     pub max_name_len: usize,
     /// Most bytes in the value of a label, as it is written.
     pub max_label_value_len: usize,
+    /// Most labels of one sample. Counted as Prometheus does for its `label_limit`, but without `__name__`: a
+    /// label whose value is empty is none.
+    pub max_labels: usize,
 }
 
 impl Limits {
@@ -28,6 +31,7 @@ impl Limits {
         max_samples: usize::MAX,
         max_name_len: usize::MAX,
         max_label_value_len: usize::MAX,
+        max_labels: usize::MAX,
     };
 
     /// Most families, with samples or without: as many as samples, and a thousand.
@@ -61,6 +65,7 @@ mod tests {
         max_samples: 3,
         max_name_len: 4,
         max_label_value_len: 5,
+        max_labels: 2,
     };
 
     /// So many lines, each with a name of its own.
@@ -76,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_text_is_refused_past_a_limit_and_not_at_it() {
-        use ParseErrorKind::{LabelValueTooLong, NameTooLong, TooManySamples};
+        use ParseErrorKind::{LabelValueTooLong, NameTooLong, TooManyLabels, TooManySamples};
         for (text, expected) in [
             ("abcd 1\nb 1\nc 1\n", None),
             (
@@ -92,6 +97,14 @@ mod tests {
                 "a{x=\"1\"} 1\na{x=\"1\",y=\"123456\"} 1\n",
                 Some(LabelValueTooLong),
             ),
+            ("a{x=\"1\",y=\"2\"} 1\n", None),
+            ("a{x=\"1\",y=\"2\",z=\"\"} 1\n", None),
+            ("a{x=\"1\",y=\"2\",z=\"3\"} 1\n", Some(TooManyLabels)),
+            (
+                "a{x=\"1\",y=\"2\"} 1\na{x=\"1\",y=\"2\",z=\"3\"} 1\n",
+                Some(TooManyLabels),
+            ),
+            ("a{x=\"1\",y=\"2\",z=\"3\"} 1\n# EOF\n", Some(TooManyLabels)),
             ("a 1\na 1\na 1\n# EOF\n", None),
             ("a 1\na 1\na 1\na 1\n# EOF\n", Some(TooManySamples)),
             ("a{abcd=\"123456\"} 1\n# EOF\n", Some(LabelValueTooLong)),

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::ParseError;
-use crate::exposition::{Exposition, Family};
+use crate::exposition::{Exposition, Family, Format};
+use crate::limits::Limits;
 use crate::metadata::{Kind, split_suffix};
 use crate::regroup;
 use crate::write::{Merged, Piece};
@@ -15,10 +16,29 @@ use crate::write::{Merged, Piece};
 /// Bytes that are copied at a time.
 const WRITTEN_CHUNK: usize = 1 << 20;
 
+/// One text of those which are merged.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The text.
+    pub exposition: Arc<Exposition>,
+    /// Who declares its types: an opaque number that all texts of the same application or identity have in
+    /// common, as these have one vote together. `None`: nobody who has another text.
+    pub voter: Option<u64>,
+}
+
+impl From<Arc<Exposition>> for Part {
+    fn from(exposition: Arc<Exposition>) -> Self {
+        Self {
+            exposition,
+            voter: None,
+        }
+    }
+}
+
 /// Merges texts in the order given, which should be that of the applications' age: it alone
 /// decides ties. See the crate's documentation for the rules.
 #[must_use]
-pub fn merge(parts: Vec<Arc<Exposition>>) -> Merged {
+pub fn merge(parts: Vec<Part>) -> Merged {
     merge_in_front(Vec::new(), parts)
 }
 
@@ -28,13 +48,17 @@ pub fn merge(parts: Vec<Arc<Exposition>>) -> Merged {
 /// comes but once is safe in `first`. In all else these are the youngest: their types and help texts count
 /// after those of `parts`.
 #[must_use]
-pub fn merge_in_front(first: Vec<Arc<Exposition>>, mut parts: Vec<Arc<Exposition>>) -> Merged {
+pub fn merge_in_front(first: Vec<Part>, parts: Vec<Part>) -> Merged {
     let mut output = Output {
         in_front: parts.len() as u32,
         ..Output::default()
     };
-    parts.extend(first);
-    let mut groups = group(&parts);
+    let (parts, voters): (Vec<_>, Vec<_>) = parts
+        .into_iter()
+        .chain(first)
+        .map(|part| (part.exposition, part.voter))
+        .unzip();
+    let mut groups = group(&parts, &voters);
     groups.decide();
     let dropped = regroup::regroup(&parts, &mut groups);
     for group in &groups.groups {
@@ -50,6 +74,7 @@ pub fn merge_in_front(first: Vec<Arc<Exposition>>, mut parts: Vec<Arc<Exposition
         parts,
         output.heads,
         output.pieces,
+        output.shared,
         output.families,
         samples,
         conflicts,
@@ -64,12 +89,12 @@ impl Exposition {
     ///
     /// The text would have 4 GiB or more.
     pub fn written(self) -> Result<Self, ParseError> {
-        let merged = merge(vec![Arc::new(self)]);
+        let merged = merge(vec![Arc::new(self).into()]);
         let mut text = Vec::with_capacity(merged.len());
         for chunk in merged.into_chunks(WRITTEN_CHUNK) {
             text.extend_from_slice(&chunk);
         }
-        Self::parse(text.into())
+        Self::parse_as(text.into(), Format::Text, &Limits::NONE)
     }
 }
 
@@ -109,18 +134,28 @@ struct Votes {
     count: [u32; Kind::ALL.len()],
     /// How many other types had votes before the first one, for ties.
     first: [u8; Kind::ALL.len()],
+    /// One bit for each type that any part declares.
+    declared: u8,
+    /// One more than who voted last.
+    last: u32,
     undeclared: bool,
     contradicted: bool,
 }
 
 impl Votes {
+    /// Takes what one part of this voter declares. Voters must come one after the other.
     #[inline]
-    fn add(&mut self, family: &Family) {
+    fn add(&mut self, voter: u32, family: &Family) {
         self.contradicted |= family.contradicted;
         let Some(kind) = family.kind else {
             self.undeclared = true;
             return;
         };
+        self.declared |= 1 << kind as u8;
+        if self.last == voter + 1 {
+            return;
+        }
+        self.last = voter + 1;
         let before = self.count.iter().filter(|&&count| count > 0).count();
         if let (Some(count), Some(first)) = (
             self.count.get_mut(kind as usize),
@@ -144,7 +179,7 @@ impl Votes {
     }
 
     fn has_clash(&self) -> bool {
-        self.contradicted || self.count.iter().filter(|&&count| count > 0).count() > 1
+        self.contradicted || self.declared.count_ones() > 1
     }
 }
 
@@ -158,31 +193,53 @@ pub(crate) struct Groups<'a> {
     pub(crate) moved: Vec<Piece>,
 }
 
-fn group(parts: &[Arc<Exposition>]) -> Groups<'_> {
+/// The parts in the order in which they vote, each with a number for its voter: all of one voter after the
+/// first of them.
+fn voting_order(voters: &[Option<u64>]) -> Vec<(u32, u32)> {
+    let mut first: HashMap<u64, u32, foldhash::fast::RandomState> = HashMap::default();
+    let numbered = voters.iter().zip(0..).map(|(voter, part)| {
+        let voter = voter.map_or(part, |voter| *first.entry(voter).or_insert(part));
+        (voter, part)
+    });
+    let mut order: Vec<(u32, u32)> = numbered.collect();
+    order.sort_unstable();
+    order
+}
+
+fn group<'a>(parts: &'a [Arc<Exposition>], voters: &[Option<u64>]) -> Groups<'a> {
     let mut index: HashMap<&[u8], u32, foldhash::fast::RandomState> = HashMap::default();
     let mut groups: Vec<Group<'_>> = Vec::new();
-    let mut members = Vec::with_capacity(parts.iter().map(|part| part.families.len()).sum());
-    for (number, part) in parts.iter().enumerate() {
-        for (position, family) in part.families.iter().enumerate() {
+    // The group of each part's each family, and where those of a part begin.
+    let mut ids: Vec<u32> = vec![0; parts.iter().map(|part| part.families.len()).sum()];
+    let starts: Vec<usize> = parts
+        .iter()
+        .scan(0, |next, part| {
+            let start = *next;
+            *next += part.families.len();
+            Some(start)
+        })
+        .collect();
+    for (voter, number) in voting_order(voters) {
+        let (Some(part), Some(&start)) = (parts.get(number as usize), starts.get(number as usize))
+        else {
+            continue;
+        };
+        let own = ids.get_mut(start..).unwrap_or_default();
+        for (family, slot) in part.families.iter().zip(own) {
             let name = part.bytes(family.name);
             let id = *index.entry(name).or_insert_with(|| {
                 groups.push(Group::new(name));
                 groups.len() as u32 - 1
             });
             if let Some(group) = groups.get_mut(id as usize) {
-                group.votes.add(family);
+                group.votes.add(voter, family);
                 group.blocks.1 += 1;
             }
-            members.push((
-                id,
-                Block {
-                    part: number as u32,
-                    family: position as u32,
-                },
-            ));
+            *slot = id;
         }
     }
-    let blocks = place(&mut groups, &members);
+    drop(index);
+    let blocks = place(&mut groups, parts, &ids);
     groups.sort_unstable_by_key(|group| group.name);
     Groups {
         groups,
@@ -191,16 +248,23 @@ fn group(parts: &[Arc<Exposition>]) -> Groups<'_> {
     }
 }
 
-/// Puts the members of each group together; turns each group's count into a range.
-fn place(groups: &mut [Group<'_>], members: &[(u32, Block)]) -> Vec<Block> {
+/// Puts the blocks of each group together; turns each group's count into a range. `ids` has the group of each
+/// part's each family.
+fn place(groups: &mut [Group<'_>], parts: &[Arc<Exposition>], ids: &[u32]) -> Vec<Block> {
     let mut next = 0;
     for group in groups.iter_mut() {
         let count = group.blocks.1;
         group.blocks = (next, next);
         next += count;
     }
-    let mut blocks = vec![Block { part: 0, family: 0 }; members.len()];
-    for &(id, block) in members {
+    let mut blocks = vec![Block { part: 0, family: 0 }; ids.len()];
+    let members = parts.iter().zip(0..).flat_map(|(part, number)| {
+        (0..part.families.len() as u32).map(move |family| Block {
+            part: number,
+            family,
+        })
+    });
+    for (&id, block) in ids.iter().zip(members) {
         if let Some(group) = groups.get_mut(id as usize)
             && let Some(slot) = blocks.get_mut(group.blocks.1 as usize)
         {
@@ -236,15 +300,11 @@ impl<'a> Group<'a> {
         if self.captured {
             return true;
         }
-        let compound = Kind::ALL.into_iter().zip(self.votes.count);
-        let compounds = compound
-            .filter(|&(kind, count)| kind.is_compound() && count > 0)
-            .count();
-        let others = self.votes.undeclared
-            || Kind::ALL
-                .into_iter()
-                .zip(self.votes.count)
-                .any(|(kind, count)| !kind.is_compound() && count > 0);
+        let declared = Kind::ALL
+            .into_iter()
+            .filter(|&kind| self.votes.declared & 1 << kind as u8 != 0);
+        let compounds = declared.clone().filter(|kind| kind.is_compound()).count();
+        let others = self.votes.undeclared || declared.count() > compounds;
         compounds > 1 || compounds == 1 && others
     }
 
@@ -317,6 +377,8 @@ struct Output {
     /// The HELP and TYPE lines.
     heads: Vec<u8>,
     pieces: Vec<Piece>,
+    /// Where among the pieces the lines of those families are which several parts have.
+    shared: Vec<(u32, u32)>,
     families: usize,
     last_kind: Option<Kind>,
     /// The first of those parts whose samples stand before those of the parts before them.
@@ -343,6 +405,7 @@ impl Output {
                 .keeps(family)
                 .then(|| part.spans_of(family).iter().map(lines))
         });
+        let from = self.pieces.len();
         let moved = groups.moved_to(group);
         if moved.is_empty() {
             self.pieces.extend(kept.flatten());
@@ -353,6 +416,10 @@ impl Output {
                 (part < Some(self.in_front), part)
             });
             self.pieces.append(&mut pieces);
+        }
+        let lines = self.pieces.get(from..).unwrap_or_default();
+        if lines.first().map(Piece::part) != lines.last().map(Piece::part) {
+            self.shared.push((from as u32, self.pieces.len() as u32));
         }
     }
 

@@ -19,9 +19,9 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use crate::class::{offset_in, part, skip_blanks};
+use crate::class::{part, skip_blanks};
 use crate::error::{ParseError, ParseErrorKind};
-use crate::exposition::Exposition;
+use crate::exposition::{Exposition, Format};
 use crate::limits::Limits;
 use crate::metadata::{Metadata, metadata};
 use crate::sample::{Fault, fault, token_end, value};
@@ -29,14 +29,25 @@ use crate::series::{SeriesReader, value_end};
 use crate::{number, parse, tidy};
 
 /// The line which ends a text of OpenMetrics, and by which one is recognised.
-pub(crate) const EOF: &[u8] = b"# EOF";
+const EOF: &[u8] = b"# EOF";
 
-/// Whether a line of the text is exactly `# EOF`.
-pub(crate) fn is_openmetrics(text: &[u8]) -> bool {
-    memchr::memmem::find_iter(text, EOF).any(|at| {
+/// OpenMetrics if a line of the text is exactly `# EOF`.
+pub(crate) fn format_of(text: &[u8]) -> Format {
+    let has_eof = memchr::memmem::find_iter(text, EOF).any(|at| {
         let starts = at == 0 || text.get(at - 1) == Some(&b'\n');
         starts && text.get(at + EOF.len()).is_none_or(|&after| after == b'\n')
-    })
+    });
+    if has_eof {
+        Format::OpenMetrics
+    } else {
+        Format::Text
+    }
+}
+
+/// Whether the last line of the text is exactly `# EOF`.
+pub(crate) fn is_whole(text: &[u8]) -> bool {
+    let before = text.strip_suffix(b"\n").unwrap_or(text).strip_suffix(EOF);
+    before.is_some_and(|before| before.is_empty() || before.ends_with(b"\n"))
 }
 
 /// Rewrites and validates the text.
@@ -70,7 +81,7 @@ fn for_each_line<'a>(
             // A text of less than 4 GiB has fewer lines.
             f(line, before as u32 + 1)
         };
-        read.map_err(|fault| ParseError::at(text, offset_in(text, line) + fault.at, fault.kind))?;
+        read.map_err(|fault| ParseError::in_line(text, line, fault))?;
     }
     Ok(())
 }

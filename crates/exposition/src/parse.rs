@@ -6,22 +6,51 @@ use bytes::Bytes;
 
 use crate::class::{offset_in, part, skip_blanks};
 use crate::error::{ParseError, ParseErrorKind};
-use crate::exposition::{Exposition, Family, Span, bytes, rewritten_base};
+use crate::exposition::{Exposition, Family, Format, Span, bytes, rewritten_base};
 use crate::limits::Limits;
 use crate::metadata::{self, Kind, Metadata, split_suffix};
 use crate::sample::{Fault, fault, sample};
-use crate::series::SeriesReader;
+use crate::series::{SeriesReader, value_end};
 use crate::{openmetrics, tidy};
 
-/// See [`Exposition::parse_within`].
-pub(crate) fn parse(text: Bytes, limits: &Limits) -> Result<Exposition, ParseError> {
+/// See [`Exposition::parse_as`]; without a format, the text's own shape decides.
+pub(crate) fn parse(
+    text: Bytes,
+    format: Option<Format>,
+    limits: &Limits,
+) -> Result<Exposition, ParseError> {
     check_bytes(&text)?;
-    match read(&text, limits) {
-        Ok(draft) => Ok(draft.finish(text)),
-        // Only now is the text searched for `# EOF`: a text of 0.0.4 pays nothing for OpenMetrics.
-        Err(_) if openmetrics::is_openmetrics(&text) => openmetrics::parse(&text, limits),
-        Err(error) => Err(error),
+    let read = match format.unwrap_or_else(|| openmetrics::format_of(&text)) {
+        Format::Text => read(&text, limits).map(|draft| draft.finish(text.clone())),
+        Format::OpenMetrics => openmetrics::parse(&text, limits),
+    };
+    let exposition = read.map_err(|error| foreign(&text).unwrap_or(error))?;
+    if format == Some(Format::OpenMetrics) && !openmetrics::is_whole(&text) {
+        let last = text.strip_suffix(b"\n").unwrap_or(&text).len();
+        return Err(ParseError::at(&text, last, ParseErrorKind::MissingEof));
     }
+    Ok(exposition)
+}
+
+/// The fault of a text which is no exposition at all, as HTTP servers answer. A name in quotes is followed by
+/// a colon in JSON only.
+fn foreign(text: &[u8]) -> Option<ParseError> {
+    let start = text.len() - text.trim_ascii_start().len();
+    let kind = match part(text, start, text.len()) {
+        [b'[', ..] => ParseErrorKind::Json,
+        [b'<', ..] => ParseErrorKind::Markup,
+        [b'{', object @ ..] => match object.trim_ascii_start() {
+            [b'}', ..] => ParseErrorKind::Json,
+            [b'"', name @ ..] => {
+                let end = value_end(name, 0, &mut true).ok()?;
+                let after = part(name, end + 1, name.len()).trim_ascii_start();
+                after.starts_with(b":").then_some(ParseErrorKind::Json)?
+            }
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(ParseError::at(text, start, kind))
 }
 
 /// Parses text of 0.0.4 which has been made from a text that was checked.
@@ -132,11 +161,12 @@ impl<'a> Reader<'a> {
                 return Err(ParseError::at(text, start, ParseErrorKind::TooManyLines));
             }
             self.line(start, end)
-                .map_err(|fault| ParseError::at(text, start + fault.at, fault.kind))?;
+                .map_err(|fault| ParseError::in_line(text, part(text, start, end), fault))?;
             start = end + 1;
         }
-        self.line(start, text.len())
-            .map_err(|fault| ParseError::at(text, start + fault.at, fault.kind))
+        let end = text.len();
+        self.line(start, end)
+            .map_err(|fault| ParseError::in_line(text, part(text, start, end), fault))
     }
 
     /// Whether samples were read as something else than what a later line declares them to be.
@@ -286,7 +316,6 @@ impl<'a> Reader<'a> {
 
     fn metadata(&mut self, line: &'a [u8], at: usize) -> Result<(), Fault> {
         match metadata::metadata(line, at)? {
-            Metadata::Comment if line == openmetrics::EOF => fault(0, ParseErrorKind::TrailingText),
             Metadata::Comment => Ok(()),
             Metadata::Help { name, text } => self.help(name, text),
             Metadata::Type {

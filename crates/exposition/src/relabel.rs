@@ -7,6 +7,7 @@ use crate::class::{name_end, offset_in, part, skip_blanks};
 use crate::error::{ParseError, ParseErrorKind};
 use crate::exposition::{Exposition, Family, Span, lines, rewritten_base};
 use crate::labels::{Escaped, Labels};
+use crate::limits::Limits;
 use crate::series::read_labels;
 
 /// What a sample's own label is renamed to where one of its name is added
@@ -17,18 +18,25 @@ impl Exposition {
     /// The same samples, each with these labels added.
     ///
     /// Where a sample has a label of such a name itself, Prometheus's rules for the labels of a
-    /// target hold. With `honor_labels` the sample's own stays, even if it is empty. Without, the
-    /// added one takes its place, and the sample's own, unless it is empty, is renamed with
-    /// `exported_` in front, as often as it takes to be the only one of its name.
+    /// target hold (`mutateSampleLabels` in its `scrape.go`). With `honor_labels` the sample's own
+    /// stays, even if it is empty. Without, the added one takes its place, and the sample's own,
+    /// unless it is empty, is renamed with `exported_` in front, as often as it takes to be the only
+    /// one of its name that is not empty.
     ///
     /// # Errors
     ///
-    /// The text would have 4 GiB or more.
-    pub fn with_labels(&self, added: &Labels, honor_labels: bool) -> Result<Self, ParseError> {
+    /// A sample would be past one of `limits` (reported where it stands, or its family first does if its line
+    /// was rewritten), or the text would have 4 GiB or more.
+    pub fn with_labels(
+        &self,
+        added: &Labels,
+        honor_labels: bool,
+        limits: &Limits,
+    ) -> Result<Self, ParseError> {
         if added.is_empty() {
             return Ok(self.clone());
         }
-        let mut writer = Writer::new(added, honor_labels);
+        let mut writer = Writer::new(added, honor_labels, limits);
         let base = rewritten_base(&self.text);
         let mut families = Vec::with_capacity(self.families.len());
         let mut spans = Vec::with_capacity(self.families.len());
@@ -40,8 +48,16 @@ impl Exposition {
             };
             let start = writer.position(base)?;
             for &span in self.spans_of(family) {
-                for (_, line) in lines(self.bytes(span)) {
-                    writer.sample(line);
+                for (offset, line) in lines(self.bytes(span)) {
+                    writer.sample(line).map_err(|kind| {
+                        let at = span.start as usize + offset;
+                        let known = if at < base {
+                            at
+                        } else {
+                            family.name.start as usize
+                        };
+                        ParseError::at(&self.text, known, kind)
+                    })?;
                 }
             }
             let end = writer.position(base)?;
@@ -100,19 +116,34 @@ impl Exposition {
 struct Writer<'a> {
     added: &'a Labels,
     honor_labels: bool,
+    limits: &'a Limits,
     /// The added labels, ready for a sample which has none of their names.
     ready: String,
+    /// The limit which one of the added labels is past.
+    past: Option<ParseErrorKind>,
     out: Vec<u8>,
 }
 
 impl<'a> Writer<'a> {
-    fn new(added: &'a Labels, honor_labels: bool) -> Self {
+    fn new(added: &'a Labels, honor_labels: bool, limits: &'a Limits) -> Self {
         let braced = added.to_string();
         let ready = braced.strip_suffix('}').unwrap_or(&braced);
+        let past = added.iter().find_map(|(name, value)| {
+            let value = Escaped(value).to_string();
+            if name.len() > limits.max_name_len {
+                Some(ParseErrorKind::NameTooLong)
+            } else if value.len() > limits.max_label_value_len {
+                Some(ParseErrorKind::LabelValueTooLong)
+            } else {
+                None
+            }
+        });
         Self {
             added,
             honor_labels,
+            limits,
             ready: ready.to_owned(),
+            past,
             out: Vec::new(),
         }
     }
@@ -135,7 +166,10 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes a line which has been read before, hence has no blank before its name.
-    fn sample(&mut self, line: &[u8]) {
+    fn sample(&mut self, line: &[u8]) -> Result<(), ParseErrorKind> {
+        if let Some(kind) = self.past {
+            return Err(kind);
+        }
         let name_to = name_end(line, 0);
         let brace = skip_blanks(line, name_to);
         self.out.extend_from_slice(part(line, 0, name_to));
@@ -143,19 +177,21 @@ impl<'a> Writer<'a> {
             self.out.extend_from_slice(self.ready.as_bytes());
             self.out.push(b'}');
             self.end(line, name_to);
-            return;
+            return self.check(self.added.len());
         }
         let labels = part(line, brace + 1, line.len());
-        let mut clash = false;
+        let (mut clash, mut own) = (false, 0);
         let mut to = 0;
         for (name, value) in read_labels(labels) {
             clash |= self.added.contains(name);
+            own += usize::from(!value.is_empty());
             // One more for the closing quote.
             to = offset_in(labels, value) + value.len() + 1;
         }
         if clash {
-            self.clashing(labels);
+            self.clashing(labels)?;
         } else {
+            self.check(self.added.len() + own)?;
             self.out.extend_from_slice(self.ready.as_bytes());
             if to > 0 {
                 self.out.push(b',');
@@ -165,6 +201,15 @@ impl<'a> Writer<'a> {
         }
         let close = memchr::memchr(b'}', part(labels, to, labels.len())).unwrap_or_default();
         self.end(labels, to + close + 1);
+        Ok(())
+    }
+
+    /// Whether a sample may have so many labels.
+    fn check(&self, labels: usize) -> Result<(), ParseErrorKind> {
+        if labels > self.limits.max_labels {
+            return Err(ParseErrorKind::TooManyLabels);
+        }
+        Ok(())
     }
 
     /// Writes what follows the series.
@@ -174,11 +219,18 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes the labels of a sample which has some of the added names itself.
-    fn clashing(&mut self, labels: &[u8]) {
+    fn clashing(&mut self, labels: &[u8]) -> Result<(), ParseErrorKind> {
         let own: Vec<(&[u8], &[u8])> = read_labels(labels).collect();
         let has = |name: &[u8]| own.iter().any(|&(own, _)| own == name);
+        let renamed = match self.honor_labels {
+            true => Vec::new(),
+            false => self.renamed(&own)?,
+        };
+        let new_name = |name: &[u8]| renamed.iter().find(|(old, _)| *old == name);
         let mut open = b'{';
+        let mut count = 0;
         let mut write = |out: &mut Vec<u8>, name: &[u8], value: &[u8]| {
+            count += usize::from(!value.is_empty());
             out.push(std::mem::replace(&mut open, b','));
             out.extend_from_slice(name);
             out.extend_from_slice(b"=\"");
@@ -191,22 +243,45 @@ impl<'a> Writer<'a> {
                 write(&mut self.out, name.as_bytes(), value.as_bytes());
             }
         }
-        let mut renamed: Vec<Vec<u8>> = Vec::new();
         for &(name, value) in &own {
-            if self.honor_labels || !self.added.contains(name) {
+            if self.honor_labels {
                 write(&mut self.out, name, value);
-            } else if !value.is_empty() {
-                let mut exported = [EXPORTED, name].concat();
-                while has(&exported)
-                    || self.added.contains(&exported)
-                    || renamed.contains(&exported)
-                {
-                    exported.splice(0..0, EXPORTED.iter().copied());
-                }
-                write(&mut self.out, &exported, value);
-                renamed.push(exported);
+            } else if let Some((_, name)) = new_name(name) {
+                write(&mut self.out, name, value);
+            } else if !self.added.contains(name) && !renamed.iter().any(|(_, new)| new == name) {
+                write(&mut self.out, name, value);
             }
         }
         self.out.push(b'}');
+        self.check(count)
+    }
+
+    /// The names of those labels in whose places added ones come, and their new ones
+    /// (`resolveConflictingExposedLabels` in Prometheus's `scrape.go`). A label with an empty value is no
+    /// label: it needs no new name, and its name is free.
+    fn renamed<'l>(
+        &self,
+        own: &[(&'l [u8], &[u8])],
+    ) -> Result<Vec<(&'l [u8], Vec<u8>)>, ParseErrorKind> {
+        let filled = own.iter().filter(|(_, value)| !value.is_empty());
+        let filled: Vec<&[u8]> = filled.map(|&(name, _)| name).collect();
+        let clashing = filled.iter().filter(|name| self.added.contains(name));
+        let mut clashing: Vec<&[u8]> = clashing.copied().collect();
+        clashing.sort_unstable_by_key(|name| (name.len(), *name));
+        let mut renamed: Vec<(&[u8], Vec<u8>)> = Vec::with_capacity(clashing.len());
+        for name in clashing {
+            let mut new = [EXPORTED, name].concat();
+            while self.added.contains(&new)
+                || filled.contains(&new.as_slice())
+                || renamed.iter().any(|(_, other)| *other == new)
+            {
+                new.splice(0..0, EXPORTED.iter().copied());
+            }
+            if new.len() > self.limits.max_name_len {
+                return Err(ParseErrorKind::NameTooLong);
+            }
+            renamed.push((name, new));
+        }
+        Ok(renamed)
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Series<'a> {
     labels: Range,
     le: Option<Range>,
     quantile: Option<Range>,
+    /// Labels whose value is not empty.
+    count: u32,
     /// Whether `expfmt` reads it as Prometheus does.
     pub(crate) tidy: bool,
     /// The first byte after the series.
@@ -72,6 +74,7 @@ impl Default for Series<'_> {
             labels: (0, 0),
             le: None,
             quantile: None,
+            count: 0,
             tidy: true,
             end: 0,
         }
@@ -85,6 +88,7 @@ struct Mark {
     names: (usize, u64),
     le: Option<Range>,
     quantile: Option<Range>,
+    count: u32,
 }
 
 impl<'a> SeriesReader<'a> {
@@ -126,6 +130,7 @@ impl<'a> SeriesReader<'a> {
             line,
             le: mark.le,
             quantile: mark.quantile,
+            count: mark.count,
             tidy: true,
             ..self.last
         };
@@ -179,6 +184,7 @@ impl<'a> SeriesReader<'a> {
                 names,
                 le: series.le,
                 quantile: series.quantile,
+                count: series.count,
             });
         }
     }
@@ -202,6 +208,10 @@ impl<'a> SeriesReader<'a> {
             }
             if value_to - value_from > self.limits.max_label_value_len {
                 return fault(value_from, ParseErrorKind::LabelValueTooLong);
+            }
+            series.count += u32::from(value_to > value_from);
+            if series.count as usize > self.limits.max_labels {
+                return fault(name_from, ParseErrorKind::TooManyLabels);
             }
             if !self.names.insert(name) {
                 return fault(name_from, ParseErrorKind::DuplicateLabelName);

@@ -40,6 +40,7 @@ pub struct Merged {
     parts: Vec<Arc<Exposition>>,
     heads: Vec<u8>,
     pieces: Vec<Piece>,
+    shared: Vec<(u32, u32)>,
     length: usize,
     families: usize,
     samples: usize,
@@ -52,6 +53,7 @@ impl Merged {
         parts: Vec<Arc<Exposition>>,
         heads: Vec<u8>,
         pieces: Vec<Piece>,
+        shared: Vec<(u32, u32)>,
         families: usize,
         samples: usize,
         type_conflicts: usize,
@@ -62,12 +64,31 @@ impl Merged {
             parts,
             heads,
             pieces,
+            shared,
             length,
             families,
             samples,
             type_conflicts,
             dropped_samples,
         }
+    }
+
+    /// The sample lines of each family which several parts have: of which part they are, and the lines, those of
+    /// one part together.
+    pub(crate) fn shared_families(
+        &self,
+    ) -> impl ExactSizeIterator<Item = impl Iterator<Item = (usize, &[u8])>> {
+        self.shared.iter().map(|&(from, to)| {
+            let pieces = self.pieces.get(from as usize..to as usize);
+            let lines = |piece: &Piece| match *piece {
+                Piece::Head { .. } => None,
+                Piece::Lines { part, span } => {
+                    let exposition = self.parts.get(part as usize)?;
+                    Some((part as usize, exposition.bytes(span)))
+                }
+            };
+            pieces.unwrap_or_default().iter().filter_map(lines)
+        })
     }
 
     /// How many families are declared in more than one way: with different types, or under a name

@@ -97,7 +97,7 @@ fn prometheus_reads_whatever_clashing_applications_are_merged_to() {
             let texts = applications.new_tree(&mut runner).unwrap().current();
             let parts = texts
                 .iter()
-                .map(|text| Arc::new(parse(text.as_bytes()).unwrap()));
+                .map(|text| Arc::new(parse(text.as_bytes()).unwrap()).into());
             text(merge(parts.collect()))
         })
         .collect();
@@ -136,7 +136,10 @@ struct Served {
 
 impl Served {
     fn of(case: &Case) -> Option<Self> {
-        let parts = case.texts.iter().map(|text| parse(text).map(Arc::new));
+        let parts = case
+            .texts
+            .iter()
+            .map(|text| parse(text).map(|part| Arc::new(part).into()));
         let merged = merge(parts.collect::<Result<_, _>>().ok()?);
         let dropped = merged.dropped_samples();
         Some(Self {

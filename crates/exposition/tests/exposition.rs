@@ -8,12 +8,21 @@
 )] // A test may fail.
 
 use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use prometheus_rsocket_exposition::{Exposition, ParseError};
+use prometheus_rsocket_exposition::{Exposition, Format, Limits, ParseError, merge};
 
 fn parse(text: &str) -> Result<Exposition, ParseError> {
     Exposition::parse(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+fn parse_as(text: &str, format: Format) -> Result<Exposition, ParseError> {
+    Exposition::parse_as(
+        Bytes::copy_from_slice(text.as_bytes()),
+        format,
+        &Limits::NONE,
+    )
 }
 
 fn series(text: &str) -> Vec<u64> {
@@ -92,6 +101,110 @@ fn errors_name_line_and_column() {
     );
     check_error("# TYPE a b\n", "line 1, column 10: invalid metric type");
     check_error("a{x=\"ä\u{0}\"}", "line 1, column 8: NUL byte");
+}
+
+#[test]
+fn a_fault_at_the_end_of_a_line_names_that_line() {
+    check_error(
+        "a 1\n# TYPE test_metric\ntest_metric 1\n",
+        "line 2, column 19: invalid metric type",
+    );
+    check_error("# TYPE a", "line 1, column 9: invalid metric type");
+    check_error(
+        "# TYPE a\na 1\n# EOF\n",
+        "line 1, column 9: invalid metric type",
+    );
+    check_error("a\nb 1\n", "line 1, column 2: missing value");
+    check_error("a{\nb 1\n", "line 1, column 3: unterminated labels");
+    check_error(
+        "a{x=\"\nb 1\n",
+        "line 1, column 6: unterminated label value",
+    );
+    check_error(
+        "a{x=\"\\\nb 1\n",
+        "line 1, column 7: unterminated label value",
+    );
+    check_error(
+        "a{x\nb 1\n",
+        "line 1, column 4: missing equals sign after label name",
+    );
+    check_error(
+        "a{x=\nb 1\n",
+        "line 1, column 5: missing quote before label value",
+    );
+    check_error(
+        "# HELP \nb 1\n",
+        "line 1, column 8: invalid metric name in metadata",
+    );
+    check_error("a 1 # {\n# EOF\n", "line 1, column 8: invalid exemplar");
+}
+
+#[test]
+fn what_is_no_exposition_at_all_is_called_by_its_name() {
+    let json = "JSON instead of an exposition";
+    let markup = "HTML or XML instead of an exposition";
+    let quoted = "quoted name needs a newer format";
+    for (text, place, expected) in [
+        (
+            "{\"kind\":\"Status\",\"status\":\"Failure\",\"code\":404}",
+            "line 1, column 1",
+            json,
+        ),
+        ("\n {\n  \"a\\\"b\" : 1\n}\n", "line 2, column 2", json),
+        ("{}", "line 1, column 1", json),
+        ("[1]\n", "line 1, column 1", json),
+        ("<!DOCTYPE html>\n", "line 1, column 1", markup),
+        ("<?xml version=\"1.0\"?>", "line 1, column 1", markup),
+        ("{\"a.b\"} 1\n", "line 1, column 1", quoted),
+        ("{\"a.b\",x=\"1\"} 1\n", "line 1, column 1", quoted),
+    ] {
+        check_error(text, &format!("{place}: {expected}"));
+        for format in [Format::Text, Format::OpenMetrics] {
+            let error = parse_as(text, format).unwrap_err();
+            assert_eq!(error.kind().as_str(), expected);
+        }
+    }
+}
+
+#[test]
+fn a_format_that_is_known_counts_more_than_the_texts_shape() {
+    let served = |text: &str, format| {
+        let parts = vec![Arc::new(parse_as(text, format).unwrap()).into()];
+        let merged: Vec<u8> = merge(parts).into_chunks(1 << 10).flatten().collect();
+        String::from_utf8(merged).unwrap()
+    };
+    let text = "# TYPE a counter\na{x=\"1\"} 21 1700000000000\n# EOF\n";
+    assert_eq!(
+        served(text, Format::Text),
+        "# TYPE a counter\na{x=\"1\"} 21 1700000000000\n"
+    );
+    let text = "# TYPE a counter\na_total 1 1700000000\n# EOF\n";
+    assert_eq!(
+        served(text, Format::OpenMetrics),
+        "# TYPE a_total counter\na_total 1 1700000000000\n"
+    );
+}
+
+#[test]
+fn openmetrics_which_does_not_end_with_eof_is_refused() {
+    for (text, expected) in [
+        (
+            "# TYPE a counter\na_total 1 1700000000\n",
+            Some("line 2, column 21"),
+        ),
+        ("", Some("line 1, column 1")),
+        ("a 1\n# EOF\nb 1", Some("line 3, column 4")),
+        ("a 1\n# EOF\n\n", Some("line 3, column 1")),
+        ("a 1\n# EO", Some("line 2, column 5")),
+        ("a 1\n# EOF", None),
+        ("a 1\n# EOF\n", None),
+        ("# EOF", None),
+        ("a 1\n# EOF\nb 1\n# EOF\n", None),
+    ] {
+        let error = parse_as(text, Format::OpenMetrics).err();
+        let place = expected.map(|place| format!("{place}: data does not end with # EOF"));
+        assert_eq!(error.map(|error| error.to_string()), place, "{text}");
+    }
 }
 
 #[test]

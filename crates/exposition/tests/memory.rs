@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::{env, fs};
 
 use bytes::Bytes;
-use prometheus_rsocket_exposition::{Exposition, merge};
+use prometheus_rsocket_exposition::{Exposition, Part, merge};
 
 /// One more than a hash table of 2^16 places takes: it has just grown, which costs most for each name.
 const NAMES: usize = (1 << 16) / 8 * 7 + 1;
@@ -56,7 +56,7 @@ fn a_case_is_counted_for_what_it_costs(texts: &[&str], factor: f64) {
     let counted = parts.iter().map(|part| part.memory()).sum::<usize>() as f64 * factor;
     // From here on, the most is counted anew.
     fs::write("/proc/self/clear_refs", "5").unwrap();
-    let merged = merge(parts);
+    let merged = merge(parts.into_iter().map(Part::from).collect());
     let most = memory("VmHWM") - before;
     assert!(!merged.is_empty());
     assert!(

@@ -10,9 +10,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prometheus_rsocket_exposition::{Exposition, Merged, merge, merge_in_front};
+use prometheus_rsocket_exposition::{Exposition, Merged, Part, merge, merge_in_front};
 
-fn parse(text: &str) -> Arc<Exposition> {
+fn parse(text: &str) -> Part {
+    exposition(text).into()
+}
+
+fn exposition(text: &str) -> Arc<Exposition> {
     Arc::new(Exposition::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap())
 }
 
@@ -129,6 +133,42 @@ fn among_equally_many_the_first_part_decides() {
     let counter = "# TYPE a counter\na 2\n";
     check(&[gauge, counter], 1, 0, "# TYPE a gauge\na 1\na 2\n");
     check(&[counter, gauge], 1, 0, "# TYPE a counter\na 2\na 1\n");
+}
+
+#[test]
+fn texts_of_one_voter_have_one_vote_which_the_first_of_them_casts() {
+    let part = |text: &str, voter| Part {
+        voter,
+        ..parse(text)
+    };
+    let gauge = |voter| part("# TYPE a gauge\na 1\n", voter);
+    let counter = |voter| part("# TYPE a counter\na 2\n", voter);
+    let served = |parts| text(merge(parts)).lines().next().unwrap().to_owned();
+    let mut parts = vec![gauge(Some(1)), counter(Some(2))];
+    parts.extend((0..10).map(|_| counter(Some(2))));
+    assert_eq!(served(parts.clone()), "# TYPE a gauge");
+    parts.push(counter(Some(3)));
+    assert_eq!(served(parts), "# TYPE a counter");
+    // Who came first decides ties, whatever the others of its texts say.
+    let parts = vec![
+        part("b 1\n", Some(7)),
+        counter(Some(8)),
+        gauge(Some(7)),
+        counter(Some(7)),
+    ];
+    assert_eq!(served(parts), "# TYPE a gauge");
+    let parts = vec![gauge(None), counter(None), counter(None)];
+    assert_eq!(served(parts), "# TYPE a counter");
+}
+
+#[test]
+fn texts_of_one_voter_which_differ_are_a_conflict() {
+    let parts = ["# TYPE a gauge\na 1\n", "# TYPE a counter\na 2\n"];
+    let parts = parts.map(|text| Part {
+        voter: Some(1),
+        ..parse(text)
+    });
+    assert_eq!(merge(parts.into()).type_conflicts(), 1);
 }
 
 #[test]
@@ -350,8 +390,13 @@ fn chunks_of_any_size_make_up_the_same_text() {
 
 #[test]
 fn a_part_is_released_as_soon_as_it_has_been_copied() {
-    let (early, late, unused) = (parse("a 1\n"), parse("b 2\n"), parse("# nothing\n"));
-    let merged = merge(vec![early.clone(), late.clone(), unused.clone()]);
+    let (early, late, unused) = (
+        exposition("a 1\n"),
+        exposition("b 2\n"),
+        exposition("# nothing\n"),
+    );
+    let parts = [&early, &late, &unused];
+    let merged = merge(parts.into_iter().cloned().map(Part::from).collect());
     let mut chunks = merged.into_chunks(4);
     assert_eq!(Arc::strong_count(&unused), 1);
     assert_eq!(Arc::strong_count(&early), 2);

@@ -10,7 +10,7 @@ use prometheus_rsocket_exposition::{Exposition, ParseErrorKind, merge};
 #[track_caller]
 fn check(text: &str, expected: &str) {
     let exposition = Exposition::parse(Bytes::from(format!("{text}# EOF\n"))).unwrap();
-    let served: Vec<u8> = merge(vec![Arc::new(exposition)])
+    let served: Vec<u8> = merge(vec![Arc::new(exposition).into()])
         .into_chunks(1 << 16)
         .flatten()
         .collect();

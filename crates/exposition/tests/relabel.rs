@@ -14,7 +14,7 @@ mod texts;
 
 use std::sync::Arc;
 
-use prometheus_rsocket_exposition::{Exposition, Labels, merge};
+use prometheus_rsocket_exposition::{Exposition, Labels, Limits, ParseErrorKind, merge};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use texts::text;
@@ -40,7 +40,7 @@ fn parse(text: &str) -> Exposition {
 }
 
 fn served(part: Exposition) -> String {
-    let text: Vec<u8> = merge(vec![Arc::new(part)])
+    let text: Vec<u8> = merge(vec![Arc::new(part).into()])
         .into_chunks(1 << 16)
         .flatten()
         .collect();
@@ -50,7 +50,7 @@ fn served(part: Exposition) -> String {
 #[track_caller]
 fn check(text: &str, pairs: &[(&str, &str)], honor_labels: bool, expected: &str) {
     let part = parse(text)
-        .with_labels(&labels(pairs), honor_labels)
+        .with_labels(&labels(pairs), honor_labels, &Limits::NONE)
         .unwrap();
     check::serve(vec![Arc::new(part.clone())]);
     assert_eq!(served(part), expected);
@@ -75,6 +75,81 @@ fn without_honor_labels_a_samples_own_is_exported() {
         false,
         "a{job=\"node\",exported_job=\"own\",x=\"1\"} 1\na{job=\"node\"} 2\n\
          a{job=\"node\",exported_job=\"far\",exported_exported_job=\"own\"} 3\n",
+    );
+}
+
+#[test]
+fn an_empty_label_is_none_whose_name_an_exported_label_takes() {
+    check(
+        "jobs_done{job=\"batch\",exported_job=\"\"} 1\n",
+        &[("job", "j")],
+        false,
+        "jobs_done{job=\"j\",exported_job=\"batch\"} 1\n",
+    );
+}
+
+#[test]
+fn the_shorter_name_is_exported_first() {
+    // `exported_x` is added, so both clash, and `x` takes the next name before `exported_x` does.
+    check(
+        "a{exported_x=\"far\",x=\"own\"} 1\n",
+        &[("x", "1"), ("exported_x", "2")],
+        false,
+        "a{exported_x=\"2\",x=\"1\",exported_exported_exported_x=\"far\",exported_exported_x=\"own\"} 1\n",
+    );
+}
+
+#[test]
+fn samples_past_a_limit_with_their_labels_added_are_refused() {
+    use ParseErrorKind::{LabelValueTooLong, NameTooLong, TooManyLabels};
+    let limits = Limits {
+        max_name_len: 13,
+        max_label_value_len: 4,
+        max_labels: 2,
+        ..Limits::NONE
+    };
+    for (text, added, refused) in [
+        ("a 1\n", &[("x", "1"), ("y", "2")][..], None),
+        ("a{z=\"1\"} 1\n", &[("x", "1")], None),
+        ("a{z=\"\"} 1\n", &[("x", "1"), ("y", "2")], None),
+        (
+            "a{z=\"1\"} 1\n",
+            &[("x", "1"), ("y", "2")],
+            Some(TooManyLabels),
+        ),
+        // Renamed, it is one more.
+        ("a{x=\"1\",z=\"1\"} 1\n", &[("x", "1")], Some(TooManyLabels)),
+        ("a{abcd=\"1\"} 1\n", &[("abcd", "2")], None),
+        ("a{abcde=\"1\"} 1\n", &[("abcde", "2")], Some(NameTooLong)),
+        ("a 1\n", &[("x", "1234")], None),
+        ("a 1\n", &[("x", "12345")], Some(LabelValueTooLong)),
+        ("a 1\n", &[("x", "12\n4")], Some(LabelValueTooLong)),
+        ("a 1\n", &[("abcdefghijklmn", "1")], Some(NameTooLong)),
+        ("# TYPE a gauge\n", &[("x", "12345")], None),
+    ] {
+        let part = parse(text).with_labels(&labels(added), false, &limits);
+        assert_eq!(part.err().map(|error| error.kind()), refused, "{text}");
+    }
+}
+
+#[test]
+fn a_sample_past_a_limit_is_named_by_its_line() {
+    let limits = Limits {
+        max_labels: 1,
+        ..Limits::NONE
+    };
+    let refused = |text| {
+        let error = parse(text).with_labels(&labels(&[("x", "1")]), false, &limits);
+        error.unwrap_err().to_string()
+    };
+    assert_eq!(
+        refused("# TYPE a gauge\na 1\na{y=\"1\"} 1\n"),
+        "line 3, column 1: too many labels"
+    );
+    // The line that is served is not in the text.
+    assert_eq!(
+        refused("b 1\na 1\na{y=\"1\" } 1 \n"),
+        "line 2, column 1: too many labels"
     );
 }
 
@@ -119,7 +194,7 @@ proptest! {
         honor_labels in any::<bool>(),
     ) {
         let part = parse(&text);
-        let more = part.with_labels(&labels(&added), honor_labels).unwrap();
+        let more = part.with_labels(&labels(&added), honor_labels, &Limits::NONE).unwrap();
         prop_assert_eq!(more.samples(), part.samples());
         let names = |part: &Exposition| -> Vec<String> {
             let text = served(part.clone());
@@ -140,7 +215,7 @@ proptest! {
     fn labels_of_new_names_can_be_taken_away_again(text in text(), name in select(&["job", "A"][..])) {
         let part = parse(&text);
         let label = format!("{name}=\"1\"");
-        let more = part.with_labels(&labels(&[(name, "1")]), false).unwrap();
+        let more = part.with_labels(&labels(&[(name, "1")]), false, &Limits::NONE).unwrap();
         let less = served(more).replace(&format!("{{{label},"), "{").replace(&format!("{{{label}}}"), "{}");
         let hashes = |text: &str| {
             let mut series: Vec<u64> = parse(text).series(&foldless()).collect();

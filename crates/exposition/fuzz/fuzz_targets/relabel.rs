@@ -8,7 +8,7 @@ mod check;
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use prometheus_rsocket_exposition::Labels;
+use prometheus_rsocket_exposition::{Labels, Limits};
 
 fuzz_target!(|input: (bool, &str, &str, &str, &[u8])| {
     let (honor_labels, name, value, left_out, text) = input;
@@ -19,7 +19,9 @@ fuzz_target!(|input: (bool, &str, &str, &str, &[u8])| {
     let Ok(part) = check::parse(text) else {
         return;
     };
-    let mut more = part.with_labels(&added, honor_labels).expect("room");
+    let mut more = part
+        .with_labels(&added, honor_labels, &Limits::NONE)
+        .expect("room");
     assert_eq!(more.samples(), part.samples());
     check::serve(vec![Arc::new(more.clone())]);
     more.retain_families(|family| family != left_out);
