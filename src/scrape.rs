@@ -4,14 +4,17 @@
 //! An application that hangs, dies, or answers rubbish is one counted outcome; it stays connected and is asked again the
 //! next time. Nothing of it reaches the others.
 
+mod duplicates;
 mod reserve;
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+pub use duplicates::{Duplicate, Duplicates};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use prometheus_rsocket_exposition::{Merged, Part, merge_in_front};
+use prometheus_rsocket_exposition::{EqualSeries, Merged, Part, merge_in_front};
 use prometheus_rsocket_wire::ErrorCode;
 use prometheus_rsocket_wire::envelope::OpenError;
 use prometheus_rsocket_wire::session::StreamError;
@@ -20,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
+use crate::identity::Tenant;
 use crate::metrics::Metrics;
 use crate::push::{Claim, Pushes};
 use crate::rsocket::{Handle, LastScrape, Opened, Opener, PullError, Registry, Unusable, run};
@@ -92,6 +96,15 @@ pub struct Scraper {
     metrics: Arc<Metrics>,
     concurrent: Arc<Semaphore>,
     reserve: Arc<Reserve>,
+    duplicates: Duplicates,
+    /// Makes voters of tenants.
+    hasher: RandomState,
+}
+
+/// An application's answer.
+struct Pulled {
+    handle: Arc<Handle>,
+    opened: Arc<Opened>,
 }
 
 impl Scraper {
@@ -110,7 +123,14 @@ impl Scraper {
             metrics,
             concurrent: Arc::new(Semaphore::new(max_concurrent)),
             reserve: Arc::default(),
+            duplicates: Duplicates::default(),
+            hasher: RandomState::new(),
         }
+    }
+
+    /// Which applications serve the same series.
+    pub fn duplicates(&self) -> &Duplicates {
+        &self.duplicates
     }
 
     /// What is to be kept back for the response.
@@ -137,29 +157,44 @@ impl Scraper {
         let under_way = UnderWay::new(&self.metrics, place);
         let started = Instant::now();
         let mut claim = self.pushes.claim();
-        let texts = self.pull_all(deadline).await;
+        let pulled = self.pull_all(deadline).await;
         claim.settle(deadline.min(started + CLAIM_PATIENCE)).await;
         let response = end.map(|end| self.reserve.response(end));
-        let pulled = texts.iter().map(|opened| &opened.exposition);
-        let behind = pulled.chain(&claim.again).cloned().map(Part::from).collect();
+        let applications = pulled.iter().map(|pulled| self.part(pulled));
+        let again = claim.again.iter().cloned().map(Part::from);
+        let behind: Vec<Part> = applications.chain(again).collect();
         // What comes once goes first. An application that is back has the same series in its next answer, too.
         let first = claim.texts.iter().cloned().map(Part::from).collect();
-        let merging = run((), move |_| merge_in_front(first, behind));
-        let merged = merging.await.map_err(|_| ScrapeError::Stopping)?;
-        self.note_round(&merged, started);
+        let (applications, next) = (0..pulled.len(), self.duplicates.next());
+        let merging = run((), move |_| {
+            let merged = merge_in_front(first, behind);
+            let equal = merged.equal_series(applications, next, duplicates::BUDGET);
+            (merged, equal)
+        });
+        let (merged, equal) = merging.await.map_err(|_| ScrapeError::Stopping)?;
+        self.note_round(&merged, &equal, &pulled, started);
         Ok(Scrape {
             merged,
             claim,
             held: HeldScrape {
-                _texts: texts,
+                _texts: pulled.into_iter().map(|pulled| pulled.opened).collect(),
                 _under_way: under_way,
                 _response: response,
             },
         })
     }
 
+    /// What all applications of a tenant declare is one vote.
+    fn part(&self, pulled: &Pulled) -> Part {
+        let tenant = Tenant::of(pulled.handle.identity.as_ref(), pulled.handle.peer);
+        Part {
+            exposition: Arc::clone(&pulled.opened.exposition),
+            voter: Some(self.hasher.hash_one(tenant)),
+        }
+    }
+
     /// In the order of connecting, whatever the order of answering: it decides ties in the merge.
-    async fn pull_all(&self, deadline: Instant) -> Vec<Arc<Opened>> {
+    async fn pull_all(&self, deadline: Instant) -> Vec<Pulled> {
         let handles = self.registry.snapshot();
         let mut pulls: FuturesUnordered<_> = handles
             .iter()
@@ -172,7 +207,16 @@ impl Scraper {
                 *slot = text;
             }
         }
-        texts.into_iter().flatten().collect()
+        drop(pulls);
+        let pulled = handles.into_iter().zip(texts);
+        pulled
+            .filter_map(|(handle, opened)| {
+                Some(Pulled {
+                    handle,
+                    opened: opened?,
+                })
+            })
+            .collect()
     }
 
     /// One application's text, or `None` with the outcome noted.
@@ -247,7 +291,18 @@ impl Scraper {
         }
     }
 
-    fn note_round(&self, merged: &Merged, started: Instant) {
+    fn note_round(
+        &self,
+        merged: &Merged,
+        equal: &EqualSeries,
+        pulled: &[Pulled],
+        started: Instant,
+    ) {
+        let applications: Vec<_> = pulled.iter().map(|pulled| &pulled.handle).collect();
+        self.duplicates.note(equal, &applications);
+        self.metrics
+            .duplicate_series
+            .set(equal.series.try_into().unwrap_or(i64::MAX));
         self.metrics
             .scrape_round_seconds
             .observe([], started.elapsed().as_secs_f64());

@@ -176,6 +176,9 @@ pub(super) struct ServeArgs {
     /// Bytes in the value of a label; a text with a longer one is not taken
     #[arg(long = "scrape.max-label-value-length", env = "PROXY_SCRAPE_MAX_LABEL_VALUE_LENGTH", value_name = "BYTES", default_value = "64KiB", value_parser = bytes)]
     scrape_max_label_value_length: usize,
+    /// Labels of one sample, with those that its identity adds; a text with a sample that has more is not taken
+    #[arg(long = "scrape.max-labels", env = "PROXY_SCRAPE_MAX_LABELS", value_name = "N", default_value = "100", value_parser = positive)]
+    scrape_max_labels: usize,
     /// Decompressed text held for all scrapes under way, and what its families cost to merge; applications past it miss
     /// the scrape
     #[arg(long = "scrape.max-memory", env = "PROXY_SCRAPE_MAX_MEMORY", value_name = "BYTES", default_value = "2GiB", value_parser = bytes)]
@@ -311,7 +314,7 @@ impl ServeArgs {
                 max_samples: self.scrape_max_series,
                 max_name_len: self.scrape_max_name_length,
                 max_label_value_len: self.scrape_max_label_value_length,
-                ..Limits::NONE
+                max_labels: self.scrape_max_labels,
             },
             max_memory: self.scrape_max_memory,
             max_concurrent: self.scrape_max_concurrent,

@@ -14,6 +14,7 @@ use crate::cluster::{self, Load, Me};
 use crate::drain;
 use crate::rebalance::{Report, Tally};
 use crate::rsocket::{Handle, Left};
+use crate::scrape::Duplicates;
 use crate::store::Counts;
 
 /// Who a node is.
@@ -37,6 +38,8 @@ pub(super) struct Status {
     pub(super) members: Vec<Member>,
     /// Oldest first.
     pub(super) connections: Vec<Connection>,
+    /// Applications that serve the same series; the latest first.
+    pub(super) duplicates: Vec<Duplicate>,
     /// The latest first.
     pub(super) left: Vec<Gone>,
     pub(super) pushes: Pushes,
@@ -53,6 +56,21 @@ pub(super) struct Node {
     #[serde(serialize_with = "rfc3339")]
     pub(super) started_at: SystemTime,
     pub(super) web_address: SocketAddr,
+}
+
+/// Two applications that serve the same series.
+#[derive(Debug, Serialize)]
+pub(super) struct Duplicate {
+    pub(super) connections: [Application; 2],
+    #[serde(serialize_with = "rfc3339")]
+    pub(super) seen_at: SystemTime,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Application {
+    pub(super) id: u64,
+    pub(super) peer: SocketAddr,
+    pub(super) identity: Option<Arc<str>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -165,6 +183,7 @@ impl Status {
             drain: drain(site, connections.len()),
             members: std::iter::once(me).chain(others).collect(),
             connections,
+            duplicates: duplicates(site.scraper.duplicates()),
             left: site.registry.left().into_iter().map(gone).collect(),
             pushes,
             rebalance: rebalance(&site.rebalancing.borrow()),
@@ -183,6 +202,20 @@ fn node(site: &Site) -> Node {
         started_at: site.identity.started_at,
         web_address: site.identity.web_address,
     }
+}
+
+fn duplicates(duplicates: &Duplicates) -> Vec<Duplicate> {
+    let pairs = duplicates.pairs().into_iter();
+    pairs
+        .map(|pair| Duplicate {
+            connections: pair.connections.map(|handle| Application {
+                id: handle.id,
+                peer: handle.peer,
+                identity: handle.identity.clone(),
+            }),
+            seen_at: pair.seen_at,
+        })
+        .collect()
 }
 
 fn drain(site: &Site, connections: usize) -> Option<Drain> {

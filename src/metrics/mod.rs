@@ -83,6 +83,8 @@ pub struct Metrics {
     pub envelopes: IntCounterVec,
     /// Families of the last scrape on whose type applications disagreed.
     pub type_conflicts: IntGauge,
+    /// Series of several applications among those that the last scrape looked at.
+    pub duplicate_series: IntGauge,
     /// Samples left out because they cannot stand under the type that most applications give their family.
     pub dropped_samples: IntCounter,
     /// Scrapes whose answer is being made or handed over.
@@ -243,6 +245,10 @@ impl Metrics {
             type_conflicts: own.gauge(
                 "prometheus_proxy_scrape_type_conflicts",
                 "Families of the last scrape on whose type applications disagree.",
+            )?,
+            duplicate_series: own.gauge(
+                "prometheus_proxy_scrape_duplicate_series",
+                "Series that more than one application serves, among those that the last scrape looked at.",
             )?,
             dropped_samples: own.counter(
                 "prometheus_proxy_scrape_dropped_samples_total",

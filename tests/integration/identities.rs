@@ -65,6 +65,35 @@ async fn app(proxy: &Sandbox, credentials: &Credentials, text: &str) -> App {
     peer.answering(Answer::Text(text.into()))
 }
 
+#[tokio::test]
+async fn labels_of_a_sample_are_counted_with_those_that_its_identity_adds() {
+    let (proxy, ..) = asking(&identities(), &["--scrape.max-labels=3"]).await;
+    let payments = bearer("token of payments");
+    let fits = "fits{a=\"1\",b=\"2\"} 1\n";
+    let too_many = "too_many{a=\"1\",b=\"2\",c=\"3\"} 1\n";
+    // Its own label of that name is renamed, and counts.
+    let renamed = "renamed{a=\"1\",b=\"2\",team=\"mine\"} 1\n";
+    let _fits = app(&proxy, &payments, fits).await;
+    let _too_many = app(&proxy, &payments, too_many).await;
+    let _renamed = app(&proxy, &payments, renamed).await;
+    let served = "fits{team=\"payments\",a=\"1\",b=\"2\"} 1";
+    assert_eq!(proxy.scrape().await, [served]);
+    let status = proxy.status().await;
+    for connection in [1, 2] {
+        let last = &status["connections"][connection]["last_scrape"];
+        let reason = last["reason"].as_str().expect("a reason");
+        assert!(reason.contains("too many labels"), "{reason}");
+    }
+    let mut pusher = Peer::connect_with(proxy.tcp(), shown(&payments)).await;
+    pusher.key().await;
+    pusher.push(fits).await.expect("acknowledged");
+    for text in [too_many, renamed] {
+        assert!(pusher.push(text).await.is_err(), "{text}");
+    }
+    let limit = "prometheus_proxy_pushes_refused_total{reason=\"limit\"}";
+    assert_eq!(proxy.own(limit).await, 2.0);
+}
+
 async fn refused(proxy: &Sandbox, exception: &str) -> f64 {
     let labels = format!("{{exception=\"{exception}\",transport=\"TCP\"}}");
     let series = format!("prometheus_proxy_connection_error_total{labels}");

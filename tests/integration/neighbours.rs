@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::app::{App, Peer};
 use crate::nodes::{BINARY, Node};
-use crate::sandbox::request;
+use crate::sandbox::{Sandbox, request};
 
 /// How long Prometheus waits.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -135,6 +135,30 @@ async fn texts_that_are_dear_to_read_and_come_late_cost_nobody_else_a_sample() {
     let neighbourhood = Neighbourhood::new().await;
     let text = dear();
     neighbourhood.scraped_beside(20, &text).await;
+}
+
+#[tokio::test]
+async fn applications_that_serve_the_same_series_are_named() {
+    let sandbox = Sandbox::start(&[]).await;
+    let text = "jobs_done_total{job=\"batch\"} 1\n";
+    let _one = App::text(sandbox.tcp(), text).await;
+    let _other = App::text(sandbox.tcp(), text).await;
+    let _third = App::text(sandbox.tcp(), "jobs_done_total{job=\"stream\"} 1\n").await;
+    sandbox.scrape().await;
+    let status = sandbox.status().await;
+    let connections = status["connections"].as_array().expect("a list");
+    let pairs = status["duplicates"].as_array().expect("a list");
+    assert_eq!(pairs.len(), 1, "{pairs:?}");
+    for (one, number) in [(0, 0), (1, 1)] {
+        assert_eq!(
+            pairs[0]["connections"][one]["id"],
+            connections[number]["id"]
+        );
+    }
+    let page = sandbox.get("/").await;
+    assert!(page.text().contains("id=\"duplicates\""), "{}", page.text());
+    let found = sandbox.own("prometheus_proxy_scrape_duplicate_series");
+    assert_eq!(found.await, 1.0);
 }
 
 /// By name, in a release build: how long responses take beside hostile applications.

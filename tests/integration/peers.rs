@@ -23,6 +23,7 @@ pub(crate) enum Tool {
     Java,
     Python,
     Prometheus,
+    Prometheus3,
     Promtool,
     NodeExporter,
     Networks,
@@ -44,6 +45,7 @@ impl Tool {
             Self::Java => &["java", "javac", "mvn"],
             Self::Python => &["python3"],
             Self::Prometheus => &["prometheus"],
+            Self::Prometheus3 => &["go"],
             Self::Promtool => &["promtool"],
             Self::NodeExporter => &["prometheus-node-exporter"],
             Self::Networks => &["ip", "iptables"],
@@ -55,7 +57,7 @@ impl Tool {
             return Some(program);
         }
         match self {
-            Self::Java => build_peers(),
+            Self::Java | Self::Prometheus3 => build_peers(),
             Self::Browser if !CHROMIUMS.into_iter().any(installed) => return Some("chromium"),
             Self::Browser => build_browser(),
             Self::Python => {
@@ -113,6 +115,11 @@ pub(crate) fn found(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places = std::env::split_paths(&path).map(|directory| directory.join(program));
     places.find(|place| place.is_file())
+}
+
+/// Prometheus 3, once [`need!`] has seen to it.
+pub(crate) fn prometheus_3() -> PathBuf {
+    interop().join("prometheus-3/target/prometheus")
 }
 
 fn interop() -> PathBuf {

@@ -1,6 +1,7 @@
 //! A real Prometheus in front of a node: what it stores, and what it thinks of what it reads.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use hyper::{Method, StatusCode};
@@ -11,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use crate::app::{Answer, App, Peer};
-use crate::peers::{Lint, Program, Scratch, need, reserved_port};
+use crate::peers::{Lint, Program, Scratch, need, prometheus_3, reserved_port};
 use crate::sandbox::{Sandbox, eventually, request, samples};
 
 const SECONDS: &str = "x-prometheus-scrape-timeout-seconds";
@@ -41,11 +42,16 @@ impl Prometheus {
 
     /// As this configuration says.
     pub(crate) async fn with(config: &str) -> Self {
+        Self::running("prometheus".as_ref(), config).await
+    }
+
+    /// This program, as this configuration says.
+    async fn running(program: &Path, config: &str) -> Self {
         let scratch = Scratch::new();
         let config = scratch.file("prometheus.yml", config);
         let web = SocketAddr::from(([127, 0, 0, 1], reserved_port()));
         let log = std::fs::File::create(scratch.path("log")).expect("a log");
-        let process = Command::new("prometheus")
+        let process = Command::new(program)
             .arg(format!("--config.file={config}"))
             .arg(format!("--storage.tsdb.path={}", scratch.path("data")))
             .arg(format!("--web.listen-address={web}"))
@@ -296,6 +302,81 @@ async fn applications_that_contradict_each_other_and_one_that_sends_garbage_leav
         assert_eq!(prometheus.value(&query).await, Some(lines), "{bound}");
     }
     prometheus.assert_content().await;
+}
+
+/// A text with one sample that has so many labels.
+fn labelled(name: &str, labels: usize) -> String {
+    let labels: Vec<_> = (0..labels).map(|label| format!("l{label}=\"1\"")).collect();
+    format!("{name}{{{}}} 1\n", labels.join(","))
+}
+
+/// Each is refused at the node for one of its limits, or was served and made Prometheus refuse the whole node.
+fn past_limits() -> [String; 8] {
+    [
+        labelled("labels", 11),
+        format!("value{{a=\"{}\"}} 1\n", "v".repeat(201)),
+        format!("name{{{}=\"1\"}} 1\n", "n".repeat(101)),
+        format!("{} 1\n", "m".repeat(101)),
+        (0..101)
+            .map(|number| format!("series{{n=\"{number}\"}} 1\n"))
+            .collect(),
+        format!("# {}\n", "c".repeat(70_000)),
+        "# TYPE healthy histogram\n".to_owned(),
+        "# TYPE healthy_count summary\nhealthy_count{quantile=\"high\"} -1\n".to_owned(),
+    ]
+}
+
+/// Prometheus' limits hold for a target, which is the node: one application past one of them would cost all.
+async fn limits_of_a_target_are_not_passed_by_one_application(program: &Path) {
+    let proxy = Sandbox::start(&[
+        "--scrape.max-labels=10",
+        "--scrape.max-label-value-length=200B",
+        "--scrape.max-name-length=100B",
+        "--scrape.max-series=100",
+        "--scrape.max-payload=64KiB",
+    ])
+    .await;
+    let mut apps = vec![App::text(proxy.tcp(), "healthy_count{app=\"a\"} -3\n").await];
+    let at_the_limit = labelled("healthy_at_the_limit", 10);
+    apps.push(App::text(proxy.tcp(), &at_the_limit).await);
+    let mut pusher = Peer::connect(proxy.tcp()).await;
+    pusher.key().await;
+    for text in past_limits() {
+        apps.push(App::text(proxy.tcp(), &text).await);
+        // Refused, or held and served: what must not be is that it is held and costs the others.
+        let _ = pusher.push(&text.replace("{", "{pushed=\"yes\",")).await;
+    }
+    drop(pusher);
+    // Name, job and instance come beside the labels of a sample.
+    let prometheus = Prometheus::running(
+        program,
+        &format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
+             scrape_configs:\n\
+             - {{job_name: connected, metrics_path: /metrics/connected, honor_labels: true, \
+                label_limit: 13, label_name_length_limit: 100, label_value_length_limit: 200, \
+                sample_limit: 2000, body_size_limit: 1MB, \
+                static_configs: [{{targets: ['{}']}}]}}\n",
+            proxy.web()
+        ),
+    )
+    .await;
+    prometheus.shows("healthy_count{app=\"a\"}", -3.0).await;
+    prometheus.shows("healthy_at_the_limit", 1.0).await;
+    prometheus.scrapes(3).await;
+    prometheus.shows("min_over_time(up[1h])", 1.0).await;
+}
+
+#[tokio::test]
+async fn limits_of_a_target_are_not_passed_by_one_application_in_2() {
+    need!(Prometheus);
+    limits_of_a_target_are_not_passed_by_one_application("prometheus".as_ref()).await;
+}
+
+#[tokio::test]
+async fn limits_of_a_target_are_not_passed_by_one_application_in_3() {
+    need!(Prometheus3);
+    limits_of_a_target_are_not_passed_by_one_application(&prometheus_3()).await;
 }
 
 /// Passes everything between whoever connects and `proxy`; shows the last response's head.

@@ -96,6 +96,7 @@ pub(super) fn status(connections: Vec<Connection>) -> Status {
         node,
         drain: None,
         connections,
+        duplicates: Vec::new(),
         left: Vec::new(),
         pushes,
         rebalance,
