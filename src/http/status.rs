@@ -68,7 +68,7 @@ pub(super) struct Duplicate {
 
 #[derive(Debug, Serialize)]
 pub(super) struct Application {
-    pub(super) id: u64,
+    pub(super) id: String,
     pub(super) peer: SocketAddr,
     pub(super) identity: Option<Arc<str>>,
 }
@@ -209,7 +209,7 @@ fn duplicates(duplicates: &Duplicates) -> Vec<Duplicate> {
     pairs
         .map(|pair| Duplicate {
             connections: pair.connections.map(|handle| Application {
-                id: handle.id,
+                id: handle.id.to_string(),
                 peer: handle.peer,
                 identity: handle.identity.clone(),
             }),
