@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use serde_saphyr::Location;
 
 /// Where a file is not what it should be, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -12,6 +13,17 @@ pub struct Error {
     line: u64,
     column: u64,
     reason: String,
+}
+
+impl Error {
+    /// For what is wrong with a value there.
+    pub(crate) fn at(place: Location, reason: &dyn ToString) -> Self {
+        Self {
+            line: place.line(),
+            column: place.column(),
+            reason: reason.to_string(),
+        }
+    }
 }
 
 /// Why a file is of no use.
@@ -61,15 +73,11 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     serde_saphyr::from_str(text).map_err(|error| {
         // The first line is the reason; those after it show the place, and with it perhaps a key or a hash.
         let reason = error.without_snippet().to_string();
-        let place = error.location().unwrap_or(serde_saphyr::Location::UNKNOWN);
+        let place = error.location().unwrap_or(Location::UNKNOWN);
         let (line, column) = (place.line(), place.column());
         let reason = reason.lines().next().unwrap_or_default();
         let place_again = format!(" at line {line}, column {column}");
         let reason = reason.strip_suffix(&place_again).unwrap_or(reason);
-        Error {
-            line,
-            column,
-            reason: reason.to_owned(),
-        }
+        Error::at(place, &reason)
     })
 }

@@ -1,4 +1,4 @@
-//! Fetches a target's text over HTTP.
+//! Fetches a target's text over HTTP, asking as Prometheus asks.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -6,24 +6,34 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Empty};
-use hyper::header::{ACCEPT, USER_AGENT};
-use hyper::{Request, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT,
+};
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_rustls::{
+    DefaultServerNameResolver, FixedServerNameResolver, HttpsConnector, ResolveServerName,
+};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use prometheus_rsocket_exposition::ParseError;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower::Service;
-use tower_http::decompression::Decompression;
-use tracing::debug;
 
+use super::content_type::{self, Format};
+use super::credentials::Credentials;
+use super::gzip;
+use super::redirect::{self, MAX_REQUESTS};
 use super::resolver::Resolver;
 
-/// Format 0.0.4 is what the answer is made of; an OpenMetrics text is taken where there is nothing else.
-const ACCEPTED: &str =
-    "text/plain;version=0.0.4,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1";
+/// What Prometheus 3 sends where names are to be of the characters that format 0.0.4 has
+/// (`metric_name_validation_scheme: legacy`). OpenMetrics comes first: some targets answer it only then.
+const ACCEPTED: &str = "application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.7,\
+                        application/openmetrics-text;version=0.0.1;q=0.6,\
+                        text/plain;version=1.0.0;escaping=underscores;q=0.5,\
+                        text/plain;version=0.0.4;q=0.4,*/*;q=0.3";
 const TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 const AGENT: &str = concat!("prometheus-rsocket-proxy-agent/", env!("CARGO_PKG_VERSION"));
 /// Connections kept for the next pull, per target.
@@ -37,10 +47,20 @@ pub(super) enum Failure {
     Broken(String),
     #[error("no whole answer in time")]
     Timeout,
-    /// Redirects are among these: they are not followed.
     #[error("answered {0}")]
     Status(StatusCode),
-    #[error("its text is longer than --scrape.max-payload")]
+    #[error(transparent)]
+    Redirect(#[from] redirect::Nowhere),
+    #[error("stopped after {MAX_REQUESTS} redirects")]
+    Redirects,
+    /// What it is to be shown cannot be read.
+    #[error("credentials: {0}")]
+    Credentials(String),
+    #[error(transparent)]
+    ContentType(#[from] content_type::Unknown),
+    #[error(transparent)]
+    Gzip(#[from] gzip::Broken),
+    #[error("its text is longer than --scrape.max-payload or body_size_limit")]
     TooLong,
     #[error("all texts together are longer than --scrape.max-answer")]
     Full,
@@ -61,75 +81,158 @@ impl Failure {
     }
 }
 
-/// A text, and its part of what one answer may hold.
+/// A body as it came, and its part of what one answer may hold.
 pub(super) struct Fetched {
-    pub(super) text: Bytes,
-    pub(super) share: OwnedSemaphorePermit,
+    body: Bytes,
+    is_gzip: bool,
+    /// What its text is.
+    pub(super) format: Format,
+    share: OwnedSemaphorePermit,
+}
+
+impl Fetched {
+    /// The text, of at most `max` bytes, and its part of `budget`. This is CPU time.
+    pub(super) fn text(
+        self,
+        max: usize,
+        budget: &Arc<Semaphore>,
+    ) -> Result<(Bytes, OwnedSemaphorePermit), Failure> {
+        if !self.is_gzip {
+            return Ok((self.body, self.share));
+        }
+        let mut share = take(budget, 0)?;
+        let text = gzip::decompress(&self.body, |more| {
+            if share.num_permits() + more > max {
+                return Err(Failure::TooLong);
+            }
+            share.merge(take(budget, more)?);
+            Ok(())
+        })?;
+        Ok((text.into(), share))
+    }
 }
 
 /// Fetches; keeps connections for the next time.
+#[derive(Debug)]
 pub(super) struct Fetcher {
-    http: Decompression<Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>>,
-    max_payload: usize,
+    http: Client<HttpsConnector<HttpConnector<Resolver>>, Empty<Bytes>>,
+    credentials: Option<Credentials>,
+    follow_redirects: bool,
+    max_body: usize,
 }
 
 impl Fetcher {
-    /// Takes texts of at most `max_payload` bytes, decompressed.
-    pub(super) fn new(max_payload: usize) -> Result<Self, rustls::Error> {
-        let mut tcp = HttpConnector::new_with_resolver(Resolver::new());
+    /// Takes bodies of at most `max_body` bytes. `server_name`: what targets' certificates are to name, instead of the
+    /// host that is asked.
+    pub(super) fn new(
+        tls: ClientConfig,
+        server_name: Option<ServerName<'static>>,
+        resolver: Resolver,
+        credentials: Option<Credentials>,
+        follow_redirects: bool,
+        max_body: usize,
+    ) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(resolver);
         // What is not http:// is for the connector around it.
         tcp.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls()?)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(IDLE_PER_HOST)
-            .build(connector);
-        Ok(Self {
-            http: Decompression::new(client),
-            max_payload,
-        })
+        let names: Arc<dyn ResolveServerName + Send + Sync> = match server_name {
+            Some(name) => Arc::new(FixedServerNameResolver::new(name)),
+            None => Arc::new(DefaultServerNameResolver::default()),
+        };
+        let connector = HttpsConnector::new(tcp, tls, false, names);
+        Self {
+            http: Client::builder(TokioExecutor::new())
+                .pool_max_idle_per_host(IDLE_PER_HOST)
+                .build(connector),
+            credentials,
+            follow_redirects,
+            max_body,
+        }
     }
 
-    /// The whole text of the target. Whoever calls gives up after `timeout`, which the target is told.
+    /// The whole body of the target. Whoever calls gives up after `timeout`, which the target is told.
     ///
     /// `budget` has a permit for each byte that all texts of an answer may have together.
     pub(super) async fn fetch(
         &self,
         uri: &Uri,
         timeout: Duration,
+        fallback: Option<Format>,
         budget: &Arc<Semaphore>,
     ) -> Result<Fetched, Failure> {
-        let request = Request::get(uri)
+        let mut credentials = match &self.credentials {
+            Some(credentials) => Some(credentials.header().await.map_err(Failure::Credentials)?),
+            None => None,
+        };
+        let mut place = uri.clone();
+        for _ in 0..MAX_REQUESTS {
+            let response = self.ask(&place, timeout, credentials.as_ref()).await?;
+            let (status, headers) = (response.status(), response.headers());
+            let next = match self.follow_redirects {
+                true => redirect::target(status, headers, &place)?,
+                false => None,
+            };
+            let Some(next) = next else {
+                return self.take(response, fallback, budget).await;
+            };
+            // Once they are kept back, they stay kept back.
+            credentials = credentials.filter(|_| redirect::may_show(&place, &next));
+            place = next;
+        }
+        Err(Failure::Redirects)
+    }
+
+    async fn ask(
+        &self,
+        uri: &Uri,
+        timeout: Duration,
+        credentials: Option<&HeaderValue>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let mut request = Request::get(uri)
             .header(ACCEPT, ACCEPTED)
+            .header(ACCEPT_ENCODING, "gzip")
             .header(USER_AGENT, AGENT)
-            .header(TIMEOUT_HEADER, format!("{:.3}", timeout.as_secs_f64()))
+            .header(TIMEOUT_HEADER, format!("{:.3}", timeout.as_secs_f64()));
+        if let Some(credentials) = credentials {
+            request = request.header(AUTHORIZATION, credentials);
+        }
+        let request = request
             .body(Empty::new())
             .map_err(|error| Failure::broken(&error))?;
-        // The client is always ready.
-        let answer = self.http.clone().call(request).await;
-        let response = answer.map_err(|error| Failure::broken(&error))?;
+        let answer = self.http.request(request).await;
+        answer.map_err(|error| Failure::broken(&error))
+    }
+
+    async fn take(
+        &self,
+        response: Response<Incoming>,
+        fallback: Option<Format>,
+        budget: &Arc<Semaphore>,
+    ) -> Result<Fetched, Failure> {
         if response.status() != StatusCode::OK {
             return Err(Failure::Status(response.status()));
         }
+        let header = |name| response.headers().get(name).map(HeaderValue::as_bytes);
+        let format = content_type::format(header(CONTENT_TYPE), fallback)?;
+        let is_gzip = header(CONTENT_ENCODING) == Some(b"gzip");
         let mut body = response.into_body();
-        let mut text = BytesMut::new();
+        let mut bytes = BytesMut::new();
         let mut share = take(budget, 0)?;
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| Failure::broken(error.as_ref()))?;
+            let frame = frame.map_err(|error| Failure::broken(&error))?;
             let Ok(piece) = frame.into_data() else {
                 continue;
             };
-            if piece.len() > self.max_payload - text.len() {
+            if piece.len() > self.max_body - bytes.len() {
                 return Err(Failure::TooLong);
             }
             share.merge(take(budget, piece.len())?);
-            text.extend_from_slice(&piece);
+            bytes.extend_from_slice(&piece);
         }
         Ok(Fetched {
-            text: text.freeze(),
+            body: bytes.freeze(),
+            is_gzip,
+            format,
             share,
         })
     }
@@ -141,19 +244,4 @@ pub(super) fn take(budget: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemapho
     Arc::clone(budget)
         .try_acquire_many_owned(permits)
         .map_err(|_| Failure::Full)
-}
-
-/// Trusts whom the system trusts.
-fn tls() -> Result<ClientConfig, rustls::Error> {
-    let found = rustls_native_certs::load_native_certs();
-    for error in found.errors {
-        debug!(%error, "certificates of the system not read");
-    }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
 }

@@ -9,105 +9,55 @@
 //! left out, as Prometheus leaves them out after relabelling.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::Spanned;
 
-use super::target::{METRICS_PATH, Spec, Target, TargetError};
+use super::job::Job;
+use super::target::Target;
+use crate::yaml::{self, Error};
 
-/// Why a list cannot be used, and where.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}, column {column}: {reason}")]
-pub(super) struct ListError {
-    line: u64,
-    column: u64,
-    reason: String,
-}
-
-impl ListError {
-    fn at(location: Location, reason: &dyn ToString) -> Self {
-        Self {
-            line: location.line(),
-            column: location.column(),
-            reason: reason.to_string(),
-        }
-    }
-}
-
+/// Targets with labels in common.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Group {
+pub(super) struct Group {
     targets: Vec<Spanned<String>>,
     #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
 }
 
 /// The targets of a list, in its order.
-pub(super) fn parse(text: &str, address_label: Option<&str>) -> Result<Vec<Target>, ListError> {
-    let groups: Vec<Group> = serde_saphyr::from_str(text).map_err(|error| {
-        // The first line is the reason; those after it show the place.
-        let reason = error.without_snippet().to_string();
-        let reason = reason.lines().next().unwrap_or_default();
-        ListError::at(error.location().unwrap_or(Location::UNKNOWN), &reason)
-    })?;
+pub(super) fn parse(text: &str, job: &Arc<Job>) -> Result<Vec<Target>, Error> {
+    let groups: Vec<Group> = yaml::read(text)?;
+    targets(&groups, job)
+}
+
+/// The targets of all groups.
+pub(super) fn targets(groups: &[Group], job: &Arc<Job>) -> Result<Vec<Target>, Error> {
     let mut targets = Vec::new();
-    for group in &groups {
+    for group in groups {
         let labels = group.labels.iter().flatten();
         let labels: Vec<(&str, &str)> = labels
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
         for address in &group.targets {
-            let target = target(&address.value, &labels, address_label)
-                .map_err(|error| ListError::at(address.referenced, &error))?;
+            let target = job
+                .target(&address.value, &labels)
+                .map_err(|error| Error::at(address.referenced, &error))?;
             targets.push(target);
         }
     }
     Ok(targets)
 }
 
-fn target(
-    address: &str,
-    labels: &[(&str, &str)],
-    address_label: Option<&str>,
-) -> Result<Target, TargetError> {
-    // Prometheus refuses these too: the path is a label of its own.
-    if address.is_empty() || address.contains(['/', '?', '#']) {
-        return Err(TargetError::Address(address.to_owned()));
-    }
-    let own = |name: &str| {
-        let label = labels.iter().find(|(own, _)| *own == name);
-        label.map(|(_, value)| *value)
-    };
-    let scheme = own("__scheme__").unwrap_or("http");
-    let path = own("__metrics_path__").unwrap_or(METRICS_PATH);
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    let query = query(path, labels);
-    let url = format!("{scheme}://{address}{slash}{path}{query}");
-    let kept = labels.iter().filter(|(name, _)| !name.starts_with("__"));
-    Target::new(Spec::new(&url, kept.copied())?, address_label)
-}
-
-/// The `__param_NAME` labels as the rest of a URL that ends with `path`.
-fn query(path: &str, labels: &[(&str, &str)]) -> String {
-    let mut separator = if path.contains('?') { '&' } else { '?' };
-    let mut query = String::new();
-    for (name, value) in labels {
-        if let Some(name) = name.strip_prefix("__param_") {
-            let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
-            query.push_str(&format!("{separator}{name}={value}"));
-            separator = '&';
-        }
-    }
-    query
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::job::tests::job;
     use super::*;
 
     fn list(text: &str) -> Vec<(String, String)> {
-        let targets = parse(text, None).unwrap();
+        let targets = parse(text, &job(|_| ())).unwrap();
         let pair = |target: &Target| (target.uri().to_string(), target.labels().to_string());
         targets.iter().map(pair).collect()
     }
@@ -152,9 +102,11 @@ mod tests {
             ("targets: [a]\n", 1),
             ("[{\"targets\": [\"a\"]},\n {\"targets\": [1:]}]", 2),
         ] {
-            let error = parse(text, None).unwrap_err();
-            assert!(line == 0 || error.line == line, "{text}: {error}");
-            assert!(error.line > 0, "{text}: {error}");
+            let error = parse(text, &job(|_| ())).unwrap_err();
+            let place = format!("line {line}, ");
+            let said = error.to_string();
+            assert!(line == 0 || said.starts_with(&place), "{text}: {error}");
+            assert!(!said.starts_with("line 0"), "{text}: {error}");
             assert_eq!(error.to_string().lines().count(), 1, "{error}");
         }
     }

@@ -4,22 +4,31 @@
 //! A pull: every target is fetched at once under the pull's deadline, their texts are validated, given the target's
 //! labels and merged. A target that is dead, slow, too long or invalid costs its own samples; its `up` says 0.
 
+mod config;
+mod content_type;
+mod credentials;
 mod families;
 mod fetch;
 mod file_sd;
+mod gzip;
+mod job;
+mod redirect;
 mod resolver;
 mod target;
 mod targets;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+pub use content_type::Format;
 pub use families::{Families, Pattern};
-use fetch::{Failure, Fetched, Fetcher};
+use fetch::{Failure, Fetched};
 use futures_util::future::join_all;
+use job::JobSettings;
 use prometheus_rsocket_client::{Builder, Client, Request};
-use prometheus_rsocket_exposition::{self as exposition, Exposition, Limits, merge};
+use prometheus_rsocket_exposition::{self as exposition, Exposition, merge};
 use target::Target;
 pub use target::{Spec, TargetError};
 use targets::{Lists, Targets};
@@ -41,8 +50,12 @@ pub struct Settings {
     pub sources: Sources,
     /// Which families it passes on.
     pub families: Families,
+    /// The label with a target's address that its samples are given, if any.
+    pub address_label: Option<String>,
     /// Whether a sample's own label stays where its target has one of the same name.
     pub honor_labels: bool,
+    /// What a target's text is where its Content-Type does not say.
+    pub fallback: Option<Format>,
     /// How long a pull may take where the proxy does not say.
     pub timeout: Duration,
     /// Kept back from what the proxy says for the way of the answer.
@@ -60,17 +73,13 @@ pub enum StartError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// Neither the command line nor a file names one.
-    #[error("an agent needs a --target or a --targets-file")]
+    #[error("an agent needs a --target, a --targets-file or a --config.file")]
     NoTargets,
-    /// TLS towards targets cannot be set up.
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
 }
 
 /// Answers pulls.
 pub struct Agent {
     settings: Settings,
-    fetcher: Fetcher,
     targets: watch::Receiver<Targets>,
 }
 
@@ -97,16 +106,20 @@ struct Part {
 impl Agent {
     /// Reads the targets files; nothing is connected.
     pub fn new(settings: Settings) -> Result<(Self, Follow), StartError> {
-        if settings.sources.targets.is_empty() && settings.sources.files.is_empty() {
+        let sources = settings.sources.clone();
+        let named = sources.targets.len() + sources.files.len();
+        if named == 0 && sources.config.is_none() {
             return Err(StartError::NoTargets);
         }
-        let lists = Lists::read(settings.sources.clone())?;
-        let (sender, targets) = watch::channel(lists.targets()?);
-        let agent = Self {
-            fetcher: Fetcher::new(settings.max_payload)?,
-            settings,
-            targets,
+        let defaults = JobSettings {
+            address_label: settings.address_label.clone(),
+            honor_labels: settings.honor_labels,
+            fallback: settings.fallback,
+            ..JobSettings::new(settings.max_payload)
         };
+        let lists = Lists::read(sources, defaults)?;
+        let (sender, targets) = watch::channel(lists.targets()?);
+        let agent = Self { settings, targets };
         let follow = Follow {
             lists,
             targets: sender,
@@ -170,10 +183,18 @@ impl Agent {
         deadline: Instant,
         budget: &Arc<Semaphore>,
     ) -> Option<Part> {
+        let job = target.job();
+        let now = Instant::now();
+        let longest = job
+            .settings
+            .timeout
+            .map(|timeout| now + timeout.min(LONGEST_PULL));
+        let deadline = longest.map_or(deadline, |longest| longest.min(deadline));
         let fetching = async {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let fetched = self.fetcher.fetch(target.uri(), left, budget).await?;
-            self.prepare(target, fetched, budget).await
+            let left = deadline.saturating_duration_since(now);
+            let fallback = job.settings.fallback;
+            let fetching = job.fetcher().fetch(target.uri(), left, fallback, budget);
+            self.prepare(target, fetching.await?, budget).await
         };
         let part = timeout_at(deadline, fetching)
             .await
@@ -182,30 +203,32 @@ impl Agent {
         part.ok()
     }
 
-    /// Validates, selects and labels on a thread that may be held up.
+    /// Decompresses, validates, selects and labels on a thread that may be held up.
     async fn prepare(
         &self,
         target: &Arc<Target>,
-        Fetched { text, mut share }: Fetched,
+        fetched: Fetched,
         budget: &Arc<Semaphore>,
     ) -> Result<Part, Failure> {
-        let length = text.len();
         let families = self.settings.families.clone();
-        let honor_labels = self.settings.honor_labels;
         let target = Arc::clone(target);
+        let budget = Arc::clone(budget);
         let preparing = spawn_blocking(move || {
-            let mut exposition = Exposition::parse(text)?;
+            let settings = &target.job().settings;
+            let (text, mut share) = fetched.text(settings.max_payload, &budget)?;
+            let length = text.len();
+            let mut exposition = Exposition::parse_as(text, fetched.format, &settings.limits)?;
             exposition.retain_families(|name| families.passes(name));
-            exposition.with_labels(target.labels(), honor_labels, &Limits::NONE)
+            let exposition = exposition.with_labels(target.labels(), settings.honor_labels, &settings.limits)?;
+            // With labels, the lines are longer than they came.
+            let lines = exposition.text_len().saturating_sub(length);
+            share.merge(fetch::take(&budget, lines.saturating_sub(length))?);
+            Ok(Part {
+                exposition: Arc::new(exposition),
+                _share: share,
+            })
         });
-        let exposition = preparing.await.map_err(|_| Failure::Stopping)??;
-        // With labels, the lines are longer than they came.
-        let lines = exposition.text_len().saturating_sub(length);
-        share.merge(fetch::take(budget, lines.saturating_sub(length))?);
-        Ok(Part {
-            exposition: Arc::new(exposition),
-            _share: share,
-        })
+        preparing.await.map_err(|_| Failure::Stopping)?
     }
 }
 
@@ -232,6 +255,12 @@ fn go_on_panicking(error: JoinError) -> Bytes {
 pub mod fuzzing {
     /// How many targets a list in the format of `file_sd_configs` has.
     pub fn targets(text: &str) -> Option<usize> {
-        Some(super::file_sd::parse(text, None).ok()?.len())
+        let settings = super::JobSettings::new(1);
+        let job = super::job::Job::new(settings, &super::resolver::Resolver::new()).ok()?;
+        Some(
+            super::file_sd::parse(text, &std::sync::Arc::new(job))
+                .ok()?
+                .len(),
+        )
     }
 }

@@ -1,5 +1,6 @@
 //! Looks the names of targets up, so many at a time.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
@@ -25,6 +26,12 @@ type Lookup = dyn Fn(&str) -> io::Result<Addresses> + Send + Sync;
 pub(super) struct Resolver {
     places: Arc<Semaphore>,
     lookup: Arc<Lookup>,
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
 }
 
 impl Resolver {

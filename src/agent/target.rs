@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use hyper::Uri;
 use prometheus_rsocket_exposition::{LabelError, Labels};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::fetch::Failure;
+use super::job::Job;
 
 /// Where metrics are if an address does not say.
 pub(super) const METRICS_PATH: &str = "/metrics";
@@ -17,10 +19,13 @@ pub(super) const METRICS_PATH: &str = "/metrics";
 const ADDRESS_LABEL: &str = "target";
 /// The label by which Prometheus tells targets apart.
 const INSTANCE: &str = "instance";
+/// The label that carries the name of a `scrape_config`.
+const JOB: &str = "job";
 
 /// A target as it was asked for.
 ///
-/// Written `URL[,NAME=VALUE]…`: neither the URL nor a value has a comma (in a URL it is `%2C`).
+/// Written `URL[,NAME=VALUE]…`. The URL has no comma (it is `%2C` there); a value that has one stands in double quotes,
+/// which are no part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
     uri: Uri,
@@ -42,6 +47,9 @@ pub enum TargetError {
     /// A label that is not written as one.
     #[error("a label is written NAME=VALUE, not {0:?}")]
     NotALabel(String),
+    /// A value that begins with a quote and does not end with one.
+    #[error("the value of label {0:?} begins with a quote that is not closed")]
+    OpenQuote(String),
     /// A label that cannot be added.
     #[error("label {0:?}: {1}")]
     Label(String, LabelError),
@@ -78,17 +86,57 @@ impl FromStr for Spec {
     type Err = TargetError;
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
-        let mut parts = text.split(',');
-        let url = parts.next().unwrap_or_default();
-        let labels: Result<Vec<_>, _> = parts
-            .map(|label| {
-                label
-                    .split_once('=')
-                    .ok_or_else(|| TargetError::NotALabel(label.to_owned()))
-            })
-            .collect();
-        Self::new(url, labels?)
+        let (url, mut rest) = text
+            .split_once(',')
+            .map_or((text, None), |(url, rest)| (url, Some(rest)));
+        let mut labels = Vec::new();
+        while let Some(text) = rest {
+            let (name, value) = match text.split_once('=') {
+                Some((name, value)) if !name.contains(',') => (name, value),
+                _ => {
+                    let label = text.split(',').next().unwrap_or_default();
+                    return Err(TargetError::NotALabel(label.to_owned()));
+                }
+            };
+            let value = match value.strip_prefix('"') {
+                Some(quoted) => {
+                    let unclosed = || TargetError::OpenQuote(name.to_owned());
+                    let (value, after) = unquoted(quoted).ok_or_else(unclosed)?;
+                    rest = match after {
+                        "" => None,
+                        after => Some(after.strip_prefix(',').ok_or_else(unclosed)?),
+                    };
+                    value
+                }
+                None => {
+                    let (value, after) = value
+                        .split_once(',')
+                        .map_or((value, None), |(value, after)| (value, Some(after)));
+                    rest = after;
+                    value.to_owned()
+                }
+            };
+            labels.push((name, value));
+        }
+        Self::new(
+            url,
+            labels.iter().map(|(name, value)| (*name, value.as_str())),
+        )
     }
+}
+
+/// What stands before the closing quote, without the backslashes before quotes and backslashes, and what follows it.
+fn unquoted(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut letters = text.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '"' => return Some((value, text.get(at + 1..)?)),
+            '\\' => value.push(letters.next()?.1),
+            letter => value.push(letter),
+        }
+    }
+    None
 }
 
 /// The URL as it is asked: without a path it means [`METRICS_PATH`].
@@ -133,52 +181,57 @@ fn has_good_port(authority: &Authority) -> bool {
     }
 }
 
-/// `host:port`, with the scheme's port if the address has none.
-fn instance(uri: &Uri) -> String {
-    let port = match uri.scheme_str() {
-        Some("https") => 443,
-        _ => 80,
-    };
-    let host = uri.host().unwrap_or_default();
-    format!("{host}:{}", uri.port_u16().unwrap_or(port))
-}
-
 /// One target.
 #[derive(Debug)]
 pub(super) struct Target {
     uri: Uri,
+    job: Arc<Job>,
     labels: Labels,
     up: Labels,
     down: AtomicBool,
 }
 
 impl Target {
-    /// `address_label` is the label that each sample is to carry with the target's address.
-    pub(super) fn new(spec: Spec, address_label: Option<&str>) -> Result<Self, TargetError> {
+    /// A target that is asked as `job` says, and gets the labels that belong to it.
+    pub(super) fn new(spec: Spec, job: Arc<Job>) -> Result<Self, TargetError> {
         let Spec { uri, mut labels } = spec;
+        let address_label = job.settings.address_label.as_deref();
         let name = address_label.unwrap_or(ADDRESS_LABEL);
         if labels.get(name).is_some() {
             return Err(TargetError::AddressLabel(name.to_owned()));
         }
-        let with = |labels: &mut Labels, name: &str, value: &str| {
-            labels
-                .insert(name, value)
-                .map_err(|error| TargetError::Label(name.to_owned(), error))
-        };
-        let mut up = labels.clone();
-        with(&mut up, name, &uri.to_string())?;
-        if up.get(INSTANCE).is_none() {
-            with(&mut up, INSTANCE, &instance(&uri))?;
+        let instance = job.instance(&uri);
+        if let Some(job) = &job.settings.name {
+            default(&mut labels, JOB, job)?;
+            default(&mut labels, INSTANCE, &instance)?;
         }
+        let mut up = labels.clone();
+        set(&mut up, name, &uri.to_string())?;
+        default(&mut up, INSTANCE, &instance)?;
         if let Some(name) = address_label {
-            with(&mut labels, name, &uri.to_string())?;
+            set(&mut labels, name, &uri.to_string())?;
         }
         Ok(Self {
             uri,
+            job,
             labels,
             up,
             down: AtomicBool::new(false),
         })
+    }
+
+    /// The same target with what is known of `before`.
+    pub(super) fn after(self, before: &Self) -> Self {
+        let down = before.down.load(Ordering::Relaxed);
+        Self {
+            down: AtomicBool::new(down),
+            ..self
+        }
+    }
+
+    /// How it is asked, and what holds for its text.
+    pub(super) fn job(&self) -> &Arc<Job> {
+        &self.job
     }
 
     pub(super) fn uri(&self) -> &Uri {
@@ -197,28 +250,78 @@ impl Target {
 
     /// Whether both mean the same, whatever became of the last fetch.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.up == other.up && self.labels == other.labels
+        self.up == other.up && self.labels == other.labels && Arc::ptr_eq(&self.job, &other.job)
     }
 
-    /// Says so once when it goes down, and once when it is back.
+    /// Says so once when it goes down, and once when it is back, at the same level.
     pub(super) fn note(&self, failure: Option<&Failure>) {
         let was_down = self.down.swap(failure.is_some(), Ordering::Relaxed);
         let target = &self.uri;
         match (was_down, failure) {
             (false, None) => {}
-            (true, None) => info!(%target, "target is fetched again"),
+            (true, None) => warn!(%target, "target is fetched again"),
             (false, Some(reason)) => warn!(%target, %reason, "target is down"),
             (true, Some(reason)) => debug!(%target, %reason, "target is still down"),
         }
     }
 }
 
+fn set(labels: &mut Labels, name: &str, value: &str) -> Result<(), TargetError> {
+    labels
+        .insert(name, value)
+        .map_err(|error| TargetError::Label(name.to_owned(), error))
+}
+
+/// For a label that is not there.
+fn default(labels: &mut Labels, name: &str, value: &str) -> Result<(), TargetError> {
+    match labels.get(name) {
+        Some(_) => Ok(()),
+        None => set(labels, name, value),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::job::tests::job;
     use super::*;
 
     fn target(spec: &str, address_label: Option<&str>) -> Target {
-        Target::new(spec.parse().unwrap(), address_label).unwrap()
+        let job = job(|settings| settings.address_label = address_label.map(str::to_owned));
+        Target::new(spec.parse().unwrap(), job).unwrap()
+    }
+
+    #[test]
+    fn a_quoted_value_loses_its_quotes_and_may_have_commas() {
+        let text = r#"http://a:1,x="b, c",y=d"e,z="say \"f\" \\","#;
+        let labels = text.trim_end_matches(',').parse::<Spec>().unwrap().labels;
+        assert_eq!(
+            labels.to_string(),
+            r#"{x="b, c",y="d\"e",z="say \"f\" \\"}"#
+        );
+        for open in [
+            r#"http://a,x="b"#,
+            r#"http://a,x="b\""#,
+            r#"http://a,x="b"c"#,
+        ] {
+            let refused = open.parse::<Spec>();
+            assert_eq!(refused, Err(TargetError::OpenQuote("x".into())), "{open}");
+        }
+    }
+
+    #[test]
+    fn a_target_of_a_named_job_has_the_labels_that_prometheus_gives_it() {
+        let job = job(|settings| settings.name = Some("node".into()));
+        let target = job.target("web-1", &[("zone", "b")]).unwrap();
+        assert_eq!(
+            target.labels().to_string(),
+            r#"{instance="web-1",job="node",zone="b"}"#
+        );
+        let own = [("job", "mine"), ("instance", "")];
+        let target = job.target("web-1:9100", &own).unwrap();
+        assert_eq!(
+            target.up().to_string(),
+            r#"{instance="web-1:9100",job="mine",target="http://web-1:9100/metrics"}"#
+        );
     }
 
     #[test]
@@ -281,7 +384,7 @@ mod tests {
             Err(TargetError::Label("le".into(), LabelError::Reserved))
         );
         assert!(matches!(
-            Target::new("http://a,target=1".parse().unwrap(), None),
+            Target::new("http://a,target=1".parse().unwrap(), job(|_| ())),
             Err(TargetError::AddressLabel(_))
         ));
     }

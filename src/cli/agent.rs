@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use super::proxies::ProxyArgs;
 use super::values::{any_duration, bytes, duration, positive};
 use super::{LogArgs, bad_usage, runtime};
-use crate::agent::{Agent, Families, Follow, Pattern, Settings, Sources, Spec};
+use crate::agent::{Agent, Families, Follow, Format, Pattern, Settings, Sources, Spec};
 use crate::drain::Signals;
 use crate::logging;
 
@@ -30,7 +30,14 @@ const PREFER_FIRST: Duration = Duration::from_secs(10);
                   unless it has that label) and `target` (its URL)."
 )]
 pub(super) struct AgentArgs {
-    /// A target's URL (path: /metrics if it has none) and labels for its samples, without commas of their own: URL[,NAME=VALUE]...; repeated, in the environment separated by ;
+    /// A file with Prometheus' scrape_configs: targets with TLS, credentials and limits; docs/agent.md lists the keys. Read again when it changes
+    #[arg(
+        long = "config.file",
+        env = "PROXY_AGENT_CONFIG_FILE",
+        value_name = "FILE"
+    )]
+    config_file: Option<PathBuf>,
+    /// A target's URL (path: /metrics if it has none) and labels for its samples: URL[,NAME=VALUE]...; a value with a comma stands in double quotes; repeated, in the environment separated by ;
     #[arg(
         long = "target",
         env = "PROXY_AGENT_TARGET",
@@ -38,7 +45,7 @@ pub(super) struct AgentArgs {
         value_delimiter = ';'
     )]
     targets: Vec<Spec>,
-    /// A file that lists targets as Prometheus' file_sd_configs do (YAML or JSON), read again when it changes; repeated, in the environment separated by ;
+    /// A file that lists targets as Prometheus' file_sd_configs do (YAML or JSON), read again when it changes; the last part of its path may have *; repeated, in the environment separated by ;
     #[arg(
         long = "targets-file",
         env = "PROXY_AGENT_TARGETS_FILE",
@@ -66,6 +73,13 @@ pub(super) struct AgentArgs {
     /// Leave out the families whose whole name matches, even where --keep does; repeated: any
     #[arg(long = "drop", env = "PROXY_AGENT_DROP", value_name = "REGEX")]
     drop: Vec<Pattern>,
+    /// What a target's text is where its Content-Type is missing or unknown: PrometheusText0.0.4 or OpenMetricsText1.0.0; else such a target is down, as with Prometheus 3
+    #[arg(
+        long = "fallback-scrape-protocol",
+        env = "PROXY_AGENT_FALLBACK_SCRAPE_PROTOCOL",
+        value_name = "PROTOCOL"
+    )]
+    fallback_scrape_protocol: Option<Format>,
     /// How long all targets together may take where the proxy does not say
     #[arg(long = "scrape.timeout", env = "PROXY_AGENT_SCRAPE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     scrape_timeout: Duration,
@@ -103,14 +117,16 @@ impl AgentArgs {
             sources: Sources {
                 targets: self.targets.clone(),
                 files: self.targets_files.clone(),
-                address_label: self.target_label.clone(),
+                config: self.config_file.clone(),
                 max_targets: self.max_targets,
             },
             families: Families {
                 keep: self.keep.clone(),
                 drop: self.drop.clone(),
             },
+            address_label: self.target_label.clone(),
             honor_labels: self.honor_labels,
+            fallback: self.fallback_scrape_protocol,
             timeout: self.scrape_timeout,
             timeout_offset: self.scrape_timeout_offset,
             max_payload: self.scrape_max_payload,
