@@ -20,6 +20,7 @@ pub mod identity;
 pub mod logging;
 pub mod metrics;
 pub mod node;
+mod parts;
 mod passwords;
 pub mod push;
 mod rate;

@@ -6,6 +6,7 @@
 
 mod duplicates;
 mod reserve;
+mod targets;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -160,12 +161,16 @@ impl Scraper {
         let pulled = self.pull_all(deadline).await;
         claim.settle(deadline.min(started + CLAIM_PATIENCE)).await;
         let response = end.map(|end| self.reserve.response(end));
-        let applications = pulled.iter().map(|pulled| self.part(pulled));
+        let parts: Vec<_> = pulled
+            .iter()
+            .flat_map(|pulled| self.parts(pulled))
+            .collect();
+        let applications = 0..parts.len();
         let again = claim.again.iter().cloned().map(Part::from);
-        let behind: Vec<Part> = applications.chain(again).collect();
+        let behind = parts.into_iter().chain(again).collect();
         // What comes once goes first. An application that is back has the same series in its next answer, too.
         let first = claim.texts.iter().cloned().map(Part::from).collect();
-        let (applications, next) = (0..pulled.len(), self.duplicates.next());
+        let next = self.duplicates.next();
         let merging = run((), move |_| {
             let merged = merge_in_front(first, behind);
             let equal = merged.equal_series(applications, next, duplicates::BUDGET);
@@ -184,13 +189,15 @@ impl Scraper {
         })
     }
 
-    /// What all applications of a tenant declare is one vote.
-    fn part(&self, pulled: &Pulled) -> Part {
+    /// All that one tenant declares has one vote.
+    fn parts(&self, pulled: &Pulled) -> impl Iterator<Item = Part> {
         let tenant = Tenant::of(pulled.handle.identity.as_ref(), pulled.handle.peer);
-        Part {
-            exposition: Arc::clone(&pulled.opened.exposition),
-            voter: Some(self.hasher.hash_one(tenant)),
-        }
+        let voter = self.hasher.hash_one(tenant);
+        let expositions = pulled.opened.expositions();
+        expositions.map(move |exposition| Part {
+            exposition: Arc::clone(exposition),
+            voter: Some(voter),
+        })
     }
 
     /// In the order of connecting, whatever the order of answering: it decides ties in the merge.
@@ -249,6 +256,7 @@ impl Scraper {
                 .envelopes
                 .with_label_values(&[opened.envelope])
                 .inc();
+            targets::note(&self.metrics, handle, &opened.targets);
         }
         let reason = text
             .as_ref()
@@ -298,7 +306,10 @@ impl Scraper {
         pulled: &[Pulled],
         started: Instant,
     ) {
-        let applications: Vec<_> = pulled.iter().map(|pulled| &pulled.handle).collect();
+        let applications: Vec<_> = pulled
+            .iter()
+            .flat_map(|pulled| pulled.opened.expositions().map(|_| &pulled.handle))
+            .collect();
         self.duplicates.note(equal, &applications);
         self.metrics
             .duplicate_series

@@ -17,16 +17,16 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
+use prometheus_rsocket_exposition::Format;
 use rustls::pki_types::ServerName;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 use zeroize::Zeroizing;
 
-use super::content_type::Format;
+use super::content_type::protocol;
 use super::credentials::{Credentials, Secret};
 use super::file_sd::Group;
 use super::job::JobSettings;
@@ -99,12 +99,14 @@ struct ScrapeConfig {
     params: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     follow_redirects: Option<bool>,
-    #[serde(default, deserialize_with = "said")]
+    #[serde(default, deserialize_with = "fallback")]
     fallback_scrape_protocol: Option<Format>,
     #[serde(default, deserialize_with = "size")]
     body_size_limit: Option<usize>,
     #[serde(default)]
     sample_limit: Option<usize>,
+    #[serde(default)]
+    label_limit: Option<usize>,
     #[serde(default)]
     label_name_length_limit: Option<usize>,
     #[serde(default)]
@@ -209,6 +211,10 @@ impl ScrapeConfig {
         if let Some(samples) = limit(self.sample_limit) {
             limits.max_samples = samples;
         }
+        if let Some(labels) = limit(self.label_limit) {
+            // Prometheus counts the metric's name as one.
+            limits.max_labels = labels - 1;
+        }
         if let Some(length) = limit(self.label_name_length_limit) {
             limits.max_name_len = length;
         }
@@ -297,21 +303,23 @@ impl TlsConfig {
     }
 }
 
-/// A value that is read from its text, unless there is none.
-fn said<'de, D, T>(value: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: FromStr<Err: Display>,
-{
+/// A value that `read` makes of its text, unless there is none.
+fn said<'de, D: Deserializer<'de>, T, E: Display>(
+    value: D,
+    read: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<Option<T>, D::Error> {
     let text: Option<String> = Option::deserialize(value)?;
     let text = text.filter(|text| !text.is_empty());
-    text.map(|text| text.parse().map_err(D::Error::custom))
+    text.map(|text| read(&text).map_err(D::Error::custom))
         .transpose()
 }
 
+fn fallback<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Format>, D::Error> {
+    said(value, protocol)
+}
+
 fn duration<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error> {
-    let written: Option<humantime::Duration> = said(value)?;
-    match written.map(Into::into) {
+    match said(value, humantime::parse_duration)? {
         Some(Duration::ZERO) => Err(D::Error::custom("must be more than zero")),
         duration => Ok(duration),
     }
@@ -319,19 +327,21 @@ fn duration<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::
 
 /// As Prometheus reads a size: kB, MB and GB are powers of 1,024.
 fn size<'de, D: Deserializer<'de>>(value: D) -> Result<Option<usize>, D::Error> {
-    let text: Option<String> = Option::deserialize(value)?;
-    let Some(text) = text.filter(|text| !matches!(text.as_str(), "" | "0" | "0B")) else {
-        return Ok(None);
-    };
-    let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let unit = text.get(number.len()..).unwrap_or_default();
-    let binary = match unit {
-        "KB" | "kB" | "MB" | "GB" | "TB" => {
-            format!("{number}{}iB", unit.get(..1).unwrap_or_default())
+    let read = |text: &str| {
+        if matches!(text, "0" | "0B") {
+            return Ok(None);
         }
-        _ => text.clone(),
+        let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let unit = text.get(number.len()..).unwrap_or_default();
+        match unit {
+            "KB" | "kB" | "MB" | "GB" | "TB" => {
+                let prefix = unit.get(..1).unwrap_or_default();
+                sizes::bytes(&format!("{number}{prefix}iB")).map(Some)
+            }
+            _ => sizes::bytes(text).map(Some),
+        }
     };
-    sizes::bytes(&binary).map(Some).map_err(D::Error::custom)
+    Ok(said(value, read)?.flatten())
 }
 
 #[cfg(test)]
@@ -376,6 +386,7 @@ scrape_configs:
   fallback_scrape_protocol: OpenMetricsText0.0.1
   body_size_limit: 10MB
   sample_limit: 5
+  label_limit: 8
   label_name_length_limit: 6
   label_value_length_limit: 0
   authorization: {credentials_file: token}
@@ -421,6 +432,7 @@ scrape_configs:
             ..JobSettings::new(10 << 20)
         };
         expected.limits.max_samples = 5;
+        expected.limits.max_labels = 7;
         expected.limits.max_name_len = 6;
         assert_eq!(settings, expected);
         assert_eq!(groups.len(), 1);

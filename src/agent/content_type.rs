@@ -1,32 +1,16 @@
 //! What a target's text is, by its Content-Type, as Prometheus 3 has it (`model/textparse/interface.go`).
 
-use std::str::FromStr;
+use prometheus_rsocket_exposition::Format;
 
 /// Characters of a Content-Type that are repeated in a reason.
 const MAX_SHOWN: usize = 100;
 
-/// The formats that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Prometheus' text format, 0.0.4 or 1.0.0.
-    Text,
-    /// OpenMetrics text, 0.0.1 or 1.0.0.
-    OpenMetrics,
-}
-
-/// The names that Prometheus' `fallback_scrape_protocol` has for them.
-impl FromStr for Format {
-    type Err = String;
-
-    fn from_str(protocol: &str) -> Result<Self, String> {
-        match protocol {
-            "PrometheusText0.0.4" | "PrometheusText1.0.0" => Ok(Self::Text),
-            "OpenMetricsText0.0.1" | "OpenMetricsText1.0.0" => Ok(Self::OpenMetrics),
-            _ => Err(
-                "must be PrometheusText0.0.4, PrometheusText1.0.0, OpenMetricsText0.0.1 or OpenMetricsText1.0.0"
-                    .into(),
-            ),
-        }
+/// The format that Prometheus' `fallback_scrape_protocol` means by this name.
+pub(crate) fn protocol(name: &str) -> Result<Format, String> {
+    match name {
+        "PrometheusText0.0.4" | "PrometheusText1.0.0" => Ok(Format::Text),
+        "OpenMetricsText0.0.1" | "OpenMetricsText1.0.0" => Ok(Format::OpenMetrics),
+        _ => Err("must be PrometheusText0.0.4, PrometheusText1.0.0, OpenMetricsText0.0.1 or OpenMetricsText1.0.0".into()),
     }
 }
 
@@ -158,14 +142,14 @@ mod tests {
 
     #[test]
     fn without_one_that_says_it_a_setting_decides_or_the_target_is_down() {
-        let fallback = "OpenMetricsText1.0.0".parse().ok();
+        let fallback = protocol("OpenMetricsText1.0.0").ok();
         assert_eq!(fallback, Some(Format::OpenMetrics));
         for content_type in [None, Some(&b""[..]), Some(b"application/json")] {
             assert_eq!(format(content_type, fallback), Ok(Format::OpenMetrics));
         }
         assert_eq!(format(None, None), Err(Unknown::Missing));
         assert_eq!(format(Some(b"text/plain"), fallback), Ok(Format::Text));
-        assert!("PrometheusProto".parse::<Format>().is_err());
+        assert!(protocol("PrometheusProto").is_err());
         let long = format(Some(&[b'"'; 1000]), None).unwrap_err().to_string();
         assert!(long.len() < 300, "{long}");
     }

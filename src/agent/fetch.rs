@@ -17,12 +17,12 @@ use hyper_rustls::{
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use prometheus_rsocket_exposition::ParseError;
+use prometheus_rsocket_exposition::{Format, ParseError};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::content_type::{self, Format};
+use super::content_type;
 use super::credentials::Credentials;
 use super::gzip;
 use super::redirect::{self, MAX_REQUESTS};

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Uri;
-use prometheus_rsocket_exposition::Limits;
+use prometheus_rsocket_exposition::{Format, Limits};
 
-use super::content_type::Format;
 use super::credentials::Credentials;
 use super::fetch::Fetcher;
 use super::resolver::Resolver;
@@ -19,6 +18,7 @@ pub(super) const LIMITS: Limits = Limits {
     max_samples: 1_000_000,
     max_name_len: 1 << 10,
     max_label_value_len: 64 << 10,
+    max_labels: 100,
 };
 
 /// What is said of a job.

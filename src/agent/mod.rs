@@ -1,8 +1,9 @@
 //! An agent: in a network that lets connections out only, it answers the proxy's pulls with what HTTP targets near it
 //! expose.
 //!
-//! A pull: every target is fetched at once under the pull's deadline, their texts are validated, given the target's
-//! labels and merged. A target that is dead, slow, too long or invalid costs its own samples; its `up` says 0.
+//! A pull: every target is fetched at once under the pull's deadline, their texts are validated and given the target's
+//! labels. A target that is dead, slow, too long or invalid costs its own samples; its `up` says 0. The answer keeps the
+//! targets apart, so that the proxy, too, can refuse one without the others ([`crate::parts`]).
 
 mod config;
 mod content_type;
@@ -22,13 +23,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-pub use content_type::Format;
+pub(crate) use content_type::protocol;
 pub use families::{Families, Pattern};
 use fetch::{Failure, Fetched};
 use futures_util::future::join_all;
 use job::JobSettings;
 use prometheus_rsocket_client::{Builder, Client, Request};
-use prometheus_rsocket_exposition::{self as exposition, Exposition, merge};
+use prometheus_rsocket_exposition::{Exposition, Format, merge};
 use target::Target;
 pub use target::{Spec, TargetError};
 use targets::{Lists, Targets};
@@ -37,8 +38,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
+use crate::parts;
+
 const UP_HEAD: &str = "# HELP up Whether the target's metrics are in this answer: 0 where it is dead, slow, too long or invalid.\n\
                        # TYPE up gauge\n";
+
+/// Bytes of a line with a target's labels, mostly.
+const LINE: usize = 200;
 
 /// More than anybody waits for a pull; the clock can add it to any time.
 const LONGEST_PULL: Duration = Duration::from_hours(24);
@@ -98,7 +104,8 @@ impl Follow {
 
 /// A target's part of an answer.
 struct Part {
-    exposition: Arc<Exposition>,
+    /// As it stands in the answer.
+    text: Bytes,
     /// Gives back what the text takes of the answer's limit.
     _share: OwnedSemaphorePermit,
 }
@@ -164,16 +171,8 @@ impl Agent {
             .iter()
             .map(|target| self.part(target, deadline, &budget));
         let parts = join_all(parts).await;
-        let up = up(targets.iter().zip(parts.iter().map(Option::is_some)));
-        let merged = spawn_blocking(move || {
-            // First, so that no target's own `up` takes the place of the agent's.
-            let texts = parts.iter().flatten().map(|part| &part.exposition);
-            let texts = up.iter().chain(texts).cloned();
-            let merged = merge(texts.map(exposition::Part::from).collect());
-            let length = merged.len();
-            merged.into_chunks(length).next().unwrap_or_default()
-        });
-        merged.await.unwrap_or_else(go_on_panicking)
+        let answer = spawn_blocking(move || assemble(&targets, &parts));
+        answer.await.unwrap_or_else(go_on_panicking)
     }
 
     /// What the target has to say by the deadline.
@@ -182,7 +181,7 @@ impl Agent {
         target: &Arc<Target>,
         deadline: Instant,
         budget: &Arc<Semaphore>,
-    ) -> Option<Part> {
+    ) -> Result<Part, Failure> {
         let job = target.job();
         let now = Instant::now();
         let longest = job
@@ -200,7 +199,7 @@ impl Agent {
             .await
             .unwrap_or(Err(Failure::Timeout));
         target.note(part.as_ref().err());
-        part.ok()
+        part
     }
 
     /// Decompresses, validates, selects and labels on a thread that may be held up.
@@ -215,16 +214,22 @@ impl Agent {
         let budget = Arc::clone(budget);
         let preparing = spawn_blocking(move || {
             let settings = &target.job().settings;
+            let format = fetched.format;
             let (text, mut share) = fetched.text(settings.max_payload, &budget)?;
-            let length = text.len();
-            let mut exposition = Exposition::parse_as(text, fetched.format, &settings.limits)?;
+            let mut exposition = Exposition::parse_as(text, format, &settings.limits)?;
             exposition.retain_families(|name| families.passes(name));
-            let exposition = exposition.with_labels(target.labels(), settings.honor_labels, &settings.limits)?;
+            let exposition =
+                exposition.with_labels(target.labels(), settings.honor_labels, &settings.limits)?;
+            // Text 0.0.4, each family in one place.
+            let merged = merge(vec![Arc::new(exposition).into()]);
+            let length = merged.len();
             // With labels, the lines are longer than they came.
-            let lines = exposition.text_len().saturating_sub(length);
-            share.merge(fetch::take(&budget, lines.saturating_sub(length))?);
+            share.merge(fetch::take(
+                &budget,
+                length.saturating_sub(share.num_permits()),
+            )?);
             Ok(Part {
-                exposition: Arc::new(exposition),
+                text: merged.into_chunks(length).next().unwrap_or_default(),
                 _share: share,
             })
         });
@@ -232,14 +237,24 @@ impl Agent {
     }
 }
 
-/// One `up` per target.
-fn up<'t>(targets: impl Iterator<Item = (&'t Arc<Target>, bool)>) -> Option<Arc<Exposition>> {
-    let mut text = UP_HEAD.to_owned();
-    for (target, is_up) in targets {
-        text.push_str(&format!("up{} {}\n", target.up(), u8::from(is_up)));
+/// One text: in front an `up` for each target, so that no target's own takes the place of one, and a part for each.
+fn assemble(targets: &[Arc<Target>], parts: &[Result<Part, Failure>]) -> Bytes {
+    let texts = parts.iter().flatten().map(|part| part.text.len());
+    let mut answer = Vec::with_capacity(texts.sum::<usize>() + targets.len() * 2 * LINE);
+    parts::begin(&mut answer);
+    answer.extend_from_slice(UP_HEAD.as_bytes());
+    for (target, part) in targets.iter().zip(parts) {
+        let line = format!("up{} {}\n", target.up(), u8::from(part.is_ok()));
+        answer.extend_from_slice(line.as_bytes());
     }
-    // Labels are checked when they are made: this text is valid.
-    Exposition::parse(text.into()).ok().map(Arc::new)
+    for (target, part) in targets.iter().zip(parts) {
+        let reason = part.as_ref().err().map(ToString::to_string);
+        parts::begin_target(&mut answer, &target.up().to_string(), reason.as_deref());
+        if let Ok(part) = part {
+            answer.extend_from_slice(&part.text);
+        }
+    }
+    answer.into()
 }
 
 fn go_on_panicking(error: JoinError) -> Bytes {

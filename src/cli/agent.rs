@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use clap::Args;
 use prometheus_rsocket_client::Builder;
-use prometheus_rsocket_exposition::Labels;
+use prometheus_rsocket_exposition::{Format, Labels};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::proxies::ProxyArgs;
 use super::values::{any_duration, bytes, duration, positive};
 use super::{LogArgs, bad_usage, runtime};
-use crate::agent::{Agent, Families, Follow, Format, Pattern, Settings, Sources, Spec};
+use crate::agent::{Agent, Families, Follow, Pattern, Settings, Sources, Spec, protocol};
 use crate::drain::Signals;
 use crate::logging;
 
@@ -77,7 +77,8 @@ pub(super) struct AgentArgs {
     #[arg(
         long = "fallback-scrape-protocol",
         env = "PROXY_AGENT_FALLBACK_SCRAPE_PROTOCOL",
-        value_name = "PROTOCOL"
+        value_name = "PROTOCOL",
+        value_parser = protocol
     )]
     fallback_scrape_protocol: Option<Format>,
     /// How long all targets together may take where the proxy does not say

@@ -13,7 +13,7 @@ use super::Site;
 use crate::cluster::{self, Load, Me};
 use crate::drain;
 use crate::rebalance::{Report, Tally};
-use crate::rsocket::{Handle, Left};
+use crate::rsocket::{self, Handle, Left};
 use crate::scrape::Duplicates;
 use crate::store::Counts;
 
@@ -105,6 +105,26 @@ pub(super) struct Connection {
     #[serde(serialize_with = "rfc3339")]
     pub(super) connected_at: SystemTime,
     pub(super) last_scrape: Option<LastScrape>,
+    /// In its last answer that was taken, where it is an agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) targets: Option<Targets>,
+}
+
+/// How an agent's targets fared.
+#[derive(Debug, Serialize)]
+pub(super) struct Targets {
+    pub(super) total: usize,
+    pub(super) failed: usize,
+    /// The first of those that failed.
+    pub(super) failures: Vec<TargetFailure>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct TargetFailure {
+    /// The labels of its `up`.
+    pub(super) target: Arc<str>,
+    pub(super) outcome: &'static str,
+    pub(super) reason: Arc<str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -310,7 +330,22 @@ fn connection(handle: &Handle) -> Connection {
             bytes: scrape.bytes,
             envelope: scrape.envelope,
         }),
+        targets: targets(handle.targets()),
     }
+}
+
+fn targets(targets: rsocket::Targets) -> Option<Targets> {
+    let failed = targets.all_failed();
+    let failures = targets.failures.into_iter().map(|failure| TargetFailure {
+        target: failure.target,
+        outcome: failure.outcome.name(),
+        reason: failure.reason,
+    });
+    (targets.total > 0).then(|| Targets {
+        total: targets.total,
+        failed,
+        failures: failures.collect(),
+    })
 }
 
 fn gone(left: Left) -> Gone {

@@ -57,6 +57,7 @@ const PUSH_REFUSALS: &[&str] = &[
     "revoked",
     "timestamp",
 ];
+const TARGET_OUTCOMES: &[&str] = &["down", "invalid", "limit"];
 const CLUSTER_CONNECTION_ERRORS: &[&str] =
     &["crowded", "handshake", "handshake_timeout", "protocol"];
 
@@ -67,6 +68,8 @@ pub struct Metrics {
     pub scrape_seconds: Distribution<2>,
     /// Decompressed text of one pull that was opened.
     pub scrape_payload_bytes: Distribution<0>,
+    /// Targets of agents that were missing from an answer: label `outcome`.
+    pub target_failures: IntCounterVec,
     /// One answer to Prometheus, from the request to the merged text.
     pub scrape_round_seconds: Distribution<0>,
     /// RSocket requests of ours: label `signal_type`.
@@ -199,6 +202,11 @@ impl Metrics {
                     [],
                 )?
                 .expect([]),
+            )?,
+            target_failures: own.counters(
+                "prometheus_proxy_scrape_target_failures_total",
+                "Targets of agents whose samples were missing from a pull.",
+                &["outcome"],
             )?,
             scrape_round_seconds: own.add(
                 Distribution::new(
@@ -465,6 +473,7 @@ impl Metrics {
             (&self.http_connection_errors, HTTP_CONNECTION_ERRORS),
             (&self.pushes_refused, PUSH_REFUSALS),
             (&self.cluster_connection_errors, CLUSTER_CONNECTION_ERRORS),
+            (&self.target_failures, TARGET_OUTCOMES),
         ] {
             for value in values {
                 counters.with_label_values(&[value]);

@@ -12,7 +12,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use bytes::Bytes;
-use prometheus_rsocket_exposition::{Exposition, ParseError};
+use prometheus_rsocket_exposition::{Exposition, Limits, ParseError};
 use prometheus_rsocket_wire::envelope::version2::{Purpose, Unsealer, is_version2};
 use prometheus_rsocket_wire::envelope::{Hold, OpenError, plaintext, version1};
 use prometheus_rsocket_wire::key::{KeyPair, WRAPPED_BYTES};
@@ -24,6 +24,7 @@ use tokio::time::timeout;
 use tracing::error;
 
 use super::keys::Key;
+use super::parts::{Targets, Texts};
 use super::registry::Registry;
 use super::turns::{Flow, Turns};
 use crate::identity::Terms;
@@ -82,14 +83,25 @@ impl Sealed {
 /// ([`Exposition::memory`]), until it is dropped.
 #[derive(Debug)]
 pub struct Opened {
-    /// The text.
+    /// The text; of an answer in parts, what stands in front of them.
     pub exposition: Arc<Exposition>,
+    /// Of an answer in parts, those that are served.
+    pub parts: Vec<Arc<Exposition>>,
+    /// How the targets fared whose parts they are.
+    pub targets: Targets,
     /// Bytes that it had when it was opened.
     pub bytes: usize,
     /// What it came in: `1`, `2` or `plaintext`.
     pub envelope: &'static str,
     _held: Held,
     _long: Option<Held>,
+}
+
+impl Opened {
+    /// All that is served of it.
+    pub fn expositions(&self) -> impl Iterator<Item = &Arc<Exposition>> {
+        std::iter::once(&self.exposition).chain(&self.parts)
+    }
 }
 
 /// Opens payloads. Cheap to clone.
@@ -151,7 +163,7 @@ impl Opener {
         let opener = self.clone();
         let (flow, bytes) = (sealed.flow.clone(), sealed.payload.len());
         let open = move |wanted: &Wanted| {
-            opener.read(&sealed.terms, wanted, |max_text| {
+            opener.read(&sealed.terms, Texts::whole, wanted, |max_text| {
                 let text = version1::open_with(&secret, sealed.payload.data, max_text, Hold::Long)?;
                 Ok((text, "1"))
             })
@@ -216,7 +228,11 @@ impl Opener {
 
     fn open_now(&self, sealed: Sealed, keys: &[Key], wanted: &Wanted) -> Result<Opened, Unusable> {
         let terms = Arc::clone(&sealed.terms);
-        self.read(&terms, wanted, |max_text| {
+        let validate = match sealed.purpose {
+            Purpose::Answer { .. } => Texts::in_parts,
+            Purpose::Push => Texts::whole,
+        };
+        self.read(&terms, validate, wanted, |max_text| {
             self.open_envelope(sealed, keys, max_text)
         })
     }
@@ -225,6 +241,7 @@ impl Opener {
     fn read(
         &self,
         terms: &Terms,
+        validate: fn(Bytes, &Limits) -> Result<Texts, ParseError>,
         wanted: &Wanted,
         open: impl FnOnce(usize) -> Result<(Bytes, &'static str), OpenError>,
     ) -> Result<Opened, Unusable> {
@@ -237,16 +254,18 @@ impl Opener {
         };
         wanted.check()?;
         let bytes = text.len();
-        let exposition = Exposition::parse_within(text, &terms.limits)?;
-        let labels = exposition.samples() * terms.labels.to_string().len();
-        let memory = exposition.memory().saturating_add(labels);
+        let texts = validate(text, &terms.limits)?;
+        let labels = texts.samples() * terms.labels.to_string().len();
+        let memory = texts.memory().saturating_add(labels);
         let held = Held::new(&self.held, memory, self.max_held).ok_or(Unusable::Memory)?;
         let long = (memory > share)
             .then(|| Held::new(&self.long, memory, self.max_held / 2).ok_or(Unusable::Memory))
             .transpose()?;
-        let exposition = labelled(exposition, terms)?;
+        let (exposition, parts, targets) = texts.labelled(&terms.labels)?;
         Ok(Opened {
-            exposition: Arc::new(exposition),
+            exposition,
+            parts,
+            targets,
             bytes,
             envelope,
             _held: held,
@@ -319,15 +338,6 @@ pub async fn run<T: Send + 'static, R: Send + 'static>(
         }
         Unusable::Aborted
     })
-}
-
-/// With labels that are enforced, in a text that says them, as other nodes are given it.
-fn labelled(exposition: Exposition, terms: &Terms) -> Result<Exposition, ParseError> {
-    if terms.labels.is_empty() {
-        return Ok(exposition);
-    }
-    let labelled = exposition.with_labels(&terms.labels, false, &terms.limits)?;
-    labelled.written()
 }
 
 fn pair(key: &Key) -> Option<&KeyPair> {

@@ -9,6 +9,7 @@ use prometheus::IntGauge;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use super::parts::Targets;
 use super::pull::{Answer, PullError, PullReply, PullRequest};
 use super::retire::Retirement;
 use super::rhythm::Rhythm;
@@ -83,6 +84,7 @@ pub struct Handle {
     retirement: OnceLock<Retirement>,
     since: Instant,
     last_scrape: Mutex<Option<LastScrape>>,
+    targets: Mutex<Targets>,
     rhythm: Mutex<Option<Rhythm>>,
 }
 
@@ -139,6 +141,20 @@ impl Handle {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .replace(scrape)
+    }
+
+    /// How the targets fared in the last answer that was taken.
+    pub fn targets(&self) -> Targets {
+        self.targets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Notes how the targets fared in an answer and gives what was noted before.
+    pub fn note_targets(&self, targets: Targets) -> Targets {
+        let mut noted = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut noted, targets)
     }
 
     /// Asks the connection to end in the way that [`Retirement`] says. Whether this is the first time: later ones change
@@ -247,6 +263,7 @@ impl Registry {
             retirement: OnceLock::new(),
             since: Instant::now(),
             last_scrape: Mutex::default(),
+            targets: Mutex::default(),
             rhythm: Mutex::default(),
         });
         inner.handles.insert(id, Arc::clone(&handle));

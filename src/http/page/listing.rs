@@ -118,10 +118,17 @@ fn describe(row: &mut String, connection: &Connection) -> std::fmt::Result {
         "{peer} {identity} {transport} {}",
         connection.outcome()
     )?;
-    match &connection.last_scrape {
-        Some(scrape) => write!(row, " {}", scrape.reason),
-        None => Ok(()),
+    if let Some(scrape) = &connection.last_scrape {
+        write!(row, " {}", scrape.reason)?;
     }
+    for failure in connection
+        .targets
+        .iter()
+        .flat_map(|targets| &targets.failures)
+    {
+        write!(row, " {} {}", failure.target, failure.reason)?;
+    }
+    Ok(())
 }
 
 /// Those that are equal stay in the order of their connecting.

@@ -144,7 +144,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::super::status::Drain;
-    use super::sample::{connection, gone, member, noon, pulled, status};
+    use super::sample::{agent, connection, gone, member, noon, pulled, status};
     use super::*;
     use crate::rebalance::Phase;
 
@@ -178,9 +178,25 @@ mod tests {
     }
 
     #[test]
+    fn the_targets_of_an_agent_that_fail_are_listed_with_the_reason() {
+        let status = status(vec![agent(0, 0, ""), agent(1, 25, "answered 404")]);
+        let all = page(&status, "");
+        for part in [
+            "30 of 30 targets</td>",
+            "5 of 30 targets<ul",
+            "<span class=\"outcome down\">down</span> {instance=&#34;web-19&#34;} answered 404</li>",
+            "<li>and 5 more</li>",
+        ] {
+            assert!(all.contains(part), "{part} in {all}");
+        }
+        assert!(page(&status, "filter=web-19").contains("1 to 1 of 1"));
+    }
+
+    #[test]
     fn what_others_wrote_stays_text() {
         let hostile = "</td><script>alert(1)</script><img src=x onerror=alert(1)>\"'";
         let mut status = status(vec![pulled(1, "error", hostile)]);
+        status.connections.push(agent(2, 1, hostile));
         status.left = vec![gone(3, hostile)];
         status.members.push(member(hostile, 2, "active", 1));
         let address = form_urlencoded::byte_serialize(hostile.as_bytes());

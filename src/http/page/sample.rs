@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::http::status::{Connection, Gone, LastScrape, Member, Node, Pushes, Rebalance, Status};
+use crate::http::status::{
+    Connection, Gone, LastScrape, Member, Node, Pushes, Rebalance, Status, TargetFailure, Targets,
+};
 
 /// When everything in here happened.
 pub(super) fn noon() -> SystemTime {
@@ -23,6 +25,7 @@ pub(super) fn connection(number: usize) -> Connection {
         identity: None,
         connected_at: noon() + Duration::from_secs(number as u64),
         last_scrape: None,
+        targets: None,
     }
 }
 
@@ -40,6 +43,23 @@ pub(super) fn pulled(number: usize, outcome: &'static str, reason: &str) -> Conn
     Connection {
         last_scrape: Some(scrape),
         ..connection(number)
+    }
+}
+
+/// An agent of 30 targets, of which so many are down for this reason.
+pub(super) fn agent(number: usize, failed: usize, reason: &str) -> Connection {
+    let failure = |target: usize| TargetFailure {
+        target: format!("{{instance=\"web-{target}\"}}").into(),
+        outcome: "down",
+        reason: reason.into(),
+    };
+    Connection {
+        targets: Some(Targets {
+            total: 30,
+            failed,
+            failures: (0..failed.min(20)).map(failure).collect(),
+        }),
+        ..pulled(number, "success", "")
     }
 }
 

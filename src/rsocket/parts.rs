@@ -1,0 +1,400 @@
+//! Reads what an application answers: one text, or one for each target of an agent, so that what is wrong with one target
+//! costs that target only.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prometheus_rsocket_exposition::{Exposition, Format, Labels, Limits, ParseError};
+
+use crate::parts::{self, MAX_PARTS, Split, with_zeros};
+
+/// Targets of one answer whose failures are remembered; the others are counted.
+const FAILURES_KEPT: usize = 50;
+/// Characters of a target's labels that are remembered.
+const NAME_KEPT: usize = 300;
+
+/// Why a target's samples are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetOutcome {
+    /// The agent could not get them.
+    Down,
+    /// What the agent passed on is no valid exposition.
+    Invalid,
+    /// It is past a limit of the node.
+    Limit,
+}
+
+impl TargetOutcome {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Down, Self::Invalid, Self::Limit];
+
+    /// The word in metrics, status and log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Invalid => "invalid",
+            Self::Limit => "limit",
+        }
+    }
+
+    fn of(error: ParseError) -> Self {
+        if error.kind().is_limit() {
+            Self::Limit
+        } else {
+            Self::Invalid
+        }
+    }
+}
+
+/// A target whose samples are missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetFailure {
+    /// The labels of its `up`.
+    pub target: Arc<str>,
+    /// From a closed set.
+    pub outcome: TargetOutcome,
+    /// For people.
+    pub reason: Arc<str>,
+}
+
+/// How the targets of an agent fared in one answer; of other applications there are none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// How many there are.
+    pub total: usize,
+    /// How many failed, in the order of [`TargetOutcome::ALL`].
+    pub failed: [usize; 3],
+    /// The first of those that failed.
+    pub failures: Vec<TargetFailure>,
+}
+
+impl Targets {
+    /// How many failed.
+    pub fn all_failed(&self) -> usize {
+        self.failed.iter().sum()
+    }
+
+    fn fail(&mut self, target: &str, outcome: TargetOutcome, reason: &str) {
+        if let Some(count) = self.failed.get_mut(outcome as usize) {
+            *count += 1;
+        }
+        if self.failures.len() < FAILURES_KEPT {
+            self.failures.push(TargetFailure {
+                target: target.into(),
+                outcome,
+                reason: reason.into(),
+            });
+        }
+    }
+}
+
+/// An answer or a push, validated.
+pub(super) struct Texts {
+    /// The whole text, or what stands in front of all parts.
+    head: Exposition,
+    /// What failed has none.
+    parts: Vec<(parts::Part, Option<Exposition>)>,
+    targets: Targets,
+    /// Bytes of the text as it came.
+    length: usize,
+    limits: Limits,
+}
+
+impl Texts {
+    /// Validates a text that is taken as one.
+    pub(super) fn whole(text: Bytes, limits: &Limits) -> Result<Self, ParseError> {
+        Ok(Self {
+            length: text.len(),
+            head: Exposition::parse_within(text, limits)?,
+            parts: Vec::new(),
+            targets: Targets::default(),
+            limits: *limits,
+        })
+    }
+
+    /// Validates a text of which each part is taken by itself, where it has parts. All together may hold as many samples as
+    /// one text; the parts are taken in their order while there is room.
+    pub(super) fn in_parts(text: Bytes, limits: &Limits) -> Result<Self, ParseError> {
+        let Some(split) = Split::new(&text) else {
+            return Self::whole(text, limits);
+        };
+        let mut texts = Self::whole(split.head, limits)?;
+        texts.length = text.len();
+        let mut left = limits.max_samples.saturating_sub(texts.head.samples());
+        texts.targets.total = split.parts.len() + split.left_out;
+        for part in split.parts {
+            let within = Limits {
+                max_samples: left,
+                ..*limits
+            };
+            let exposition = texts.targets.read(&part, &within);
+            left = left.saturating_sub(exposition.as_ref().map_or(0, Exposition::samples));
+            texts.parts.push((part, exposition));
+        }
+        for _ in 0..split.left_out {
+            let reason = format!("more than {MAX_PARTS} targets");
+            texts.targets.fail("", TargetOutcome::Limit, &reason);
+        }
+        Ok(texts)
+    }
+
+    fn expositions(&self) -> impl Iterator<Item = &Exposition> {
+        let parts = self
+            .parts
+            .iter()
+            .filter_map(|(_, exposition)| exposition.as_ref());
+        std::iter::once(&self.head).chain(parts)
+    }
+
+    pub(super) fn samples(&self) -> usize {
+        self.expositions().map(Exposition::samples).sum()
+    }
+
+    /// Bytes that it takes, as [`Exposition::memory`] counts them, with what is left out of the text and what stands in
+    /// front of all parts once more.
+    pub(super) fn memory(&self) -> usize {
+        let beside: usize = self
+            .expositions()
+            .map(|exposition| exposition.memory() - exposition.text().len())
+            .sum();
+        let again = if self.parts.is_empty() {
+            0
+        } else {
+            self.head.memory()
+        };
+        let parts = self.parts.len() * size_of::<(parts::Part, Option<Exposition>)>();
+        self.length + beside + again + parts
+    }
+
+    /// The expositions with labels that are enforced, and how the targets fared: what failed has 0 in its `up`.
+    pub(super) fn labelled(
+        mut self,
+        labels: &Labels,
+    ) -> Result<(Arc<Exposition>, Vec<Arc<Exposition>>, Targets), ParseError> {
+        let mut served = Vec::with_capacity(self.parts.len());
+        for (part, exposition) in &mut self.parts {
+            let Some(whole) = exposition.take() else {
+                continue;
+            };
+            match labelled(whole, labels, &self.limits) {
+                Ok(whole) => {
+                    *exposition = Some(whole);
+                }
+                Err(error) => self.targets.invalid(part, error),
+            }
+        }
+        let failed = self
+            .parts
+            .iter()
+            .filter(|(_, exposition)| exposition.is_none());
+        let head = with_zeros(self.head.text(), failed.map(|(part, _)| part));
+        let head = match head {
+            Some(head) => Exposition::parse_within(head.into(), &self.limits)?,
+            None => self.head,
+        };
+        let parts = self.parts.into_iter();
+        served.extend(parts.filter_map(|(_, exposition)| exposition).map(Arc::new));
+        Ok((
+            Arc::new(labelled(head, labels, &self.limits)?),
+            served,
+            self.targets,
+        ))
+    }
+}
+
+impl Targets {
+    /// A part's text, or `None` with the failure noted.
+    fn read(&mut self, part: &parts::Part, limits: &Limits) -> Option<Exposition> {
+        if let Some(reason) = part.reason() {
+            self.fail(&part.name(NAME_KEPT), TargetOutcome::Down, &reason);
+            return None;
+        }
+        if !part.is_named() {
+            let reason = "the line that begins it cannot be read";
+            self.fail("", TargetOutcome::Invalid, reason);
+            return None;
+        }
+        match Exposition::parse_as(part.text.clone(), Format::Text, limits) {
+            Ok(exposition) => Some(exposition),
+            Err(error) => {
+                self.invalid(part, error);
+                None
+            }
+        }
+    }
+
+    fn invalid(&mut self, part: &parts::Part, error: ParseError) {
+        let outcome = TargetOutcome::of(error);
+        self.fail(&part.name(NAME_KEPT), outcome, &error.to_string());
+    }
+}
+
+/// With labels that are enforced, in a text that says them, as other nodes are given it.
+fn labelled(
+    exposition: Exposition,
+    labels: &Labels,
+    limits: &Limits,
+) -> Result<Exposition, ParseError> {
+    if labels.is_empty() {
+        return Ok(exposition);
+    }
+    exposition.with_labels(labels, false, limits)?.written()
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_rsocket_exposition::{Part, merge};
+
+    use super::*;
+
+    /// As an agent puts it together: names, and reasons or texts.
+    fn answer(parts: &[(&str, Result<&str, &str>)]) -> Bytes {
+        let mut answer = Vec::new();
+        crate::parts::begin(&mut answer);
+        answer.extend(b"# TYPE up gauge\n");
+        for (name, part) in parts {
+            let up = u8::from(part.is_ok());
+            answer.extend(format!("up{{target=\"{name}\"}} {up}\n").bytes());
+        }
+        for (name, part) in parts {
+            let up = format!("{{target=\"{name}\"}}");
+            crate::parts::begin_target(&mut answer, &up, part.err());
+            answer.extend(part.unwrap_or_default().bytes());
+        }
+        answer.into()
+    }
+
+    const LIMITS: Limits = Limits {
+        max_samples: 9,
+        max_name_len: 9,
+        max_label_value_len: 9,
+        max_labels: 3,
+    };
+
+    fn served(text: Bytes, labels: &Labels) -> (Vec<String>, Targets) {
+        let answer = Texts::in_parts(text, &LIMITS).unwrap();
+        let (head, parts, targets) = answer.labelled(labels).unwrap();
+        let merged = merge(std::iter::once(head).chain(parts).map(Part::from).collect());
+        let text: Vec<u8> = merged.into_chunks(1 << 20).flatten().collect();
+        let lines = String::from_utf8(text).unwrap();
+        let lines = lines.lines().filter(|line| !line.starts_with('#'));
+        (lines.map(str::to_owned).collect(), targets)
+    }
+
+    fn failures(targets: &Targets) -> Vec<(&str, &str, &str)> {
+        let failures = targets.failures.iter();
+        failures
+            .map(|failure| (&*failure.target, failure.outcome.name(), &*failure.reason))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_target_costs_that_target_only() {
+        let long = format!("a{{x=\"{}\"}} 1\n", "x".repeat(10));
+        for (part, outcome, reason) in [
+            (
+                Ok(&*long),
+                "limit",
+                "line 1, column 4: label value too long",
+            ),
+            (
+                Ok("a 1\nb{\n"),
+                "invalid",
+                "line 2, column 3: unterminated labels",
+            ),
+            (
+                Ok("long_names 1\n"),
+                "limit",
+                "line 1, column 1: name too long",
+            ),
+            (
+                Ok("a 1\na 2\na 3\na 4\na 5\na 6\na 7\n"),
+                "limit",
+                "line 7, column 1: too many samples",
+            ),
+            (
+                Ok("a{b=\"1\",c=\"2\",d=\"3\",e=\"4\"} 1\n"),
+                "limit",
+                "line 1, column 3: too many labels",
+            ),
+            (Err("answered 500"), "down", "answered 500"),
+        ] {
+            let text = answer(&[("bad", part), ("good", Ok("well 1\n"))]);
+            let (lines, targets) = served(text, &Labels::default());
+            let expected = ["up{target=\"bad\"} 0", "up{target=\"good\"} 1", "well 1"];
+            assert_eq!(lines, expected, "{reason}");
+            assert_eq!((targets.total, targets.all_failed()), (2, 1));
+            assert_eq!(failures(&targets), [("{target=\"bad\"}", outcome, reason)]);
+        }
+    }
+
+    #[test]
+    fn enforced_labels_are_on_every_part_and_on_every_up() {
+        let mut labels = Labels::default();
+        labels.insert("team", "a").unwrap();
+        let (lines, _) = served(answer(&[("x", Ok("b 1\n")), ("y", Ok("{\n"))]), &labels);
+        assert_eq!(
+            lines,
+            [
+                "b{team=\"a\"} 1",
+                "up{team=\"a\",target=\"x\"} 1",
+                "up{team=\"a\",target=\"y\"} 0"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_samples_of_all_parts_count_together() {
+        let four = "a 1\na 2\na 3\na 4\n";
+        let text = answer(&[("x", Ok(four)), ("y", Ok(four)), ("z", Ok("b 1\n"))]);
+        let (lines, targets) = served(text, &Labels::default());
+        assert_eq!(
+            lines.iter().filter(|line| line.starts_with("a ")).count(),
+            4
+        );
+        assert!(lines.contains(&"b 1".to_owned()));
+        assert_eq!(failures(&targets)[0].0, "{target=\"y\"}");
+    }
+
+    #[test]
+    fn what_stands_in_front_of_the_parts_costs_all_where_it_is_wrong() {
+        let text = answer(&[("x", Ok("a 1\n"))]);
+        let text = String::from_utf8(text.to_vec())
+            .unwrap()
+            .replace("up{target=\"x\"} 1", "up{");
+        assert!(Texts::in_parts(text.into(), &LIMITS).is_err());
+    }
+
+    #[test]
+    fn a_text_without_parts_is_taken_as_one() {
+        let mut targets = Targets::default();
+        assert!(Texts::in_parts(Bytes::from_static(b"a 1\nb{\n"), &LIMITS).is_err());
+        let (lines, read) = served(
+            Bytes::from_static(b"a 1\n# rsocket-proxy target {x=\"1\"}\nb 2\n"),
+            &Labels::default(),
+        );
+        assert_eq!(lines, ["a 1", "b 2"]);
+        assert_eq!(read, targets);
+        for number in 0..100 {
+            targets.fail(&number.to_string(), TargetOutcome::Down, "");
+        }
+        assert_eq!(
+            (targets.failures.len(), targets.all_failed()),
+            (FAILURES_KEPT, 100)
+        );
+    }
+
+    #[test]
+    fn to_who_knows_no_parts_an_answer_is_one_text() {
+        let text = answer(&[("x", Ok("a 1\n")), ("y", Err("answered 500"))]);
+        let whole = Texts::whole(text, &LIMITS).unwrap();
+        assert_eq!(whole.samples(), 3);
+    }
+
+    #[test]
+    fn all_of_the_text_is_counted() {
+        let text = answer(&[("x", Ok("a 1\n")), ("y", Ok("b{\n"))]);
+        let length = text.len();
+        assert!(Texts::in_parts(text, &LIMITS).unwrap().memory() > length);
+    }
+}
