@@ -9,17 +9,20 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_ENCODING, LOCATION};
+use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use prometheus_rsocket_wire::session::Limits;
 use prometheus_rsocket_wire::transport::tcp::Tcp;
 use prometheus_rsocket_wire::{Connection, Event, Payload, Session};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 
 use crate::peers::{Program, Scratch, need, reserved_port};
 use crate::prometheus::Prometheus;
@@ -27,42 +30,66 @@ use crate::sandbox::{Sandbox, TcpConnection, eventually, samples};
 
 /// What a target answers.
 #[derive(Clone)]
-enum Page {
+pub(crate) enum Page {
+    /// As text format 0.0.4.
     Text(String),
+    /// With this Content-Type; empty: with none.
+    Typed(&'static str, String),
     /// The bytes, said to be gzip.
     Gzip(Vec<u8>),
+    /// OpenMetrics to who asks for that first, else JSON, as Vault does.
+    Vault(&'static str),
     Status(StatusCode),
+    /// To another place; that answers this.
+    Redirect(String, &'static str),
     /// Nothing, ever.
     Never,
 }
 
 impl Page {
-    fn text(text: &str) -> Self {
+    pub(crate) fn text(text: &str) -> Self {
         Self::Text(text.into())
     }
 }
 
 /// What a target saw.
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     connections: AtomicUsize,
+    requests: AtomicUsize,
     last: Mutex<Option<hyper::HeaderMap>>,
 }
 
+impl Seen {
+    /// The headers of the last request.
+    pub(crate) fn headers(&self) -> hyper::HeaderMap {
+        self.last.lock().unwrap().clone().expect("a request")
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
 /// An HTTP target whose page can be changed.
-struct HttpTarget {
-    address: SocketAddr,
-    page: watch::Sender<Page>,
-    seen: Arc<Seen>,
+pub(crate) struct HttpTarget {
+    pub(crate) address: SocketAddr,
+    pub(crate) page: watch::Sender<Page>,
+    pub(crate) seen: Arc<Seen>,
 }
 
 impl HttpTarget {
-    async fn start(page: Page) -> Self {
+    pub(crate) async fn start(page: Page) -> Self {
+        Self::start_with(page, None).await
+    }
+
+    /// Where there is a configuration, through TLS.
+    pub(crate) async fn start_with(page: Page, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (page, current) = watch::channel(page);
         let seen = Arc::new(Seen::default());
-        tokio::spawn(serve(listener, current, Arc::clone(&seen)));
+        tokio::spawn(serve(listener, tls, current, Arc::clone(&seen)));
         Self {
             address,
             page,
@@ -70,56 +97,99 @@ impl HttpTarget {
         }
     }
 
-    fn flag(&self, rest: &str) -> String {
+    pub(crate) fn flag(&self, rest: &str) -> String {
         format!("--target=http://{}/metrics{rest}", self.address)
     }
 
     /// Its `up` without labels of its own.
-    fn up(&self, value: u8) -> String {
+    pub(crate) fn up(&self, value: u8) -> String {
         let address = self.address;
         format!("up{{instance=\"{address}\",target=\"http://{address}/metrics\"}} {value}")
     }
 }
 
-async fn serve(listener: TcpListener, page: watch::Receiver<Page>, seen: Arc<Seen>) {
+async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    page: watch::Receiver<Page>,
+    seen: Arc<Seen>,
+) {
     while let Ok((stream, _)) = listener.accept().await {
         seen.connections.fetch_add(1, Ordering::SeqCst);
         let (page, seen) = (page.clone(), Arc::clone(&seen));
-        let service = service_fn(move |request: Request<Incoming>| {
-            *seen.last.lock().unwrap() = Some(request.headers().clone());
-            let page = page.borrow().clone();
-            async move { Ok::<_, Infallible>(answer(page).await) }
+        let tls = tls.clone();
+        tokio::spawn(async move {
+            match tls {
+                None => serve_one(stream, page, seen).await,
+                Some(tls) => {
+                    if let Ok(stream) = TlsAcceptor::from(tls).accept(stream).await {
+                        serve_one(stream, page, seen).await;
+                    }
+                }
+            }
         });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(connection);
     }
 }
 
-async fn answer(page: Page) -> Response<Full<Bytes>> {
+async fn serve_one(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    page: watch::Receiver<Page>,
+    seen: Arc<Seen>,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        *seen.last.lock().unwrap() = Some(request.headers().clone());
+        seen.requests.fetch_add(1, Ordering::SeqCst);
+        let page = page.borrow().clone();
+        async move { Ok::<_, Infallible>(answer(page, &request).await) }
+    });
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    // Who asked may have gone.
+    let _ = connection.await;
+}
+
+const TEXT: &str = "text/plain; version=0.0.4";
+
+async fn answer(page: Page, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let response = Response::builder();
+    let typed = |content_type: &str| Response::builder().header(CONTENT_TYPE, content_type);
     let response = match page {
-        Page::Text(text) => response.body(Full::from(text)),
-        Page::Gzip(bytes) => response
+        Page::Text(text) => typed(TEXT).body(Full::from(text)),
+        Page::Typed("", text) => response.body(Full::from(text)),
+        Page::Typed(content_type, text) => typed(content_type).body(Full::from(text)),
+        Page::Gzip(bytes) => typed(TEXT)
             .header(CONTENT_ENCODING, "gzip")
             .body(Full::from(bytes)),
-        Page::Status(status) => response
-            .status(status)
-            .header(LOCATION, "/other")
+        Page::Vault(text) => {
+            let accept = request.headers()[ACCEPT].as_bytes();
+            let openmetrics = "application/openmetrics-text";
+            if accept.starts_with(openmetrics.as_bytes()) {
+                typed(openmetrics).body(Full::from(format!("{text}# EOF\n")))
+            } else {
+                typed("application/json").body(Full::from("{}"))
+            }
+        }
+        Page::Status(status) => response.status(status).body(Full::default()),
+        Page::Redirect(_, text) if request.uri().path() != "/metrics" => {
+            typed(TEXT).body(Full::from(text))
+        }
+        Page::Redirect(location, _) => response
+            .status(StatusCode::TEMPORARY_REDIRECT)
+            .header(LOCATION, location)
             .body(Full::default()),
         Page::Never => std::future::pending().await,
     };
     response.expect("a valid response")
 }
 
-fn program(arguments: &[&str]) -> Command {
+pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_prometheus-rsocket-proxy"));
     command.arg("agent").args(arguments);
     command
 }
 
 /// An agent connected to the node.
-async fn agent(proxy: &Sandbox, arguments: &[&str]) -> Program {
+pub(crate) async fn agent(proxy: &Sandbox, arguments: &[&str]) -> Program {
     let address = format!("--proxy=tcp://{}", proxy.tcp());
     let program = Program::start(program(&[&address, "--first-backoff=50ms"]).args(arguments));
     proxy.connected(1).await;
@@ -132,7 +202,7 @@ async fn agent(proxy: &Sandbox, arguments: &[&str]) -> Program {
 }
 
 /// A scrape with a timeout of three seconds, as its samples in the order served.
-async fn scrape(proxy: &Sandbox) -> Vec<String> {
+pub(crate) async fn scrape(proxy: &Sandbox) -> Vec<String> {
     let seconds = [("x-prometheus-scrape-timeout-seconds", "3")];
     samples(proxy.get_with("/metrics/connected", &seconds).await.text())
 }
@@ -178,14 +248,36 @@ async fn a_target_that_is_dead_slow_long_or_invalid_is_down_and_the_others_are_s
     )
     .await;
     let bomb = gzip(&"a 1\n".repeat(1 << 20));
+    let mut cut = [gzip("a 1\n"), gzip("b 1\n")].concat();
+    cut.truncate(cut.len() - 4);
     for (page, reason) in [
         (Page::Never, "no whole answer in time"),
         (Page::Text("a 1\n".repeat(251)), "--scrape.max-payload"),
         (Page::Gzip(bomb), "--scrape.max-payload"),
-        (Page::Gzip(b"no gzip".to_vec()), ""),
+        (Page::Gzip(b"no gzip".to_vec()), "gzip stream"),
         (Page::text("a{ 1\n"), "line 1, column 4"),
         (Page::Status(StatusCode::INTERNAL_SERVER_ERROR), "500"),
         (Page::Status(StatusCode::FOUND), "302"),
+        (
+            Page::Redirect("/metrics".into(), ""),
+            "stopped after 10 redirects",
+        ),
+        (Page::Redirect("ftp://a/".into(), ""), "redirected to"),
+        (
+            Page::Typed("", "a 1\n".into()),
+            "no Content-Type, and no fallback_scrape_protocol",
+        ),
+        (Page::Typed("text/html", "a 1\n".into()), "text/html"),
+        (
+            Page::Typed("application/openmetrics-text", "a 1 1700000000\n".into()),
+            "# EOF",
+        ),
+        (Page::text("{\"kind\":\"Status\"}"), "JSON"),
+        (Page::Gzip(cut), "ends too early"),
+        (
+            Page::Gzip(gzip(&format!("a{{b=\"{}\"}} 1\n", "x".repeat(300_000)))),
+            "--scrape.max-payload",
+        ),
     ] {
         target.page.send_replace(page);
         assert!(
@@ -203,13 +295,18 @@ async fn a_target_that_is_dead_slow_long_or_invalid_is_down_and_the_others_are_s
             "{samples:?}"
         );
         assert!(!samples.contains(&"a 1".to_owned()), "{samples:?}");
+        let targets = proxy.status().await["connections"][0]["targets"].clone();
+        assert_eq!(targets["failures"][0]["outcome"], "down", "{targets}");
+        let said = targets["failures"][0]["reason"].as_str().unwrap();
+        assert!(said.contains(reason), "{said}");
         target.page.send_replace(Page::Gzip(gzip("a 1\n")));
         let samples = scrape(&proxy).await;
         assert!(
             samples.contains(&target.up(1)) && samples.contains(&"a 1".to_owned()),
             "{samples:?}"
         );
-        agent.line_with("msg=\"target is fetched again\"").await;
+        let line = agent.line_with("msg=\"target is fetched again\"").await;
+        assert!(line.contains("level=warn"), "{line}");
     }
     let status = proxy.status().await;
     assert_eq!(
@@ -239,9 +336,14 @@ async fn a_target_is_asked_as_prometheus_asks_over_one_connection() {
         scrape(&proxy).await;
     }
     assert_eq!(target.seen.connections.load(Ordering::SeqCst), 1);
-    let headers = target.seen.last.lock().unwrap().clone().expect("a request");
-    let accept = headers["accept"].to_str().unwrap();
-    assert!(accept.starts_with("text/plain;version=0.0.4"), "{accept}");
+    let headers = target.seen.headers();
+    // What Prometheus 3.16 sends with `metric_name_validation_scheme: legacy`.
+    assert_eq!(
+        headers["accept"],
+        "application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.7,\
+         application/openmetrics-text;version=0.0.1;q=0.6,\
+         text/plain;version=1.0.0;escaping=underscores;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.3"
+    );
     assert_eq!(headers["accept-encoding"], "gzip");
     let seconds: f64 = headers["x-prometheus-scrape-timeout-seconds"]
         .to_str()
@@ -338,12 +440,27 @@ async fn a_mistake_in_the_usage_of_the_agent_is_one_line_and_exit_2() {
     let scratch = Scratch::new();
     let broken = scratch.file("broken.json", "[\n{\"targets\": [\"a/b\"]}]\n");
     let broken = format!("--targets-file={broken}");
+    let config = scratch.file(
+        "agent.yml",
+        "scrape_configs:\n- {job_name: a, relabel_configs: []}\n",
+    );
+    let config = format!("--config.file={config}");
     for (arguments, part) in [
         (&[][..], "--target"),
         (&["--target=localhost:9100"], "http://HOST:PORT/PATH"),
         (&["--target=http://a,job"], "NAME=VALUE"),
         (&["--target=http://a,__x=1"], "reserved"),
         (&["--target=http://a,target=1"], "--target-label"),
+        (&["--target=http://a,x=\"1"], "not closed"),
+        (
+            &["--config.file=/nowhere.yml"],
+            "/nowhere.yml: No such file",
+        ),
+        (&[&config], "agent.yml: line 2, column 17"),
+        (
+            &["--target=http://a", "--fallback-scrape-protocol=x"],
+            "OpenMetricsText1.0.0",
+        ),
         (
             &["--target=http://a", "--target-label=a-b"],
             "--target-label",
@@ -476,7 +593,7 @@ async fn a_node_exporter_behind_an_agent_reaches_prometheus_and_its_death_is_see
 }
 
 /// As `gzip` would make it.
-fn gzip(text: &str) -> Vec<u8> {
+pub(crate) fn gzip(text: &str) -> Vec<u8> {
     use std::io::Write as _;
 
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -8,6 +8,7 @@
 )]
 
 mod agent;
+mod agent_targets;
 mod app;
 mod balancer;
 mod browser;
