@@ -320,9 +320,6 @@ impl Scraper {
         self.metrics
             .type_conflicts
             .set(merged.type_conflicts().try_into().unwrap_or(i64::MAX));
-        self.metrics
-            .dropped_samples
-            .inc_by(merged.dropped_samples() as u64);
     }
 }
 

@@ -35,11 +35,6 @@ impl ParseError {
         }
     }
 
-    /// The same fault, reported at another line.
-    pub(crate) fn on_line(self, line: usize) -> Self {
-        Self { line, ..self }
-    }
-
     /// The line, counted from 1.
     #[must_use]
     pub fn line(&self) -> usize {
@@ -122,12 +117,6 @@ pub enum ParseErrorKind {
     InvalidMetadataName,
     /// A type which the format does not have.
     InvalidType,
-    /// A label `le` of a histogram which is not a number.
-    InvalidBucketBound,
-    /// A label `quantile` of a summary which is not a number.
-    InvalidQuantile,
-    /// A bucket or count of a histogram below zero.
-    NegativeCount,
 }
 
 impl ParseErrorKind {
@@ -178,9 +167,6 @@ impl ParseErrorKind {
             Self::TrailingText => "trailing text",
             Self::InvalidMetadataName => "invalid metric name in metadata",
             Self::InvalidType => "invalid metric type",
-            Self::InvalidBucketBound => "bucket bound is not a number",
-            Self::InvalidQuantile => "quantile is not a number",
-            Self::NegativeCount => "negative histogram count",
         }
     }
 }

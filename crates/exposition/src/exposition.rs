@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::class::{name_end, part, skip_blanks};
 use crate::error::ParseError;
 use crate::limits::Limits;
+use crate::marks::Marks;
 use crate::metadata::Kind;
 use crate::series::read_labels;
 use crate::write::Piece;
@@ -27,7 +28,8 @@ pub enum Format {
 /// One application's text, validated, with the ranges of its families.
 ///
 /// The text itself is kept and never copied; beside it are about 50 bytes per family, and a copy
-/// of those lines only which had to be rewritten. [`Exposition::memory`] counts all of it.
+/// of those lines only which had to be rewritten: untidy ones, and those of OpenMetrics which have
+/// a timestamp or an exemplar. [`Exposition::memory`] counts all of it.
 #[derive(Debug, Clone)]
 pub struct Exposition {
     pub(crate) text: Bytes,
@@ -66,11 +68,40 @@ pub(crate) struct Family {
     pub(crate) kind: Option<Kind>,
     /// Whether the text also declares another type.
     pub(crate) contradicted: bool,
+    /// What its samples of its own name have.
+    pub(crate) own: Marks,
+    /// What its other samples have, which only a histogram or summary takes.
+    pub(crate) others: Marks,
     /// The first of its spans, and the one after its last.
     pub(crate) spans: (u32, u32),
 }
 
 impl Family {
+    pub(crate) fn new(name: Span) -> Self {
+        Self {
+            name,
+            help: None,
+            kind: None,
+            contradicted: false,
+            own: Marks::default(),
+            others: Marks::default(),
+            spans: (0, 0),
+        }
+    }
+
+    /// Notes what samples have whose name is the family's and `suffix`.
+    pub(crate) fn add_marks(&mut self, suffix: &[u8], marks: Marks) {
+        if suffix.is_empty() {
+            self.own.add(marks);
+        } else {
+            self.others.add_of(suffix, marks);
+        }
+    }
+
+    pub(crate) fn has_samples(&self) -> bool {
+        self.spans.0 < self.spans.1
+    }
+
     /// Bytes of its HELP and TYPE line.
     pub(crate) fn head_len(&self) -> usize {
         const HELP: usize = b"# HELP  \n".len();

@@ -21,13 +21,16 @@
 //!
 //! # What is accepted
 //!
-//! Text format 0.0.4, and OpenMetrics 1.0 in any text of which a line is exactly `# EOF`; that is
-//! rewritten to 0.0.4. What is served must be read alike by Prometheus's scrape parser, version 2
-//! and version 3, and by `expfmt`, which is what `promtool check metrics` uses. What the scrape
-//! parser refuses is refused.
+//! Text format 0.0.4, and OpenMetrics 1.0, which is rewritten to 0.0.4 where it differs. Which of them a text is,
+//! [`Exposition::parse_as`] is told; else it is OpenMetrics if one of its lines is exactly `# EOF`. What is served
+//! must be read alike by Prometheus's scrape parser, version 2 and version 3, and by `expfmt`, which is what
+//! `promtool check metrics` uses. What the scrape parser refuses is refused.
 //!
 //! One text may be several texts appended to each other: HELP and TYPE may repeat, follow the
 //! samples, and contradict each other, and a family may be in several places.
+//!
+//! Reading takes time in proportion to the text's length, and not much more for one text than for another:
+//! `cargo bench -p prometheus-rsocket-exposition -- dearest` measures the dearest that are known.
 //!
 //! ## Refused although Prometheus accepts it
 //!
@@ -39,9 +42,7 @@
 //! | invalid UTF-8 in a comment | the text is checked as a whole, which makes that cheap |
 //! | a line feed in a label value | `expfmt` refuses it, and a lost quote would swallow lines |
 //! | `# HELP a.b`, `# TYPE a.counter` | Prometheus cuts the name short, `expfmt` refuses it |
-//! | `le` of a histogram, `quantile` of a summary which is no number | `expfmt` refuses it |
-//! | a bucket or count of a histogram below zero | `expfmt` refuses it |
-//! | a number of more than 1,000 characters | Go and Rust read some of them differently |
+//! | a number of more than 1,000 characters | Go stops counting exponents at 10,000 |
 //! | OpenMetrics: a timestamp before 1970 | format 0.0.4 has none |
 //! | a text of 4 GiB | positions are kept in 32 bits |
 //!
@@ -52,28 +53,32 @@
 //!
 //! # How families are merged
 //!
+//! Every sample of every part is in the merged text once, as it was: what anybody declares costs none.
+//!
 //! Families come sorted by name, each with at most one HELP and one TYPE before its samples. Within
 //! a family the parts come in the order given, the samples of each in the order of its text; those
 //! which join it from other families of the same part follow its own.
 //!
-//! - **Type.** Each part votes with the type it declares first. The type with most votes wins, the
-//!   one declared by an earlier part among equals. Parts which declare none do not vote; if none
-//!   does, none is written, except after a histogram or summary: there `untyped` is, as Prometheus 3
-//!   would carry the type over and respell `le` and `quantile` labels.
+//! - **Type.** Each voter votes with the type which the first of its parts declares. The type with most votes
+//!   wins; among equals, that of the voter whose first part is earlier. Parts which declare none do not vote, nor
+//!   do parts without samples of the family unless there are no others. If nobody votes, no type is written, except
+//!   after a histogram or summary: there `untyped` is, as Prometheus 3 would carry the type over and respell `le`
+//!   and `quantile` labels.
 //! - **Help.** The first that is not empty among parts whose type won, else the first that is not
 //!   empty; an empty one is written only if there is no other.
-//! - **Samples go by their own name**, as `expfmt` assigns them. A histogram `a` has the samples
-//!   named `a`, `a_bucket`, `a_count` and `a_sum`; a summary those named `a`, `a_count` and `a_sum`;
-//!   any other family those of its own name. So where a part's type has lost, its samples which
-//!   the winning type does not take become untyped families of their own names.
-//! - **Captured names.** A family whose name a histogram or summary takes in this way cannot stand
-//!   beside it (`expfmt`: "second TYPE line"). Its samples join that histogram or summary, its HELP
-//!   and TYPE are left out. A captured family captures nothing itself.
-//! - **Dropped samples.** A sample which comes into a histogram or summary only by these rules, and
-//!   which `expfmt` would refuse there for its `le`, `quantile` or a value below zero, is left out.
-//!   [`Merged::dropped_samples`] counts these. No other sample is ever left out or changed.
-//! - **Conflicts.** [`Merged::type_conflicts`] counts the names which are declared with more than
-//!   one type, or captured in spite of a HELP or TYPE of their own.
+//! - **Samples of a type that lost** stay in the family if they have its name or are such as the winning type has:
+//!   a histogram `a` has the samples named `a`, `a_bucket`, `a_count` and `a_sum`, a summary those named `a`,
+//!   `a_count` and `a_sum`. The others become families of their own names, without a type.
+//! - **Samples which do not fit.** `expfmt` refuses samples of a histogram whose `le` is no number and buckets and
+//!   counts below zero, and samples of a summary whose `quantile` is no number. Those with a suffix become families
+//!   of their own names. Where one has the family's own name the type is given up: the family is `untyped`.
+//! - **Families called like another's samples**, such as `a_count` beside a histogram `a`, stand before it, and have a
+//!   TYPE, `untyped` if no other. Each keeps its samples and its type. (After the histogram, `expfmt` would take their
+//!   samples for the histogram's, and refuse their TYPE. To `expfmt` the histogram's own `a_count` are then
+//!   samples of that family, so its type must fit these as well.) Of two such families, one that has no samples is
+//!   left out.
+//! - **Conflicts.** [`Merged::type_conflicts`] counts the families which are declared with more than one type, or have
+//!   samples which do not fit theirs.
 //!
 //! [`merge_in_front()`] puts the samples of some parts first, whatever their place among the parts.
 //!
@@ -85,6 +90,7 @@ mod error;
 mod exposition;
 mod labels;
 mod limits;
+mod marks;
 mod merge;
 mod metadata;
 mod names;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::error::ParseError;
 use crate::exposition::{Exposition, Family, Format};
 use crate::limits::Limits;
+use crate::marks::Marks;
 use crate::metadata::{Kind, split_suffix};
 use crate::regroup;
 use crate::write::{Merged, Piece};
@@ -60,26 +61,14 @@ pub fn merge_in_front(first: Vec<Part>, parts: Vec<Part>) -> Merged {
         .unzip();
     let mut groups = group(&parts, &voters);
     groups.decide();
-    let dropped = regroup::regroup(&parts, &mut groups);
-    for group in &groups.groups {
+    regroup::regroup(&parts, &mut groups);
+    groups.arrange(&parts);
+    let conflicts = groups.groups.iter().filter(|group| group.is_conflict());
+    let conflicts = conflicts.count();
+    for group in groups.groups.iter().filter(|group| !group.left_out) {
         output.write(&parts, &groups, group);
     }
-    let conflicts = groups
-        .groups
-        .iter()
-        .filter(|group| group.is_conflict(&parts, &groups))
-        .count();
-    let samples = parts.iter().map(|part| part.samples()).sum::<usize>() - dropped;
-    Merged::new(
-        parts,
-        output.heads,
-        output.pieces,
-        output.shared,
-        output.families,
-        samples,
-        conflicts,
-        dropped,
-    )
+    Merged::new(parts, output, conflicts)
 }
 
 impl Exposition {
@@ -119,13 +108,23 @@ pub(crate) struct Group<'a> {
     /// Its range of [`Groups::blocks`].
     blocks: (u32, u32),
     votes: Votes,
-    /// The winning type; none if no part declares one.
+    /// What is served: the winning type, or none if no part declares one.
     pub(crate) kind: Option<Kind>,
-    /// Whether a histogram or summary takes this name with one of its suffixes, so that no family
-    /// of this name can be served.
-    pub(crate) captured: bool,
+    /// Whether any part has samples of it; then only such parts vote.
+    sampled: bool,
+    /// What the parts' samples of this name have, and what those have which only a histogram or summary takes.
+    own: Marks,
+    others: Marks,
+    /// Whether the type gave way to samples which do not fit it, or some of these left the family.
+    pub(crate) misfit: bool,
+    /// Whether it is left out, as it would take another family's samples, or another its own.
+    left_out: bool,
+    /// Whether it must have a type, so that nothing takes its samples.
+    needs_kind: bool,
+    /// The place, among all sorted by name, of the histogram or summary before which it must come; else its own.
+    before: u32,
     /// Lines which come here from blocks that were taken apart: its range of [`Groups::moved`].
-    pub(crate) moved: (u32, u32),
+    moved: (u32, u32),
 }
 
 /// Which types the parts declare, and who declared each first.
@@ -138,7 +137,6 @@ struct Votes {
     declared: u8,
     /// One more than who voted last.
     last: u32,
-    undeclared: bool,
     contradicted: bool,
 }
 
@@ -148,7 +146,6 @@ impl Votes {
     fn add(&mut self, voter: u32, family: &Family) {
         self.contradicted |= family.contradicted;
         let Some(kind) = family.kind else {
-            self.undeclared = true;
             return;
         };
         self.declared |= 1 << kind as u8;
@@ -232,8 +229,7 @@ fn group<'a>(parts: &'a [Arc<Exposition>], voters: &[Option<u64>]) -> Groups<'a>
                 groups.len() as u32 - 1
             });
             if let Some(group) = groups.get_mut(id as usize) {
-                group.votes.add(voter, family);
-                group.blocks.1 += 1;
+                group.add(voter, family);
             }
             *slot = id;
         }
@@ -282,47 +278,65 @@ impl<'a> Group<'a> {
             blocks: (0, 0),
             votes: Votes::default(),
             kind: None,
-            captured: false,
+            sampled: false,
+            own: Marks::default(),
+            others: Marks::default(),
+            misfit: false,
+            left_out: false,
+            needs_kind: false,
+            before: 0,
             moved: (0, 0),
         }
     }
 
     /// A family which no part has under this name.
-    pub(crate) fn of_moved(name: &'a [u8], moved: (u32, u32)) -> Self {
-        Self {
-            moved,
-            ..Self::new(name)
+    pub(crate) fn of_moved(name: &'a [u8]) -> Self {
+        Self::new(name)
+    }
+
+    /// Takes what one part has of the family.
+    #[inline]
+    fn add(&mut self, voter: u32, family: &Family) {
+        self.blocks.1 += 1;
+        self.own.add(family.own);
+        self.others.add(family.others);
+        let sampled = family.has_samples();
+        if sampled && !self.sampled {
+            // Who has no samples has no say over those of others.
+            self.sampled = true;
+            self.votes = Votes::default();
+        }
+        if sampled == self.sampled {
+            self.votes.add(voter, family);
         }
     }
 
-    /// Whether lines of any of its blocks must be read again.
-    pub(crate) fn needs_lines(&self) -> bool {
-        if self.captured {
-            return true;
+    /// Takes lines which no part has under this name alone. A type which is only declared does not hold for them.
+    pub(crate) fn receive(&mut self, moved: (u32, u32)) {
+        self.moved = moved;
+        if !self.sampled {
+            self.kind = None;
         }
+    }
+
+    /// Whether any of its blocks must be taken apart.
+    pub(crate) fn needs_lines(&self) -> bool {
         let declared = Kind::ALL
             .into_iter()
-            .filter(|&kind| self.votes.declared & 1 << kind as u8 != 0);
-        let compounds = declared.clone().filter(|kind| kind.is_compound()).count();
-        let others = self.votes.undeclared || declared.count() > compounds;
-        compounds > 1 || compounds == 1 && others
+            .filter(|&kind| kind.is_compound() && self.votes.declared & 1 << kind as u8 != 0);
+        declared
+            .into_iter()
+            .any(|kind| self.kind != Some(kind) || !self.others.all_fit(kind))
     }
 
     /// Whether the block's lines can be served here as they are.
     pub(crate) fn keeps(&self, family: &Family) -> bool {
-        let compound = |kind: Option<Kind>| kind.filter(|kind| kind.is_compound());
-        !self.captured && compound(family.kind) == compound(self.kind)
+        let compound = family.kind.filter(|kind| kind.is_compound());
+        compound.is_none_or(|kind| self.kind == Some(kind) && family.others.all_fit(kind))
     }
 
-    fn is_conflict(&self, parts: &[Arc<Exposition>], groups: &Groups<'_>) -> bool {
-        let has_metadata = || {
-            groups.blocks_of(self).iter().any(|block| {
-                block
-                    .family(parts)
-                    .is_some_and(|(_, family)| family.kind.is_some() || family.help.is_some())
-            })
-        };
-        self.votes.has_clash() || self.captured && has_metadata()
+    fn is_conflict(&self) -> bool {
+        self.votes.has_clash() || self.misfit
     }
 }
 
@@ -345,41 +359,92 @@ impl<'a> Groups<'a> {
         self.groups.binary_search_by_key(&name, |group| group.name)
     }
 
-    /// Chooses types and finds the captured names. A histogram's or summary's name is shorter than
-    /// those it captures, hence sorted before them, hence decided before them.
+    /// The family which, as a histogram or summary, would take samples of this name, and their suffix.
+    fn taker(&self, name: &[u8]) -> Option<(usize, &Group<'a>, &'static [u8])> {
+        let (family, suffix) = split_suffix(name)?;
+        let position = self.position(family).ok()?;
+        Some((position, self.groups.get(position)?, suffix))
+    }
+
+    /// Chooses types. A type gives way where a sample of the family's own name does not fit it. To `expfmt` those
+    /// that a histogram or summary has of this name are such, too (`setOrCreateCurrentMF` in `text_parse.go`).
     fn decide(&mut self) {
         for position in 0..self.groups.len() {
-            let captured = self
-                .groups
-                .get(position)
-                .is_some_and(|group| self.captor(group.name).is_some());
+            let Some(group) = self.groups.get(position) else {
+                continue;
+            };
+            let mut kind = group.votes.winner();
+            let mut misfit = false;
+            if let Some(compound) = kind.filter(|kind| kind.is_compound()) {
+                let mut marks = group.own;
+                if let Some((_, taker, _)) = self.taker(group.name) {
+                    marks.add(taker.others);
+                }
+                if group.sampled && !marks.fit(compound, b"") {
+                    kind = Some(Kind::Untyped);
+                    misfit = true;
+                }
+            }
             if let Some(group) = self.groups.get_mut(position) {
-                group.kind = group.votes.winner();
-                group.captured = captured;
+                group.kind = kind;
+                group.misfit = misfit;
             }
         }
     }
 
-    /// The histogram or summary to which `expfmt` counts a sample of this name, and the suffix
-    /// (`setOrCreateCurrentMF` in `text_parse.go`).
-    pub(crate) fn captor(&self, name: &[u8]) -> Option<(usize, &'static [u8])> {
-        let (family, suffix) = split_suffix(name)?;
-        let position = self.position(family).ok()?;
-        let group = self.groups.get(position)?;
-        let takes = !group.captured && group.kind.is_some_and(|kind| kind.takes(suffix));
-        takes.then_some((position, suffix))
+    /// Puts families before the histogram or summary which would take their samples if it came first, and leaves
+    /// out what is only declared where it would be in the way.
+    fn arrange(&mut self, parts: &[Arc<Exposition>]) {
+        let mut moved = false;
+        for position in 0..self.groups.len() {
+            let Some(group) = self.groups.get(position) else {
+                continue;
+            };
+            let taker = self.taker(group.name);
+            let taker = taker
+                .filter(|(_, taker, suffix)| taker.kind.is_some_and(|kind| kind.takes(suffix)));
+            let mut before = position as u32;
+            let (mut needs_kind, mut left_out) = (false, group.left_out);
+            if let Some((at, taker, _)) = taker {
+                if !self.has_lines(parts, group) {
+                    left_out = true;
+                } else if self.has_lines(parts, taker) {
+                    (before, needs_kind, moved) = (taker.before, true, true);
+                } else if let Some(taker) = self.groups.get_mut(at) {
+                    taker.left_out = true;
+                }
+            }
+            if let Some(group) = self.groups.get_mut(position) {
+                group.before = before;
+                group.needs_kind = needs_kind;
+                group.left_out = left_out;
+            }
+        }
+        if moved {
+            // Longer names first, as the one before which they come is the shortest.
+            self.groups
+                .sort_by(|one, other| (one.before, other.name).cmp(&(other.before, one.name)));
+        }
+    }
+
+    fn has_lines(&self, parts: &[Arc<Exposition>], group: &Group<'_>) -> bool {
+        let has_lines = |block: &Block| {
+            let family = block.family(parts);
+            family.is_some_and(|(_, family)| family.has_samples() && group.keeps(family))
+        };
+        !self.moved_to(group).is_empty() || self.blocks_of(group).iter().any(has_lines)
     }
 }
 
 /// What will be written.
 #[derive(Default)]
-struct Output {
+pub(crate) struct Output {
     /// The HELP and TYPE lines.
-    heads: Vec<u8>,
-    pieces: Vec<Piece>,
+    pub(crate) heads: Vec<u8>,
+    pub(crate) pieces: Vec<Piece>,
     /// Where among the pieces the lines of those families are which several parts have.
-    shared: Vec<(u32, u32)>,
-    families: usize,
+    pub(crate) shared: Vec<(u32, u32)>,
+    pub(crate) families: usize,
     last_kind: Option<Kind>,
     /// The first of those parts whose samples stand before those of the parts before them.
     in_front: u32,
@@ -387,9 +452,6 @@ struct Output {
 
 impl Output {
     fn write(&mut self, parts: &[Arc<Exposition>], groups: &Groups<'_>, group: &Group<'_>) {
-        if group.captured {
-            return;
-        }
         self.families += 1;
         self.head(group, help(parts, groups, group));
         let blocks = groups.blocks_of(group);
@@ -436,7 +498,8 @@ impl Output {
         // then rewrites its `le` and `quantile` labels (`normalizeFloatsInLabelValues` in
         // `promparse.go`): whose series that hits would depend on what else is served.
         let after_compound = self.last_kind.is_some_and(Kind::is_compound);
-        let kind = group.kind.or(after_compound.then_some(Kind::Untyped));
+        let needs_kind = group.needs_kind || after_compound;
+        let kind = group.kind.or(needs_kind.then_some(Kind::Untyped));
         if let Some(kind) = kind {
             self.heads.extend_from_slice(b"# TYPE ");
             self.heads.extend_from_slice(group.name);

@@ -2,8 +2,7 @@
 
 use crate::class::{is_blank, name_end, part, skip_blanks};
 use crate::error::ParseErrorKind;
-use crate::number;
-use crate::sample::{Fault, Sample, fault};
+use crate::sample::{Fault, fault};
 
 /// The types of text format 0.0.4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,48 +61,13 @@ impl Kind {
             _ => false,
         }
     }
-
-    /// What `expfmt` demands of the samples of a histogram or summary (`startLabelValue` and
-    /// `readingValue` in `text_parse.go`).
-    #[inline]
-    pub(crate) fn check<'a>(
-        self,
-        suffix: &[u8],
-        sample: &Sample<'a>,
-    ) -> Result<(), (&'a [u8], ParseErrorKind)> {
-        match self {
-            Self::Histogram => check_histogram(suffix, sample),
-            Self::Summary => match sample.series.quantile() {
-                Some(quantile) if !number::is_float(quantile) => {
-                    Err((quantile, ParseErrorKind::InvalidQuantile))
-                }
-                _ => Ok(()),
-            },
-            Self::Counter | Self::Gauge | Self::Untyped => Ok(()),
-        }
-    }
 }
 
-fn check_histogram<'a>(
-    suffix: &[u8],
-    sample: &Sample<'a>,
-) -> Result<(), (&'a [u8], ParseErrorKind)> {
-    let mut counts = suffix == b"_count";
-    if let Some(bound) = sample.series.le() {
-        if !number::is_float(bound) {
-            return Err((bound, ParseErrorKind::InvalidBucketBound));
-        }
-        counts |= suffix != b"_sum" && !number::is_nan(bound);
-    }
-    if counts && number::is_negative(sample.value) {
-        return Err((sample.value, ParseErrorKind::NegativeCount));
-    }
-    Ok(())
-}
+/// What the names of a histogram's or summary's samples have after its own.
+pub(crate) const SUFFIXES: [&[u8]; 3] = [b"_count", b"_sum", b"_bucket"];
 
 /// The name of the histogram or summary to which a sample of this name may belong, and the suffix.
 pub(crate) fn split_suffix(name: &[u8]) -> Option<(&[u8], &'static [u8])> {
-    const SUFFIXES: [&[u8]; 3] = [b"_count", b"_sum", b"_bucket"];
     SUFFIXES.into_iter().find_map(|suffix| {
         let family = name.strip_suffix(suffix)?;
         (!family.is_empty()).then_some((family, suffix))

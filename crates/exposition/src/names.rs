@@ -14,6 +14,9 @@ pub(crate) struct LabelNames<'a> {
 /// With more labels than this, names are looked up in a hash set instead of one by one.
 const FEW_LABELS: usize = 32;
 
+/// A set for more names is not kept for the next line: each line with few would pay for clearing it.
+const MOST_KEPT: usize = 1_000;
+
 impl<'a> LabelNames<'a> {
     /// How many names there are, and the filter with which to come back to them; none once there
     /// are too many.
@@ -27,7 +30,9 @@ impl<'a> LabelNames<'a> {
     pub(crate) fn keep(&mut self, count: usize, filter: u64) {
         self.few.truncate(count);
         self.filter = filter;
-        if !self.many.is_empty() {
+        if self.many.capacity() > MOST_KEPT {
+            self.many = HashSet::default();
+        } else if !self.many.is_empty() {
             self.many.clear();
         }
     }

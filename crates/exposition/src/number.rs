@@ -8,6 +8,13 @@
 /// counting exponents at 10,000.
 const MAX_LENGTH: usize = 1_000;
 
+/// The smallest whole number which rounds to infinity: halfway between the largest of 64 bits and what would
+/// be the next.
+const FIRST_INFINITE: &[u8; 309] = b"179769313486231580793728971405303415079934132710037826936173778980\
+444968292764750946649017977587207096330286416692887910946555547851940402630657488671505820681908902000\
+708383676273854845817711531764475730270069855571366959622842914819860834936475292719074168444365510704\
+342711559699508093042880177904174497792";
+
 /// Numbers with fewer digits and no larger exponent cannot leave the range of 64 bits.
 const SAFE: usize = 100;
 
@@ -30,9 +37,15 @@ pub(crate) fn is_float(token: &[u8]) -> bool {
     is_decimal(token) || is_infinity(token) || is_nan(token)
 }
 
-/// Whether the token is a number below zero. It must be one that [`is_float`] accepts.
+/// Whether the token is a number below zero, or would be with more than 64 bits. It must be one that
+/// [`is_float`] accepts.
 pub(crate) fn is_negative(token: &[u8]) -> bool {
-    token.first() == Some(&b'-') && read(token).is_some_and(|value| value < 0.0)
+    let Some(number) = token.strip_prefix(b"-") else {
+        return false;
+    };
+    let is_digit = |byte: &&u8| !matches!(byte, b'e' | b'E');
+    let mut mantissa = number.iter().take_while(is_digit);
+    mantissa.any(|byte| !matches!(byte, b'0' | b'.'))
 }
 
 /// Go allows no sign before NaN.
@@ -71,8 +84,56 @@ fn is_decimal(token: &[u8]) -> bool {
     end > exponent && end == token.len() && is_finite(token)
 }
 
+/// Whether a decimal number whose form has been checked rounds to one of 64 bits. Looks at digits only: to
+/// read all of a number can take as long as to read hundreds of others.
 fn is_finite(token: &[u8]) -> bool {
-    token.len() <= MAX_LENGTH && read(token).is_some_and(f64::is_finite)
+    if token.len() > MAX_LENGTH {
+        return false;
+    }
+    let unsigned = match token {
+        [b'+' | b'-', rest @ ..] => rest,
+        _ => token,
+    };
+    let mantissa_to = unsigned
+        .iter()
+        .position(|byte| matches!(byte, b'e' | b'E'))
+        .unwrap_or(unsigned.len());
+    let (mantissa, exponent) = unsigned.split_at(mantissa_to);
+    let point = mantissa
+        .iter()
+        .position(|&byte| byte == b'.')
+        .unwrap_or(mantissa.len());
+    let Some(first) = mantissa
+        .iter()
+        .position(|byte| !matches!(byte, b'0' | b'.'))
+    else {
+        return true;
+    };
+    // The power of ten by which 0.ddd is to be multiplied, d being its digits from the first that is not zero.
+    let power = if first < point {
+        (point - first) as i64
+    } else {
+        -((first - point - 1) as i64)
+    };
+    match power.saturating_add(read_exponent(exponent)) - FIRST_INFINITE.len() as i64 {
+        0 => {
+            let digits = mantissa.get(first..).unwrap_or_default();
+            let digits = digits.iter().filter(|&&byte| byte != b'.');
+            digits.lt(FIRST_INFINITE)
+        }
+        larger => larger < 0,
+    }
+}
+
+/// The number after the `e`; one of so many digits that they say all is a very large one.
+fn read_exponent(exponent: &[u8]) -> i64 {
+    const LARGE: i64 = 1 << 40;
+    let digits = std::str::from_utf8(exponent.get(1..).unwrap_or_default()).unwrap_or_default();
+    match digits {
+        "" => 0,
+        _ if digits.starts_with('-') => digits.parse().unwrap_or(-LARGE),
+        _ => digits.parse().unwrap_or(LARGE),
+    }
 }
 
 /// Reads a number whose form has been checked.
@@ -151,9 +212,56 @@ mod tests {
     }
 
     #[test]
-    fn negative_zero_is_not_below_zero() {
+    fn the_range_ends_where_numbers_round_to_infinity() {
+        let first = std::str::from_utf8(FIRST_INFINITE).unwrap();
+        let last = first.replace("97792", "97791");
+        for (number, finite) in [
+            (first.to_owned(), false),
+            (last.clone(), true),
+            (format!("{last}.99999"), true),
+            (format!("{first}.0"), false),
+            (format!("-{first}000e-3"), false),
+            (format!("-{last}999e-3"), true),
+            (format!("0.00{first}e311"), false),
+            (format!("+0.00{last}e+311"), true),
+            (format!("{}e308", "1.7976931348623158"), true),
+            ("1.7976931348623159e308".to_owned(), false),
+            ("0.17e310".to_owned(), false),
+            (".17e309".to_owned(), true),
+            ("1e999999999999999999999999".to_owned(), false),
+            ("1e-999999999999999999999999".to_owned(), true),
+            ("0e999999999999999999999999".to_owned(), true),
+            (
+                "1e00000000000000000000000000000000000000005".to_owned(),
+                true,
+            ),
+        ] {
+            assert_eq!(is_float(number.as_bytes()), finite, "{number}");
+            if number.len() < 400 {
+                let read = number.parse::<f64>().unwrap().is_finite();
+                assert_eq!(read, finite, "{number}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_range_is_that_of_a_reader(
+            number in "[+-]?[0-9]{1,30}(\\.[0-9]{0,30})?([eE][+-]?(2[5-9][0-9]|30[0-9]|31[0-9]|[0-9]{1,3}))?",
+        ) {
+            let read = number.parse::<f64>().unwrap().is_finite();
+            proptest::prop_assert_eq!(is_float(number.as_bytes()), read);
+        }
+    }
+
+    #[test]
+    fn zero_is_not_below_zero() {
         assert!(!is_negative(b"-0.0"));
-        assert!(!is_negative(b"-1e-999"));
+        assert!(!is_negative(b"-0e9"));
+        assert!(is_negative(b"-.01e9"));
+        assert!(!is_negative(b"NaN"));
+        // Rounds to zero, but that is dear to know.
+        assert!(is_negative(b"-1e-999"));
         assert!(is_negative(b"-1"));
         assert!(is_negative(b"-Inf"));
         assert!(!is_negative(b"1"));

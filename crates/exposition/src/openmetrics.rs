@@ -13,20 +13,19 @@
 //! | `\"` in a help text | `"` |
 //!
 //! Reading is as lenient as for 0.0.4: an application may have appended one text to another, so
-//! blanks, several `# EOF` and text after them are no faults.
+//! blanks, several `# EOF` and text after them are no faults. (A text that was said to be OpenMetrics must end
+//! with one.) Lines are read once, like those of 0.0.4, and names of families settled at the end.
 
-use std::collections::{HashMap, HashSet};
-
-use bytes::Bytes;
+use std::collections::HashMap;
 
 use crate::class::{part, skip_blanks};
-use crate::error::{ParseError, ParseErrorKind};
-use crate::exposition::{Exposition, Format};
-use crate::limits::Limits;
-use crate::metadata::{Metadata, metadata};
-use crate::sample::{Fault, fault, token_end, value};
+use crate::error::ParseErrorKind;
+use crate::exposition::Format;
+use crate::metadata::{self, Metadata};
+use crate::number;
+use crate::parse::Reader;
+use crate::sample::{Fault, Sample, Timestamp, fault, token_end, value};
 use crate::series::{SeriesReader, value_end};
-use crate::{number, parse, tidy};
 
 /// The line which ends a text of OpenMetrics, and by which one is recognised.
 const EOF: &[u8] = b"# EOF";
@@ -48,42 +47,6 @@ pub(crate) fn format_of(text: &[u8]) -> Format {
 pub(crate) fn is_whole(text: &[u8]) -> bool {
     let before = text.strip_suffix(b"\n").unwrap_or(text).strip_suffix(EOF);
     before.is_some_and(|before| before.is_empty() || before.ends_with(b"\n"))
-}
-
-/// Rewrites and validates the text.
-pub(crate) fn parse(text: &[u8], limits: &Limits) -> Result<Exposition, ParseError> {
-    let mut rewriter = Rewriter::within(limits);
-    for_each_line(text, limits, |line, _| rewriter.note(line))?;
-    for_each_line(text, limits, |line, number| {
-        rewriter.line(line)?;
-        rewriter.end_line(number);
-        Ok(())
-    })?;
-    let lines = rewriter.lines;
-    parse::parse_classic(Bytes::from(rewriter.out), limits).map_err(|error| {
-        let line = lines.get(error.line().saturating_sub(1));
-        error.on_line(line.map_or_else(|| error.line(), |&line| line as usize))
-    })
-}
-
-/// Calls `f` with each line and its number, from 1.
-fn for_each_line<'a>(
-    text: &'a [u8],
-    limits: &Limits,
-    mut f: impl FnMut(&'a [u8], u32) -> Result<(), Fault>,
-) -> Result<(), ParseError> {
-    // What follows the last line feed is a line if there is anything.
-    let whole = text.strip_suffix(b"\n").unwrap_or(text);
-    for (before, line) in whole.split(|&byte| byte == b'\n').enumerate() {
-        let read = if before >= limits.max_lines() {
-            fault(0, ParseErrorKind::TooManyLines)
-        } else {
-            // A text of less than 4 GiB has fewer lines.
-            f(line, before as u32 + 1)
-        };
-        read.map_err(|fault| ParseError::in_line(text, line, fault))?;
-    }
-    Ok(())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,23 +74,25 @@ impl Kind {
         })
     }
 
-    fn served_as(self) -> &'static [u8] {
+    fn served_as(self) -> metadata::Kind {
         match self {
-            Self::Counter => b"counter",
-            Self::Gauge | Self::Info => b"gauge",
-            Self::Histogram | Self::GaugeHistogram => b"histogram",
-            Self::Summary => b"summary",
-            Self::Untyped => b"untyped",
+            Self::Counter => metadata::Kind::Counter,
+            Self::Gauge | Self::Info => metadata::Kind::Gauge,
+            Self::Histogram | Self::GaugeHistogram => metadata::Kind::Histogram,
+            Self::Summary => metadata::Kind::Summary,
+            Self::Untyped => metadata::Kind::Untyped,
         }
     }
 
-    /// What a family of this type has at the end of its name in format 0.0.4.
-    fn name_suffix(self) -> &'static [u8] {
-        match self {
+    /// What a family of this type and name has at the end of its name in format 0.0.4. One which already has
+    /// the suffix, as some libraries name them, keeps its name.
+    fn suffix_of(self, name: &[u8]) -> &'static [u8] {
+        let suffix: &[u8] = match self {
             Self::Counter => b"_total",
             Self::Info => b"_info",
             _ => b"",
-        }
+        };
+        if name.ends_with(suffix) { b"" } else { suffix }
     }
 
     /// Whether samples with this suffix become a gauge of their own.
@@ -140,171 +105,147 @@ impl Kind {
     }
 }
 
-type Map<'a, V> = HashMap<&'a [u8], V, foldhash::fast::RandomState>;
-
-#[derive(Default)]
-struct Rewriter<'a> {
-    limits: Limits,
-    /// Samples written.
-    samples: usize,
-    types: Map<'a, Kind>,
-    helps: Map<'a, &'a [u8]>,
-    /// Families derived from others, whose HELP and TYPE have been written.
-    derived: HashSet<&'a [u8], foldhash::fast::RandomState>,
-    series: SeriesReader<'a>,
-    out: Vec<u8>,
-    /// The line of the text from which each line of the output comes.
-    lines: Vec<u32>,
-    written: usize,
+/// What is declared under one name.
+#[derive(Debug)]
+struct Declaration<'a> {
+    name: &'a [u8],
+    /// The first.
+    kind: Option<Kind>,
+    /// Whether it is also declared a counter or info whose family has another name.
+    renamed: [(Kind, bool); 2],
+    /// The first which is not empty, else an empty one.
+    help: Option<&'a [u8]>,
 }
 
-impl<'a> Rewriter<'a> {
-    fn within(limits: &Limits) -> Self {
-        Self {
-            limits: *limits,
-            series: SeriesReader::within(limits),
-            ..Self::default()
-        }
-    }
+/// What a text declares. It may follow what depends on it, so it is settled at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Declared<'a> {
+    index: HashMap<&'a [u8], u32, foldhash::fast::RandomState>,
+    /// In the order of the text.
+    declarations: Vec<Declaration<'a>>,
+}
 
-    /// Notes types and help texts: they may follow what depends on them.
-    fn note(&mut self, line: &'a [u8]) -> Result<(), Fault> {
-        match read_metadata(line)? {
-            Some(Metadata::Type {
+impl<'a> Declared<'a> {
+    /// Notes what a line declares, and returns the type of a family if it has this very name.
+    pub(crate) fn note(
+        &mut self,
+        line: Metadata<'a>,
+        max: usize,
+    ) -> Result<Option<(&'a [u8], metadata::Kind)>, Fault> {
+        match line {
+            Metadata::Comment => Ok(None),
+            Metadata::Help { name, text } => {
+                let help = &mut self.of(name, max)?.help;
+                *help = help.filter(|help| !help.is_empty()).or(Some(text));
+                Ok(None)
+            }
+            Metadata::Type {
                 name,
                 text,
                 text_at,
-            }) => match Kind::parse(text) {
-                Some(kind) => {
-                    self.types.entry(name).or_insert(kind);
+            } => {
+                let Some(kind) = Kind::parse(text) else {
+                    return fault(text_at, ParseErrorKind::InvalidType);
+                };
+                let declaration = self.of(name, max)?;
+                declaration.kind.get_or_insert(kind);
+                if kind.suffix_of(name).is_empty() {
+                    return Ok(Some((name, kind.served_as())));
                 }
-                None => return fault(text_at, ParseErrorKind::InvalidType),
-            },
-            Some(Metadata::Help { name, text }) => {
-                self.helps.entry(name).or_insert(text);
+                for (renaming, declared) in &mut declaration.renamed {
+                    *declared |= *renaming == kind;
+                }
+                Ok(None)
             }
-            Some(Metadata::Comment) | None => {}
         }
-        if self.types.len().max(self.helps.len()) > self.limits.max_families() {
-            return fault(0, ParseErrorKind::TooManyFamilies);
+    }
+
+    fn of(&mut self, name: &'a [u8], max: usize) -> Result<&mut Declaration<'a>, Fault> {
+        let next = self.declarations.len();
+        let at = *self.index.entry(name).or_insert(next as u32) as usize;
+        if at == next {
+            self.declarations.push(Declaration {
+                name,
+                kind: None,
+                renamed: [(Kind::Counter, false), (Kind::Info, false)],
+                help: None,
+            });
+        }
+        match self.declarations.get_mut(at) {
+            Some(declaration) if at < max => Ok(declaration),
+            _ => fault(0, ParseErrorKind::TooManyFamilies),
+        }
+    }
+
+    /// Gives types and help texts to the families which have them in format 0.0.4. A fault is one of the line
+    /// beside it.
+    pub(crate) fn settle(self, reader: &mut Reader<'a>) -> Result<(), (&'a [u8], Fault)> {
+        for declaration in &self.declarations {
+            declaration
+                .settle(reader)
+                .map_err(|fault| (declaration.name, fault))?;
+        }
+        for (id, name) in reader.undeclared() {
+            let Some(declaration) = self.deriving(name) else {
+                continue;
+            };
+            reader.set_kind(id, metadata::Kind::Gauge);
+            if let Some(help) = declaration.help {
+                let noted = reader.help(id, help, Format::OpenMetrics);
+                noted.map_err(|fault| (name, fault))?;
+            }
         }
         Ok(())
     }
 
-    fn line(&mut self, line: &'a [u8]) -> Result<(), Fault> {
-        match read_metadata(line)? {
-            Some(Metadata::Type { name, text, .. }) => {
-                if let Some(kind) = Kind::parse(text) {
-                    self.write_type(name, kind.name_suffix(), kind.served_as());
-                }
-                Ok(())
-            }
-            Some(Metadata::Help { name, text }) => {
-                let suffix = self
-                    .types
-                    .get(name)
-                    .map_or(&b""[..], |kind| kind.name_suffix());
-                self.write_help(name, suffix, text);
-                Ok(())
-            }
-            Some(Metadata::Comment) => Ok(()),
-            None if skip_blanks(line, 0) == line.len() => Ok(()),
-            None => self.sample(line),
-        }
-    }
-
-    /// Notes where the lines written since the last call come from.
-    fn end_line(&mut self, number: u32) {
-        let new = self.out.get(self.written..).unwrap_or_default();
-        self.lines
-            .extend(memchr::memchr_iter(b'\n', new).map(|_| number));
-        self.written = self.out.len();
-    }
-
-    fn sample(&mut self, line: &'a [u8]) -> Result<(), Fault> {
-        if self.samples >= self.limits.max_samples {
-            return fault(0, ParseErrorKind::TooManySamples);
-        }
-        self.samples += 1;
-        let series = self.series.read(line, skip_blanks(line, 0))?;
-        let value_at = skip_blanks(line, series.end);
-        let value_to = value(line, value_at)?;
-        let (timestamp, rest) = timestamp(line, skip_blanks(line, value_to))?;
-        exemplar(line, rest)?;
-        self.derive(series.name());
-        tidy::write_series(&mut self.out, series.name(), series.labels());
-        self.out.push(b' ');
-        self.out.extend_from_slice(part(line, value_at, value_to));
-        if let Some(milliseconds) = timestamp {
-            self.out
-                .extend_from_slice(format!(" {milliseconds}").as_bytes());
-        }
-        self.out.push(b'\n');
-        Ok(())
-    }
-
-    /// Declares the gauge to which a sample of this name belongs, if it is the first one.
-    fn derive(&mut self, name: &'a [u8]) {
-        let Some(underscore) = memchr::memrchr(b'_', name) else {
-            return;
-        };
-        let (family, suffix) = name.split_at(underscore);
-        let derives = self
-            .types
-            .get(family)
-            .is_some_and(|kind| kind.derives(suffix));
-        if !derives || self.types.contains_key(name) || !self.derived.insert(name) {
-            return;
-        }
-        if let Some(&help) = self.helps.get(family) {
-            self.write_help(name, b"", help);
-        }
-        self.write_type(name, b"", b"gauge");
-    }
-
-    fn write_type(&mut self, name: &[u8], suffix: &[u8], kind: &[u8]) {
-        self.out.extend_from_slice(b"# TYPE ");
-        self.write_name(name, suffix);
-        self.out.push(b' ');
-        self.out.extend_from_slice(kind);
-        self.out.push(b'\n');
-    }
-
-    fn write_help(&mut self, name: &[u8], suffix: &[u8], text: &[u8]) {
-        self.out.extend_from_slice(b"# HELP ");
-        self.write_name(name, suffix);
-        self.out.push(b' ');
-        let mut bytes = text.iter().copied().peekable();
-        while let Some(byte) = bytes.next() {
-            match (byte, bytes.peek()) {
-                (b'\\', Some(b'"')) => {}
-                (b'\\', Some(b'\\')) => {
-                    bytes.next();
-                    self.out.extend_from_slice(b"\\\\");
-                }
-                _ => self.out.push(byte),
-            }
-        }
-        self.out.push(b'\n');
-    }
-
-    /// A family which already has the suffix, as some libraries name them, keeps its name.
-    fn write_name(&mut self, name: &[u8], suffix: &[u8]) {
-        self.out.extend_from_slice(name);
-        if !name.ends_with(suffix) {
-            self.out.extend_from_slice(suffix);
-        }
+    /// The declaration from which a family of this name is derived.
+    fn deriving(&self, name: &[u8]) -> Option<&Declaration<'a>> {
+        let (family, suffix) = name.split_at(memchr::memrchr(b'_', name)?);
+        let declaration = self.declarations.get(*self.index.get(family)? as usize)?;
+        let derives = declaration.kind.is_some_and(|kind| kind.derives(suffix));
+        derives.then_some(declaration)
     }
 }
 
-/// The metadata of a line; none if it does not start with `#`.
-fn read_metadata(line: &[u8]) -> Result<Option<Metadata<'_>>, Fault> {
-    let first = skip_blanks(line, 0);
-    if line.get(first) == Some(&b'#') {
-        metadata(line, first + 1).map(Some)
-    } else {
-        Ok(None)
+impl<'a> Declaration<'a> {
+    fn settle(&self, reader: &mut Reader<'a>) -> Result<(), Fault> {
+        let mut renamed = None;
+        for (kind, _) in self.renamed.iter().filter(|(_, declared)| *declared) {
+            let id = reader.family_of(self.name, kind.suffix_of(self.name))?;
+            reader.set_kind(id, kind.served_as());
+            if self.kind == Some(*kind) {
+                renamed = Some(id);
+            }
+        }
+        if let Some(help) = self.help {
+            let id = match renamed {
+                Some(id) => id,
+                None => reader.family(self.name)?,
+            };
+            reader.help(id, help, Format::OpenMetrics)?;
+        }
+        Ok(())
     }
+}
+
+/// Reads a sample line. What format 0.0.4 does not have, or has in another form, makes it untidy.
+#[inline]
+pub(crate) fn sample<'a>(
+    line: &'a [u8],
+    reader: &mut SeriesReader<'a>,
+) -> Result<Sample<'a>, Fault> {
+    let start = skip_blanks(line, 0);
+    let series = reader.read(line, start)?;
+    let value_at = skip_blanks(line, series.end);
+    let value_to = value(line, value_at)?;
+    let (timestamp, rest) = timestamp(line, skip_blanks(line, value_to))?;
+    exemplar(line, rest)?;
+    Ok(Sample {
+        series,
+        value: part(line, value_at, value_to),
+        timestamp: timestamp.map(Timestamp::Milliseconds),
+        tidy: series.tidy && start == 0 && value_to == line.len(),
+    })
 }
 
 /// Reads an optional timestamp, and returns it in milliseconds with the position after it.

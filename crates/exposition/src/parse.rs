@@ -8,7 +8,9 @@ use crate::class::{offset_in, part, skip_blanks};
 use crate::error::{ParseError, ParseErrorKind};
 use crate::exposition::{Exposition, Family, Format, Span, bytes, rewritten_base};
 use crate::limits::Limits;
+use crate::marks::Marks;
 use crate::metadata::{self, Kind, Metadata, split_suffix};
+use crate::openmetrics::Declared;
 use crate::sample::{Fault, fault, sample};
 use crate::series::{SeriesReader, value_end};
 use crate::{openmetrics, tidy};
@@ -20,16 +22,14 @@ pub(crate) fn parse(
     limits: &Limits,
 ) -> Result<Exposition, ParseError> {
     check_bytes(&text)?;
-    let read = match format.unwrap_or_else(|| openmetrics::format_of(&text)) {
-        Format::Text => read(&text, limits).map(|draft| draft.finish(text.clone())),
-        Format::OpenMetrics => openmetrics::parse(&text, limits),
-    };
-    let exposition = read.map_err(|error| foreign(&text).unwrap_or(error))?;
+    let read_as = format.unwrap_or_else(|| openmetrics::format_of(&text));
+    let draft = read(&text, read_as, limits);
+    let draft = draft.map_err(|error| foreign(&text).unwrap_or(error))?;
     if format == Some(Format::OpenMetrics) && !openmetrics::is_whole(&text) {
         let last = text.strip_suffix(b"\n").unwrap_or(&text).len();
         return Err(ParseError::at(&text, last, ParseErrorKind::MissingEof));
     }
-    Ok(exposition)
+    Ok(draft.finish(text))
 }
 
 /// The fault of a text which is no exposition at all, as HTTP servers answer. A name in quotes is followed by
@@ -53,15 +53,11 @@ fn foreign(text: &[u8]) -> Option<ParseError> {
     Some(ParseError::at(text, start, kind))
 }
 
-/// Parses text of 0.0.4 which has been made from a text that was checked.
-pub(crate) fn parse_classic(text: Bytes, limits: &Limits) -> Result<Exposition, ParseError> {
-    check_length(&text)?;
-    Ok(read(&text, limits)?.finish(text))
-}
-
 /// What no part of a text may hold, comments included.
 fn check_bytes(text: &[u8]) -> Result<(), ParseError> {
-    check_length(text)?;
+    if text.len() >= u32::MAX as usize {
+        return Err(ParseError::at(&[], 0, ParseErrorKind::TooLarge));
+    }
     if let Some(nul) = memchr::memchr(0, text) {
         return Err(ParseError::at(text, nul, ParseErrorKind::NulByte));
     }
@@ -73,28 +69,15 @@ fn check_bytes(text: &[u8]) -> Result<(), ParseError> {
     Ok(())
 }
 
-fn check_length(text: &[u8]) -> Result<(), ParseError> {
-    if text.len() >= u32::MAX as usize {
-        return Err(ParseError::at(&[], 0, ParseErrorKind::TooLarge));
-    }
-    Ok(())
-}
-
-fn read(text: &[u8], limits: &Limits) -> Result<Draft, ParseError> {
-    let mut reader = Reader::new(text, limits);
+fn read(text: &[u8], format: Format, limits: &Limits) -> Result<Draft, ParseError> {
+    let mut reader = Reader::new(text, format, limits);
     reader.read()?;
-    if reader.has_early_samples() {
-        // A type came after samples which it concerns. Read again with all types known, so that
-        // these samples are checked and assigned like any others.
-        let types = reader.types();
-        reader = Reader::new(text, limits);
-        for (name, kind) in types {
-            reader
-                .declare(name, kind)
-                .map_err(|fault| ParseError::at(text, fault.at, fault.kind))?;
-        }
-        reader.read()?;
+    if let Some(declared) = reader.openmetrics.take() {
+        declared
+            .settle(&mut reader)
+            .map_err(|(line, fault)| ParseError::in_line(text, line, fault))?;
     }
+    reader.join_late();
     Ok(reader.draft)
 }
 
@@ -109,7 +92,7 @@ struct Draft {
     has_timestamps: bool,
 }
 
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     text: &'a [u8],
     max_samples: usize,
     max_families: usize,
@@ -119,10 +102,8 @@ struct Reader<'a> {
     /// The family of the line before.
     current: Current<'a>,
     series: SeriesReader<'a>,
-    /// Whether a family has samples already, by its number.
-    sampled: Vec<bool>,
-    /// Whether a family was declared a histogram or summary after its first samples.
-    declared_late: bool,
+    /// What a text of OpenMetrics declares.
+    openmetrics: Option<Declared<'a>>,
 }
 
 #[derive(Clone, Copy)]
@@ -133,7 +114,7 @@ struct Current<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(text: &'a [u8], limits: &Limits) -> Self {
+    fn new(text: &'a [u8], format: Format, limits: &Limits) -> Self {
         Self {
             text,
             max_samples: limits.max_samples,
@@ -148,57 +129,28 @@ impl<'a> Reader<'a> {
                 kind: Kind::Untyped,
             },
             series: SeriesReader::within(limits),
-            sampled: Vec::new(),
-            declared_late: false,
+            openmetrics: (format == Format::OpenMetrics).then(Declared::default),
         }
     }
 
     fn read(&mut self) -> Result<(), ParseError> {
         let text = self.text;
-        let mut start = 0;
-        for (before, end) in memchr::memchr_iter(b'\n', text).enumerate() {
-            if before >= self.max_lines {
+        let (mut start, mut lines) = (0, 0);
+        for end in memchr::memchr_iter(b'\n', text) {
+            if lines >= self.max_lines {
                 return Err(ParseError::at(text, start, ParseErrorKind::TooManyLines));
             }
+            lines += 1;
             self.line(start, end)
                 .map_err(|fault| ParseError::in_line(text, part(text, start, end), fault))?;
             start = end + 1;
         }
         let end = text.len();
+        if start < end && lines >= self.max_lines {
+            return Err(ParseError::at(text, start, ParseErrorKind::TooManyLines));
+        }
         self.line(start, end)
             .map_err(|fault| ParseError::in_line(text, part(text, start, end), fault))
-    }
-
-    /// Whether samples were read as something else than what a later line declares them to be.
-    fn has_early_samples(&self) -> bool {
-        let samples_of_another = |(id, family): (usize, &Family)| {
-            let name = bytes(self.text, &[], family.name);
-            family.kind.is_none()
-                && self.sampled.get(id) == Some(&true)
-                && split_suffix(name).is_some_and(|(family, suffix)| {
-                    self.index
-                        .get(family)
-                        .and_then(|&id| self.kind_of(id))
-                        .is_some_and(|kind| kind.takes(suffix))
-                })
-        };
-        self.declared_late
-            || self
-                .draft
-                .families
-                .iter()
-                .enumerate()
-                .any(samples_of_another)
-    }
-
-    fn types(&self) -> Vec<(&'a [u8], Kind)> {
-        let mut types: Vec<_> = self
-            .index
-            .iter()
-            .filter_map(|(&name, &id)| Some((name, self.kind_of(id)?)))
-            .collect();
-        types.sort_unstable_by_key(|&(name, _)| name);
-        types
     }
 
     #[inline]
@@ -217,14 +169,12 @@ impl<'a> Reader<'a> {
         if self.draft.samples >= self.max_samples {
             return fault(0, ParseErrorKind::TooManySamples);
         }
-        let sample = sample(line, &mut self.series)?;
+        let sample = match self.openmetrics {
+            None => sample(line, &mut self.series)?,
+            Some(_) => openmetrics::sample(line, &mut self.series)?,
+        };
         let suffix = self.enter(sample.series.name())?;
-        if self.current.kind.is_compound() {
-            self.current
-                .kind
-                .check(suffix, &sample)
-                .or_else(|(piece, kind)| fault(offset_in(line, piece), kind))?;
-        }
+        self.mark(suffix, Marks::of(&sample));
         self.draft.samples += 1;
         self.draft.has_timestamps |= sample.timestamp.is_some();
         let span = if sample.tidy && end < self.text.len() {
@@ -239,14 +189,20 @@ impl<'a> Reader<'a> {
             Some((family, last)) if *family == self.current.id && last.end == span.start => {
                 last.end = span.end;
             }
-            _ => {
-                if let Some(sampled) = self.sampled.get_mut(self.current.id as usize) {
-                    *sampled = true;
-                }
-                self.draft.runs.push((self.current.id, span));
-            }
+            _ => self.draft.runs.push((self.current.id, span)),
         }
         Ok(())
+    }
+
+    /// Notes what a sample of the current family has.
+    #[inline]
+    fn mark(&mut self, suffix: &[u8], marks: Marks) {
+        if marks == Marks::default() {
+            return;
+        }
+        if let Some(family) = self.draft.families.get_mut(self.current.id as usize) {
+            family.add_marks(suffix, marks);
+        }
     }
 
     /// Makes the family of a sample of this name current, and returns what the name has beyond
@@ -262,16 +218,20 @@ impl<'a> Reader<'a> {
     }
 
     fn enter_other(&mut self, name: &'a [u8]) -> Result<&'a [u8], Fault> {
-        if !self.index.contains_key(name)
-            && let Some((family, suffix)) = split_suffix(name)
-            && let Some(&id) = self.index.get(family)
-            && let Some(kind) = self.kind_of(id)
-            && kind.takes(suffix)
-        {
+        if let Some(&id) = self.index.get(name) {
             self.current = Current {
                 id,
-                name: family,
-                kind,
+                name,
+                kind: self.kind_of(id).unwrap_or(Kind::Untyped),
+            };
+            return Ok(b"");
+        }
+        if let Some((id, suffix)) = self.taker(name) {
+            let name = name.strip_suffix(suffix).unwrap_or(name);
+            self.current = Current {
+                id,
+                name,
+                kind: self.kind_of(id).unwrap_or(Kind::Untyped),
             };
             return Ok(suffix);
         }
@@ -279,9 +239,17 @@ impl<'a> Reader<'a> {
         self.current = Current {
             id,
             name,
-            kind: self.kind_of(id).unwrap_or(Kind::Untyped),
+            kind: Kind::Untyped,
         };
         Ok(b"")
+    }
+
+    /// The histogram or summary which takes samples of this name, and their suffix.
+    fn taker(&self, name: &[u8]) -> Option<(u32, &'static [u8])> {
+        let (family, suffix) = split_suffix(name)?;
+        let &id = self.index.get(family)?;
+        let takes = self.kind_of(id)?.takes(suffix);
+        takes.then_some((id, suffix))
     }
 
     fn kind_of(&self, id: u32) -> Option<Kind> {
@@ -289,35 +257,42 @@ impl<'a> Reader<'a> {
     }
 
     /// The family of this name, which need not have come before.
-    fn family(&mut self, name: &'a [u8]) -> Result<u32, Fault> {
+    pub(crate) fn family(&mut self, name: &'a [u8]) -> Result<u32, Fault> {
         let next = self.draft.families.len() as u32;
         let id = *self.index.entry(name).or_insert(next);
         if id == next {
-            if next as usize >= self.max_families {
-                return fault(0, ParseErrorKind::TooManyFamilies);
-            }
             let start = offset_in(self.text, name) as u32;
-            let name = Span {
+            self.add_family(Span {
                 start,
                 end: start + name.len() as u32,
-            };
-            let family = Family {
-                name,
-                help: None,
-                kind: None,
-                contradicted: false,
-                spans: (0, 0),
-            };
-            self.draft.families.push(family);
-            self.sampled.push(false);
+            })?;
         }
         Ok(id)
     }
 
+    fn add_family(&mut self, name: Span) -> Result<u32, Fault> {
+        let id = self.draft.families.len();
+        if id >= self.max_families {
+            return fault(0, ParseErrorKind::TooManyFamilies);
+        }
+        self.draft.families.push(Family::new(name));
+        Ok(id as u32)
+    }
+
     fn metadata(&mut self, line: &'a [u8], at: usize) -> Result<(), Fault> {
-        match metadata::metadata(line, at)? {
+        let metadata = metadata::metadata(line, at)?;
+        if let Some(declared) = &mut self.openmetrics {
+            return match declared.note(metadata, self.max_families)? {
+                Some((name, kind)) => self.declare(name, kind),
+                None => Ok(()),
+            };
+        }
+        match metadata {
             Metadata::Comment => Ok(()),
-            Metadata::Help { name, text } => self.help(name, text),
+            Metadata::Help { name, text } => {
+                let id = self.family(name)?;
+                self.help(id, text, Format::Text)
+            }
             Metadata::Type {
                 name,
                 text,
@@ -327,8 +302,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The first text counts, but an empty one only if there is no other.
-    fn help(&mut self, name: &'a [u8], text: &'a [u8]) -> Result<(), Fault> {
-        let id = self.family(name)?;
+    pub(crate) fn help(&mut self, id: u32, text: &'a [u8], format: Format) -> Result<(), Fault> {
         let known = self
             .draft
             .families
@@ -337,18 +311,16 @@ impl<'a> Reader<'a> {
         if known.is_some_and(|known| known.len() > 0 || text.is_empty()) {
             return Ok(());
         }
-        let help = if tidy::is_tidy_help(text) {
+        let help = if text.is_empty() {
+            Span { start: 0, end: 0 }
+        } else if tidy::is_tidy_help(text) {
             let start = offset_in(self.text, text) as u32;
-            if text.is_empty() {
-                Span { start: 0, end: 0 }
-            } else {
-                Span {
-                    start,
-                    end: start + text.len() as u32,
-                }
+            Span {
+                start,
+                end: start + text.len() as u32,
             }
         } else {
-            self.rewrite(|out| tidy::write_help(out, text))?
+            self.rewrite(|out| tidy::write_help(out, text, format))?
         };
         if let Some(family) = self.draft.families.get_mut(id as usize) {
             family.help = Some(help);
@@ -356,17 +328,71 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Of the types declared for a name, the first counts.
     fn declare(&mut self, name: &'a [u8], kind: Kind) -> Result<(), Fault> {
         let id = self.family(name)?;
-        if let Some(family) = self.draft.families.get_mut(id as usize) {
-            family.contradicted |= family.kind.is_some_and(|known| known != kind);
-            self.declared_late |= family.kind.is_none()
-                && kind.is_compound()
-                && self.sampled.get(id as usize) == Some(&true);
-            let kind = *family.kind.get_or_insert(kind);
-            self.current = Current { id, name, kind };
-        }
+        let kind = self.set_kind(id, kind);
+        self.current = Current { id, name, kind };
         Ok(())
+    }
+
+    pub(crate) fn set_kind(&mut self, id: u32, kind: Kind) -> Kind {
+        let Some(family) = self.draft.families.get_mut(id as usize) else {
+            return kind;
+        };
+        family.contradicted |= family.kind.is_some_and(|known| known != kind);
+        *family.kind.get_or_insert(kind)
+    }
+
+    /// The family whose name `name` and `suffix` make up. If there is none in the text there is a new one, which
+    /// is not found again.
+    pub(crate) fn family_of(&mut self, name: &'a [u8], suffix: &[u8]) -> Result<u32, Fault> {
+        if let Some(&id) = self.index.get([name, suffix].concat().as_slice()) {
+            return Ok(id);
+        }
+        let name = self.rewrite(|out| {
+            out.extend_from_slice(name);
+            out.extend_from_slice(suffix);
+        })?;
+        self.add_family(name)
+    }
+
+    /// Families of which nothing is declared, with their names.
+    pub(crate) fn undeclared(&self) -> Vec<(u32, &'a [u8])> {
+        let families = self.draft.families.iter().zip(0..);
+        let undeclared =
+            families.filter(|(family, _)| family.kind.is_none() && family.help.is_none());
+        // These come from samples, so their names stand in the text.
+        undeclared
+            .map(|(family, id)| (id, bytes(self.text, &[], family.name)))
+            .collect()
+    }
+
+    /// Gives samples to the histograms and summaries which were declared after them.
+    fn join_late(&mut self) {
+        let mut joins: Vec<u32> = Vec::new();
+        for (id, name) in self.undeclared() {
+            let Some((target, suffix)) = self.taker(name) else {
+                continue;
+            };
+            if joins.is_empty() {
+                joins = (0..self.draft.families.len() as u32).collect();
+            }
+            if let Some(join) = joins.get_mut(id as usize) {
+                *join = target;
+            }
+            let marks = self
+                .draft
+                .families
+                .get(id as usize)
+                .map(|family| family.own);
+            if let Some(family) = self.draft.families.get_mut(target as usize) {
+                family.add_marks(suffix, marks.unwrap_or_default());
+            }
+        }
+        if !joins.is_empty() {
+            self.draft.join(&joins);
+        }
     }
 
     /// Writes what is served instead of a piece of the text.
@@ -383,33 +409,70 @@ impl<'a> Reader<'a> {
 }
 
 impl Draft {
+    /// Gives the lines of each family to the one which `joins` has in its place, and leaves it out if that is
+    /// another.
+    fn join(&mut self, joins: &[u32]) {
+        let kept: Vec<bool> = joins
+            .iter()
+            .zip(0..)
+            .map(|(&join, id)| join == id)
+            .collect();
+        // Where each family is once the others are out.
+        let numbers: Vec<u32> = kept
+            .iter()
+            .scan(0, |next, &kept| {
+                let number = *next;
+                *next += u32::from(kept);
+                Some(number)
+            })
+            .collect();
+        for (family, _) in &mut self.runs {
+            let target = joins.get(*family as usize).copied().unwrap_or_default();
+            *family = numbers.get(target as usize).copied().unwrap_or_default();
+        }
+        self.runs.dedup_by(|next, last| {
+            let adjoin = next.0 == last.0 && next.1.start == last.1.end;
+            if adjoin {
+                last.1.end = next.1.end;
+            }
+            adjoin
+        });
+        let mut kept = kept.into_iter();
+        self.families.retain(|_| kept.next().unwrap_or_default());
+    }
+
     /// Sorts the families by name and puts the lines of each together.
     fn finish(mut self, text: Bytes) -> Exposition {
-        let mut order: Vec<u32> = (0..self.families.len() as u32).collect();
-        let name = |id: u32| {
-            self.families
-                .get(id as usize)
-                .map(|family| bytes(&text, &[], family.name))
-        };
-        order.sort_unstable_by_key(|&id| name(id));
-        // Stable: the lines of a family stay in the order of the text.
-        self.runs.sort_by_key(|&(family, _)| family);
-        let mut families = Vec::with_capacity(order.len());
-        let mut spans = Vec::with_capacity(self.runs.len());
-        for id in order {
-            let from = spans.len() as u32;
-            let first = self.runs.partition_point(|&(family, _)| family < id);
-            let own = self
-                .runs
-                .iter()
-                .skip(first)
-                .take_while(|&&(family, _)| family == id);
-            spans.extend(own.map(|&(_, span)| span));
-            if let Some(&family) = self.families.get(id as usize) {
-                families.push(Family {
-                    spans: (from, spans.len() as u32),
-                    ..family
-                });
+        // Where the next span of each family goes; first, how many it has.
+        let mut next = vec![0; self.families.len()];
+        for &(family, _) in &self.runs {
+            if let Some(count) = next.get_mut(family as usize) {
+                *count += 1;
+            }
+        }
+        let mut families = Vec::with_capacity(self.families.len());
+        let mut from = 0;
+        for id in self.sorted(&text) {
+            let (Some(&family), Some(next)) =
+                (self.families.get(id as usize), next.get_mut(id as usize))
+            else {
+                continue;
+            };
+            let to = from + *next;
+            *next = from;
+            families.push(Family {
+                spans: (from, to),
+                ..family
+            });
+            from = to;
+        }
+        let mut spans = vec![Span { start: 0, end: 0 }; self.runs.len()];
+        for &(family, span) in &self.runs {
+            if let Some(next) = next.get_mut(family as usize)
+                && let Some(slot) = spans.get_mut(*next as usize)
+            {
+                *slot = span;
+                *next += 1;
             }
         }
         self.rewritten.shrink_to_fit();
@@ -423,4 +486,29 @@ impl Draft {
             has_timestamps: self.has_timestamps,
         }
     }
+
+    /// The families' numbers, sorted by name. Mostly, the first eight bytes tell names apart, at hand.
+    fn sorted(&self, text: &[u8]) -> impl Iterator<Item = u32> {
+        let name = |id: u32| {
+            let family = self.families.get(id as usize);
+            family.map_or(&b""[..], |family| bytes(text, &self.rewritten, family.name))
+        };
+        let mut order: Vec<(u64, u32)> = (0..self.families.len() as u32)
+            .map(|id| (prefix(name(id)), id))
+            .collect();
+        order.sort_unstable_by(|one, other| {
+            let by_prefix = one.0.cmp(&other.0);
+            by_prefix.then_with(|| name(one.1).cmp(name(other.1)))
+        });
+        order.into_iter().map(|(_, id)| id)
+    }
+}
+
+/// The first eight bytes of a name as a number; names sort as these do. No name holds a zero.
+pub(crate) fn prefix(name: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    for (slot, &byte) in bytes.iter_mut().zip(name) {
+        *slot = byte;
+    }
+    u64::from_be_bytes(bytes)
 }

@@ -1,131 +1,168 @@
 //! Takes apart blocks which cannot be served as they are, line by line.
 //!
-//! Such a block belongs to a family which other parts declare differently, or whose name a
-//! histogram or summary captures. Each of its samples goes where `expfmt` will look for its name.
+//! Such a block is a histogram or summary which its family is not, or some of its samples do not fit it. Each of
+//! these goes to the family of its own name.
 
 use std::sync::Arc;
 
 use crate::exposition::{Exposition, Span, lines};
-use crate::merge::{Group, Groups};
+use crate::marks::Marks;
+use crate::merge::{Block, Group, Groups};
+use crate::metadata::SUFFIXES;
 use crate::sample::sample;
 use crate::series::SeriesReader;
 use crate::write::Piece;
 
-/// Moves the lines of all such blocks, and returns how many samples fit nowhere.
-pub(crate) fn regroup<'a>(parts: &'a [Arc<Exposition>], groups: &mut Groups<'a>) -> usize {
-    if !groups.groups.iter().any(Group::needs_lines) {
-        return 0;
-    }
-    let mut moved = Moved {
-        lines: Vec::new(),
-        dropped: 0,
+/// Moves the lines of all such blocks.
+pub(crate) fn regroup<'a>(parts: &'a [Arc<Exposition>], groups: &mut Groups<'a>) {
+    let mut moves = Moves {
+        known: groups.groups.len() as u32,
+        ..Moves::default()
     };
-    let mut reader = SeriesReader::default();
-    for group in groups.groups.iter().filter(|group| group.needs_lines()) {
-        for block in groups.blocks_of(group) {
-            let Some(part) = parts.get(block.part as usize) else {
-                continue;
-            };
-            let Some(family) = part.families.get(block.family as usize) else {
-                continue;
-            };
-            if !group.keeps(family) {
-                for &span in part.spans_of(family) {
-                    moved.take(groups, part, block.part, span, &mut reader);
-                }
+    // From the longest name to the shortest: lines which come to a family follow its own.
+    for position in (0..groups.groups.len()).rev() {
+        let Some(group) = groups
+            .groups
+            .get(position)
+            .filter(|group| group.needs_lines())
+        else {
+            continue;
+        };
+        let blocks = groups.blocks_of(group).iter();
+        let mut targets = Targets::new(position);
+        for block in blocks {
+            moves.take_apart(parts, groups, group, block, &mut targets);
+        }
+        if targets.misfit
+            && let Some(group) = groups.groups.get_mut(position)
+        {
+            group.misfit = true;
+        }
+    }
+    moves.settle(groups);
+}
+
+/// Where the lines of one family go: to itself, or to those of its name with a suffix.
+struct Targets {
+    own: u32,
+    suffixed: [Option<u32>; SUFFIXES.len()],
+    misfit: bool,
+}
+
+impl Targets {
+    fn new(position: usize) -> Self {
+        Self {
+            own: position as u32,
+            suffixed: [None; SUFFIXES.len()],
+            misfit: false,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Moves<'a> {
+    /// How many families there were.
+    known: u32,
+    /// Families which no part has under this name; they are numbered after those known.
+    new: Vec<&'a [u8]>,
+    /// Lines with the number of the family to which they go.
+    lines: Vec<(u32, Piece)>,
+    reader: SeriesReader<'a>,
+}
+
+impl<'a> Moves<'a> {
+    fn take_apart(
+        &mut self,
+        parts: &'a [Arc<Exposition>],
+        groups: &Groups<'a>,
+        group: &Group<'a>,
+        block: &Block,
+        targets: &mut Targets,
+    ) {
+        let Some((part, family)) = block.family(parts) else {
+            return;
+        };
+        if group.keeps(family) {
+            return;
+        }
+        for &span in part.spans_of(family) {
+            for (offset, line) in lines(part.bytes(span)) {
+                let target = self.target(groups, group, line, targets);
+                let start = span.start + offset as u32;
+                let line = Span {
+                    start,
+                    end: start + line.len() as u32 + 1,
+                };
+                self.push(target, block.part, line);
             }
         }
     }
-    settle(groups, moved.lines);
-    moved.dropped
-}
 
-/// Gives each line to its group, and makes those groups that no part has.
-fn settle<'a>(groups: &mut Groups<'a>, mut lines: Vec<(&'a [u8], Piece)>) {
-    // Stable: the lines of a part stay in the order in which they were taken.
-    lines.sort_by_key(|&(name, piece)| (name, piece.part()));
-    groups.moved.reserve_exact(lines.len());
-    let mut new = Vec::new();
-    for lines in lines.chunk_by(|(one, _), (next, _)| one == next) {
-        let from = groups.moved.len() as u32;
-        groups.moved.extend(lines.iter().map(|&(_, piece)| piece));
-        let moved = (from, groups.moved.len() as u32);
-        let name = lines.first().map_or(&b""[..], |&(name, _)| name);
-        match groups
-            .position(name)
-            .ok()
-            .and_then(|at| groups.groups.get_mut(at))
-        {
-            Some(group) => group.moved = moved,
-            None => new.push(Group::of_moved(name, moved)),
-        }
-    }
-    drop(lines);
-    groups.groups.append(&mut new);
-    groups.groups.sort_unstable_by_key(|group| group.name);
-}
-
-struct Moved<'a> {
-    /// With the name of the family to which they go.
-    lines: Vec<(&'a [u8], Piece)>,
-    dropped: usize,
-}
-
-impl<'a> Moved<'a> {
-    fn take(
+    fn target(
         &mut self,
         groups: &Groups<'a>,
-        part: &'a Exposition,
-        number: u32,
-        span: Span,
-        reader: &mut SeriesReader<'a>,
-    ) {
-        for (offset, line) in lines(part.bytes(span)) {
-            // The line has been read before, so this cannot fail.
-            let Ok(sample) = sample(line, reader) else {
-                continue;
-            };
-            let name = sample.series.name();
-            let (target, suffix) = match groups.captor(name) {
-                Some((position, suffix)) => (groups.groups.get(position), suffix),
-                None => (
-                    groups
-                        .position(name)
-                        .ok()
-                        .and_then(|at| groups.groups.get(at)),
-                    &b""[..],
-                ),
-            };
-            let kind = target.and_then(|group| group.kind);
-            if kind.is_some_and(|kind| kind.check(suffix, &sample).is_err()) {
-                self.dropped += 1;
-                continue;
+        group: &Group<'a>,
+        line: &'a [u8],
+        targets: &mut Targets,
+    ) -> u32 {
+        // The line has been read before, so this cannot fail.
+        let Ok(sample) = sample(line, &mut self.reader) else {
+            return targets.own;
+        };
+        let name = sample.series.name();
+        let suffix = name.strip_prefix(group.name).unwrap_or_default();
+        let known = SUFFIXES.iter().position(|other| *other == suffix);
+        let slot = known.and_then(|number| targets.suffixed.get_mut(number));
+        let Some(slot) = slot else {
+            return targets.own;
+        };
+        if let Some(kind) = group.kind.filter(|kind| kind.takes(suffix)) {
+            if Marks::of(&sample).fit(kind, suffix) {
+                return targets.own;
             }
-            let start = span.start + offset as u32;
-            let line = Span {
-                start,
-                end: start + line.len() as u32 + 1,
-            };
-            self.push(target.map_or(name, |group| group.name), number, line);
+            targets.misfit = true;
         }
+        *slot.get_or_insert_with(|| {
+            let position = groups.position(name).map(|position| position as u32);
+            position.unwrap_or_else(|_| {
+                self.new.push(name);
+                self.known + self.new.len() as u32 - 1
+            })
+        })
     }
 
-    fn push(&mut self, family: &'a [u8], part: u32, line: Span) {
-        if let Some((
-            last,
-            Piece::Lines {
-                part: last_part,
-                span,
-            },
-        )) = self.lines.last_mut()
-            && *last == family
-            && *last_part == part
-            && span.end == line.start
+    fn push(&mut self, target: u32, part: u32, line: Span) {
+        if let Some((last, Piece::Lines { part: of, span })) = self.lines.last_mut()
+            && (*last, *of, span.end) == (target, part, line.start)
         {
             span.end = line.end;
         } else {
-            let piece = Piece::Lines { part, span: line };
-            self.lines.push((family, piece));
+            self.lines.push((target, Piece::Lines { part, span: line }));
+        }
+    }
+
+    /// Gives each family its lines, and makes those families that no part has.
+    fn settle(mut self, groups: &mut Groups<'a>) {
+        if self.lines.is_empty() {
+            return;
+        }
+        groups
+            .groups
+            .extend(self.new.iter().map(|name| Group::of_moved(name)));
+        // Stable: the lines of each family stay in the order in which they were taken.
+        self.lines.sort_by_key(|&(target, _)| target);
+        groups.moved.reserve_exact(self.lines.len());
+        for lines in self.lines.chunk_by(|(one, _), (next, _)| one == next) {
+            let from = groups.moved.len() as u32;
+            groups.moved.extend(lines.iter().map(|&(_, piece)| piece));
+            let moved = (from, groups.moved.len() as u32);
+            let target = lines.first().map_or(0, |&(target, _)| target as usize);
+            if let Some(group) = groups.groups.get_mut(target) {
+                group.receive(moved);
+            }
+        }
+        if !self.new.is_empty() {
+            groups.groups.sort_unstable_by_key(|group| group.name);
         }
     }
 }

@@ -40,8 +40,9 @@ impl Exposition {
         let base = rewritten_base(&self.text);
         let mut families = Vec::with_capacity(self.families.len());
         let mut spans = Vec::with_capacity(self.families.len());
-        // HELP texts are pointed at, not read as lines, so those which were rewritten move along.
+        // Names and HELP texts are pointed at, not read as lines, so those which were rewritten move along.
         for family in &self.families {
+            let name = writer.keep(self, family.name, base)?;
             let help = match family.help {
                 Some(span) => Some(writer.keep(self, span, base)?),
                 None => None,
@@ -66,6 +67,7 @@ impl Exposition {
                 spans.push(Span { start, end });
             }
             families.push(Family {
+                name,
                 help,
                 spans: (from, spans.len() as u32),
                 ..*family

@@ -20,12 +20,21 @@ pub(crate) fn fault<T>(at: usize, kind: ParseErrorKind) -> Result<T, Fault> {
     Err(Fault { at, kind })
 }
 
+/// When a sample was taken, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Timestamp<'a> {
+    /// As it stands in the line.
+    Written(&'a [u8]),
+    /// Read from seconds.
+    Milliseconds(u64),
+}
+
 /// One sample line.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample<'a> {
     pub(crate) series: Series<'a>,
     pub(crate) value: &'a [u8],
-    pub(crate) timestamp: Option<&'a [u8]>,
+    pub(crate) timestamp: Option<Timestamp<'a>>,
     pub(crate) tidy: bool,
 }
 
@@ -55,7 +64,7 @@ pub(crate) fn sample<'a>(
         return Ok(sample);
     }
     let to = timestamp(line, from)?;
-    sample.timestamp = Some(part(line, from, to));
+    sample.timestamp = Some(Timestamp::Written(part(line, from, to)));
     sample.tidy &= to == line.len();
     Ok(sample)
 }

@@ -6,9 +6,13 @@
 //! - Labels without a comma between them, and a backslash in a label value which starts none of
 //!   `\\`, `\"`, `\n`: the scrape parser allows both, `expfmt` neither. Such a backslash stands for
 //!   itself, so it is doubled.
-//! - In the text of a `# HELP`, the same for a backslash which starts none of `\\`, `\n`.
+//! - In the text of a `# HELP`, the same for a backslash which starts none of `\\`, `\n`; in OpenMetrics
+//!   `\"` stands for a quote, which needs no backslash here.
 
-use crate::sample::Sample;
+use std::io::Write as _;
+
+use crate::exposition::Format;
+use crate::sample::{Sample, Timestamp};
 use crate::series::read_labels;
 
 /// Appends the sample with canonical blanks, commas and escapes, and a line feed.
@@ -16,15 +20,22 @@ pub(crate) fn write_sample(out: &mut Vec<u8>, sample: &Sample<'_>) {
     write_series(out, sample.series.name(), sample.series.labels());
     out.push(b' ');
     out.extend_from_slice(sample.value);
-    if let Some(timestamp) = sample.timestamp {
-        out.push(b' ');
-        out.extend_from_slice(timestamp);
+    match sample.timestamp {
+        None => {}
+        Some(Timestamp::Written(timestamp)) => {
+            out.push(b' ');
+            out.extend_from_slice(timestamp);
+        }
+        Some(Timestamp::Milliseconds(timestamp)) => {
+            // To a `Vec`, writing cannot fail.
+            let _ = write!(out, " {timestamp}");
+        }
     }
     out.push(b'\n');
 }
 
 /// Appends a name and its labels.
-pub(crate) fn write_series(out: &mut Vec<u8>, name: &[u8], labels: &[u8]) {
+fn write_series(out: &mut Vec<u8>, name: &[u8], labels: &[u8]) {
     out.extend_from_slice(name);
     let mut open = b'{';
     for (label, value) in read_labels(labels) {
@@ -53,8 +64,24 @@ pub(crate) fn is_tidy_help(text: &[u8]) -> bool {
 }
 
 /// Appends the text of a `# HELP`.
-pub(crate) fn write_help(out: &mut Vec<u8>, text: &[u8]) {
-    write_escaped(out, text, b"\\n");
+pub(crate) fn write_help(out: &mut Vec<u8>, text: &[u8], format: Format) {
+    match format {
+        Format::Text => write_escaped(out, text, b"\\n"),
+        Format::OpenMetrics => {
+            let mut rest = text;
+            while let Some(at) = memchr::memchr(b'\\', rest).filter(|at| at + 1 < rest.len()) {
+                let (plain, escape) = rest.split_at(at);
+                out.extend_from_slice(plain);
+                let (escape, after) = escape.split_at(2);
+                match escape {
+                    b"\\\"" => out.push(b'"'),
+                    escape => write_escaped(out, escape, b"\\n"),
+                }
+                rest = after;
+            }
+            write_escaped(out, rest, b"\\n");
+        }
+    }
 }
 
 /// Appends text in which a backslash stands for itself unless one of `known` follows.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::exposition::{Exposition, Span};
+use crate::merge::Output;
 
 /// A piece of the output.
 #[derive(Debug, Clone, Copy)]
@@ -45,31 +46,19 @@ pub struct Merged {
     families: usize,
     samples: usize,
     type_conflicts: usize,
-    dropped_samples: usize,
 }
 
 impl Merged {
-    pub(crate) fn new(
-        parts: Vec<Arc<Exposition>>,
-        heads: Vec<u8>,
-        pieces: Vec<Piece>,
-        shared: Vec<(u32, u32)>,
-        families: usize,
-        samples: usize,
-        type_conflicts: usize,
-        dropped_samples: usize,
-    ) -> Self {
-        let length = pieces.iter().map(|piece| piece.len()).sum();
+    pub(crate) fn new(parts: Vec<Arc<Exposition>>, output: Output, type_conflicts: usize) -> Self {
         Self {
+            length: output.pieces.iter().map(|piece| piece.len()).sum(),
+            samples: parts.iter().map(|part| part.samples()).sum(),
             parts,
-            heads,
-            pieces,
-            shared,
-            length,
-            families,
-            samples,
+            heads: output.heads,
+            pieces: output.pieces,
+            shared: output.shared,
+            families: output.families,
             type_conflicts,
-            dropped_samples,
         }
     }
 
@@ -91,17 +80,10 @@ impl Merged {
         })
     }
 
-    /// How many families are declared in more than one way: with different types, or under a name
-    /// which a histogram or summary takes for its own samples.
+    /// How many families are declared with more than one type, or have samples which do not fit their type.
     #[must_use]
     pub fn type_conflicts(&self) -> usize {
         self.type_conflicts
-    }
-
-    /// How many samples are left out because of such conflicts.
-    #[must_use]
-    pub fn dropped_samples(&self) -> usize {
-        self.dropped_samples
     }
 
     /// How many families will be written.
@@ -110,7 +92,7 @@ impl Merged {
         self.families
     }
 
-    /// How many samples will be written.
+    /// How many samples will be written: all that the parts have.
     #[must_use]
     pub fn samples(&self) -> usize {
         self.samples

@@ -12,8 +12,16 @@ const NAMES: &[&str] = &[
     "a_bucket",
     "a_count_count",
     "a_count_bucket",
+    "a_sum_count",
+    "a_bucket_sum",
+    "a_total",
+    "a_created",
+    "a_info",
+    "a_gcount",
+    "a_gsum",
     "b",
     "b_count",
+    "b_bucket",
     "c:d",
 ];
 const KINDS: &[&str] = &["counter", "gauge", "histogram", "summary", "untyped"];
@@ -22,8 +30,19 @@ const LABELS: &[&str] = &[
     "y=\"ä \\\\ \\\" \\n\"",
     "z=\"C:\\dir\"",
     "w=\"\"",
+];
+const BOUNDS: &[&str] = &[
     "le=\"0.5\"",
+    "le=\"1\"",
+    "le=\"NaN\"",
+    "le=\"x\"",
+    "le=\"\"",
+];
+const QUANTILES: &[&str] = &[
+    "quantile=\"0.5\"",
     "quantile=\"NaN\"",
+    "quantile=\"p99\"",
+    "quantile=\"\"",
 ];
 const VALUES: &[&str] = &[
     "1",
@@ -33,11 +52,14 @@ const VALUES: &[&str] = &[
     "1e9",
     "17 1395066363000",
     "3  5 ",
+    "-3",
+    "-0",
+    "-Inf",
 ];
 
 fn line() -> impl Strategy<Value = String> {
     prop_oneof![
-        2 => (select(NAMES), select(KINDS)).prop_map(|(name, kind)| format!("# TYPE {name} {kind}\n")),
+        3 => (select(NAMES), select(KINDS)).prop_map(|(name, kind)| format!("# TYPE {name} {kind}\n")),
         1 => (select(NAMES), "[a-z\\\\\" ]{0,8}").prop_map(|(name, text)| format!("# HELP {name} {text}\n")),
         8 => sample(),
         1 => select(&["\n", "# comment\n", "#HELP a\n", " \t\n"][..]).prop_map(str::to_owned),
@@ -45,7 +67,16 @@ fn line() -> impl Strategy<Value = String> {
 }
 
 fn sample() -> impl Strategy<Value = String> {
-    let labels = proptest::sample::subsequence(LABELS, 0..=LABELS.len()).prop_shuffle();
+    let some = proptest::sample::subsequence(LABELS, 0..=LABELS.len());
+    let special = |labels| proptest::option::of(select(labels));
+    let labels = (some, special(BOUNDS), special(QUANTILES))
+        .prop_map(|(some, bound, quantile)| {
+            some.into_iter()
+                .chain(bound)
+                .chain(quantile)
+                .collect::<Vec<_>>()
+        })
+        .prop_shuffle();
     let blank = || select(&["", "", "", " ", "\t"][..]);
     let separator = select(&[",", ", ", " ,\t", " "][..]);
     let end = select(&["", ",", " , "][..]);

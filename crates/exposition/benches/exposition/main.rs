@@ -1,4 +1,5 @@
-//! Time to validate, merge and write 1,000 applications of about 100 kB each.
+//! Time to validate, merge and write 1,000 applications of about 100 kB each; with `dearest` as argument, of
+//! texts that are made to cost much.
 //!
 //! A plain program: the figures wanted are bytes per second of processor time over a working set far
 //! larger than any cache, measured a few times each. `cargo bench -p prometheus-rsocket-exposition`
@@ -10,17 +11,21 @@
     clippy::print_stdout
 )] // A test may fail.
 
+mod dearest;
+
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use prometheus_rsocket_exposition::{Exposition, Part, merge};
+use prometheus_rsocket_exposition::{Exposition, Labels, Limits, Part, merge};
 
 const APPS: usize = 1_000;
 const ROUNDS: usize = 7;
 const CHUNK: usize = 64 * 1024;
+/// How often each of the dearest texts is read at a time.
+const REPEATED: u32 = 20;
 
 fn main() {
     let rounds = if std::env::args().any(|arg| arg == "--test") {
@@ -35,6 +40,9 @@ fn main() {
     let samples: usize = parts.iter().map(|part| part.exposition.samples()).sum();
     println!("{APPS} applications, {samples} samples, {total} bytes");
 
+    if std::env::args().any(|arg| arg == "dearest") {
+        return dearest(rounds);
+    }
     report("validate", total, rounds, parse);
     report("merge", total, rounds, || merge(parts.clone()));
     report("merge and write", total, rounds, || {
@@ -65,6 +73,34 @@ fn main() {
         rounds,
         || merge(distinct.clone()),
     );
+}
+
+/// What each of the dearest texts takes: to be validated, merged alone, and given a label.
+fn dearest(rounds: usize) {
+    println!(
+        "{:30} {:>9} {:>9} {:>9}  ms per MB",
+        "", "validate", "merge", "label"
+    );
+    let mut added = Labels::default();
+    added.insert("job", "node").unwrap();
+    for (what, text) in dearest::texts() {
+        let megabytes = text.len() as f64 / 1e6;
+        let text = Bytes::from(text);
+        let merged = part(&text);
+        // Linux counts processor time in ticks of a few milliseconds.
+        let measure = |work: &mut dyn FnMut()| {
+            let mut repeat = || (0..REPEATED).for_each(|_| work());
+            let best = (0..rounds).map(|_| time(&mut repeat)).min();
+            best.unwrap_or_default().as_secs_f64() * 1e3 / megabytes / f64::from(REPEATED)
+        };
+        let validate = measure(&mut || drop(black_box(part(&text))));
+        let merge = measure(&mut || drop(black_box(merge(vec![merged.clone()]))));
+        let label = measure(&mut || {
+            let labelled = merged.exposition.with_labels(&added, false, &Limits::NONE);
+            drop(black_box(labelled.unwrap().written()));
+        });
+        println!("{what:30} {validate:9.1} {merge:9.1} {label:9.1}");
+    }
 }
 
 fn part(text: &Bytes) -> Part {
@@ -106,7 +142,7 @@ fn report<T>(what: &str, bytes: usize, rounds: usize, mut work: impl FnMut() -> 
     println!("{what:40} {rate:8.2} GB/s {per_100_mb:10.1} ms per 100 MB");
 }
 
-fn time<T>(work: &mut impl FnMut() -> T) -> Duration {
+fn time<T>(mut work: impl FnMut() -> T) -> Duration {
     let start = Instant::now();
     let cpu = cpu_time();
     let result = black_box(work());
