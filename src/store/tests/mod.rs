@@ -2,6 +2,7 @@
 
 mod alone;
 mod cluster;
+mod figures;
 mod interleavings;
 mod nodes;
 mod simulation;
