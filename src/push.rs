@@ -26,14 +26,15 @@ use tracing::{debug, info, warn};
 use self::foreign::Lookups;
 use crate::cluster::State;
 use crate::cluster::calls::{Calling, Holder, Peer, Peers};
+use crate::identity::network;
 use crate::metrics::Metrics;
 use crate::rsocket::{
     Flow, KeyRing, Opened, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable,
 };
 use crate::seldom::Seldom;
 use crate::store::{
-    ClaimId, Content, Counts, Effects, Full, Kept, Limits, NodeId, PushId, Replication, Store,
-    Tally, View,
+    ClaimId, Content, Counts, Effects, Holdings, Kept, Limits, NodeId, PushId, Pusher, Refusal,
+    Replication, Store, Tally, View,
 };
 
 /// How often the store does what is due: calls repeated, claims renewed, pushes past their time to live dropped.
@@ -72,11 +73,20 @@ struct Sender {
     identity: Option<Arc<str>>,
 }
 
+impl Sender {
+    fn pusher(&self) -> Pusher {
+        match &self.identity {
+            Some(name) => Pusher::Identity(Arc::clone(name)),
+            None => Pusher::Address(network(self.peer.ip())),
+        }
+    }
+}
+
 /// Why a push is not held.
 enum Untaken {
     /// The node leaves.
     Closed,
-    Full(Full),
+    Refused(Refusal),
 }
 
 impl Pushes {
@@ -129,6 +139,11 @@ impl Pushes {
     /// How many pushes are held, by state.
     pub fn counts(&self) -> Counts {
         self.held().store.counts()
+    }
+
+    /// The `most` pushers with the most bytes, and as many of those that were refused something last; the greatest first.
+    pub fn pushers(&self, most: usize) -> Vec<Holdings> {
+        self.held().store.pushers(most)
     }
 
     /// Whether no other node is known.
@@ -230,7 +245,7 @@ impl Pushes {
                 &sender,
             ));
         }
-        let content = match self.content(&opened, &flow).await {
+        let content = match self.content(&opened, sender.pusher(), &flow).await {
             Ok(content) => content,
             Err(unusable) => return Err(self.refuse(&unusable, &sender)),
         };
@@ -242,12 +257,16 @@ impl Pushes {
                     reason: "the proxy is shutting down".into(),
                 });
             }
-            Err(Untaken::Full(full)) => {
-                let reason = full.to_string();
+            Err(Untaken::Refused(refusal)) => {
+                let label = match refusal {
+                    Refusal::Full => "full",
+                    Refusal::Share => "share",
+                    Refusal::Backlog => "backlog",
+                };
                 return Err(self.refuse_with(
-                    "full",
+                    label,
                     ErrorCode::APPLICATION_ERROR,
-                    reason,
+                    refusal.to_string(),
                     &sender,
                 ));
             }
@@ -258,10 +277,15 @@ impl Pushes {
     }
 
     /// A push with its series. That is as much work as reading the text was, so it is done where that was.
-    async fn content(&self, opened: &Opened, flow: &Flow) -> Result<Content, Unusable> {
+    async fn content(
+        &self,
+        opened: &Opened,
+        pusher: Pusher,
+        flow: &Flow,
+    ) -> Result<Content, Unusable> {
         let text = Arc::clone(&opened.exposition);
         let hasher = self.hasher.clone();
-        let content = move |_: &_| content_of(text, &hasher);
+        let content = move |_: &_| content_of(text, pusher, &hasher);
         let content = self.opener.run_for_push(flow, opened.bytes, content);
         let (content, repeated) = content.await?;
         self.metrics.push_duplicate_series.inc_by(repeated as u64);
@@ -281,7 +305,7 @@ impl Pushes {
                     held.waiting.insert(push, done);
                     (Ok(()), effects)
                 }
-                Err(full) => (Err(Untaken::Full(full)), Effects::default()),
+                Err(refusal) => (Err(Untaken::Refused(refusal)), Effects::default()),
             }
         })?;
         self.metrics.pushes_accepted.inc();
@@ -359,6 +383,7 @@ impl Pushes {
             taken_over,
             handed_over,
             possible_duplicates,
+            possibly_out_of_order,
             refused,
             untold,
         } = *tally;
@@ -368,6 +393,8 @@ impl Pushes {
         metrics.pushes_handed_over.inc_by(handed_over as u64);
         let possible = possible_duplicates as u64;
         metrics.pushes_possible_duplicates.inc_by(possible);
+        let out_of_order = possibly_out_of_order as u64;
+        metrics.pushes_possibly_out_of_order.inc_by(out_of_order);
         metrics.push_replicas_refused.inc_by(refused as u64);
         metrics.push_ends_untold.inc_by(untold as u64);
         if expired > 0 {
@@ -411,14 +438,19 @@ impl Pushes {
 }
 
 /// A push with its series, each once; and how many stand in it again.
-fn content_of(text: Arc<Exposition>, hasher: &RandomState) -> (Content, usize) {
+fn content_of(text: Arc<Exposition>, pusher: Pusher, hasher: &RandomState) -> (Content, usize) {
     let mut series: Vec<_> = text.series(hasher).collect();
     let all = series.len();
     series.sort_unstable();
     series.dedup();
     series.shrink_to_fit();
     let repeated = all - series.len();
-    (Content { text, series }, repeated)
+    let content = Content {
+        text,
+        series,
+        pusher,
+    };
+    (content, repeated)
 }
 
 /// [`Pushes`] as what connections hand their pushes to.
@@ -434,10 +466,10 @@ impl PushSink for Sink {
 /// Pushes handed to one scrape: committed when they have been served, given back when dropped before.
 pub struct Claim {
     id: Option<ClaimId>,
-    /// The texts to serve that no scrape has served before, oldest first; none until settled.
-    pub texts: Vec<Arc<Exposition>>,
-    /// The texts to serve again, oldest first; none until settled.
-    pub again: Vec<Arc<Exposition>>,
+    /// What to serve that no scrape has served before, with who pushed it, oldest first; none until settled.
+    pub texts: Vec<Arc<Content>>,
+    /// What to serve again, oldest first; none until settled.
+    pub again: Vec<Arc<Content>>,
     pushes: Arc<Pushes>,
 }
 

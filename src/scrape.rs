@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::push::{Claim, Pushes};
 use crate::rsocket::{Handle, LastScrape, Opened, Opener, PullError, Registry, Unusable, run};
 use crate::seldom::Seldom;
+use crate::store::{Content, Pusher};
 
 /// Once everybody has been pulled, a scrape waits for other nodes' pushes until this long after its beginning: a node that
 /// hangs costs no more, until it is declared dead.
@@ -166,10 +167,14 @@ impl Scraper {
             .flat_map(|pulled| self.parts(pulled))
             .collect();
         let applications = 0..parts.len();
-        let again = claim.again.iter().cloned().map(Part::from);
+        let again = claim.again.iter().map(|content| self.pushed(content));
         let behind = parts.into_iter().chain(again).collect();
         // What comes once goes first. An application that is back has the same series in its next answer, too.
-        let first = claim.texts.iter().cloned().map(Part::from).collect();
+        let first = claim
+            .texts
+            .iter()
+            .map(|content| self.pushed(content))
+            .collect();
         let next = self.duplicates.next();
         let merging = run((), move |_| {
             let merged = merge_in_front(first, behind);
@@ -198,6 +203,18 @@ impl Scraper {
             exposition: Arc::clone(exposition),
             voter: Some(voter),
         })
+    }
+
+    fn pushed(&self, content: &Content) -> Part {
+        let tenant = match &content.pusher {
+            Pusher::Identity(name) => Some(Tenant::Identity(Arc::clone(name))),
+            Pusher::Address(address) => Some(Tenant::Address(*address)),
+            Pusher::Unknown => None,
+        };
+        Part {
+            exposition: Arc::clone(&content.text),
+            voter: tenant.map(|tenant| self.hasher.hash_one(tenant)),
+        }
     }
 
     /// In the order of connecting, whatever the order of answering: it decides ties in the merge.

@@ -46,6 +46,7 @@ const HTTP_CONNECTION_ERRORS: &[&str] = &[
 ];
 const PUSH_REFUSALS: &[&str] = &[
     "aborted",
+    "backlog",
     "busy",
     "envelope",
     "exposition",
@@ -55,6 +56,7 @@ const PUSH_REFUSALS: &[&str] = &[
     "payload",
     "rate",
     "revoked",
+    "share",
     "timestamp",
 ];
 const TARGET_OUTCOMES: &[&str] = &["down", "invalid", "limit"];
@@ -148,6 +150,8 @@ pub struct Metrics {
     pub pushes_handed_over: IntCounter,
     /// Pushes that may have been served twice.
     pub pushes_possible_duplicates: IntCounter,
+    /// Pushes that may have been served before an older one with a series in common.
+    pub pushes_possibly_out_of_order: IntCounter,
     /// Ends of claims that another node was not told of.
     pub push_ends_untold: IntCounter,
     /// Scrapes that did not wait for every node's pushes.
@@ -384,6 +388,10 @@ impl Metrics {
             pushes_possible_duplicates: own.counter(
                 "prometheus_proxy_pushes_possible_duplicates_total",
                 "Pushes that may have been served twice.",
+            )?,
+            pushes_possibly_out_of_order: own.counter(
+                "prometheus_proxy_pushes_possibly_out_of_order_total",
+                "Pushes that may have been served before an older one with a series in common.",
             )?,
             push_ends_untold: own.counter(
                 "prometheus_proxy_push_ends_untold_total",

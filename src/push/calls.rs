@@ -11,7 +11,7 @@ use prometheus_rsocket_exposition::Exposition;
 use super::{Pushes, content_of};
 use crate::cluster::calls::{self, Holder, Secret};
 use crate::rsocket::run;
-use crate::store::{Content, NodeId, Reply, Request};
+use crate::store::{Content, NodeId, Pusher, Reply, Request};
 
 impl Holder for Pushes {
     fn serve(&self, from: &NodeId, request: Request) -> Reply {
@@ -29,7 +29,7 @@ impl Holder for Pushes {
     /// A scrape need not wait for a node that cannot be reached, and a push is to find another holder.
     fn unanswered(&self, by: &NodeId, request: &Request) {
         match request {
-            Request::Claim { claim } => {
+            Request::Claim { claim, .. } => {
                 if let Some(unreached) = self.held().scrapes.get_mut(claim) {
                     unreached.insert(by.clone());
                 }
@@ -56,16 +56,19 @@ impl Holder for Pushes {
         })
     }
 
-    fn unpack(&self, packed: Vec<Bytes>) -> BoxFuture<'static, Vec<Option<Arc<Content>>>> {
+    fn unpack(
+        &self,
+        packed: Vec<(Bytes, Pusher)>,
+    ) -> BoxFuture<'static, Vec<Option<Arc<Content>>>> {
         let opener = self.opener.clone();
         let hasher = self.hasher.clone();
         Box::pin(async move {
             // No node hands out more at a time.
             let mut left = opener.max_text();
             let unpack = move || {
-                let packed = packed.iter();
-                let unpacked = packed.map(|packed| {
-                    let content = read(packed, left, &hasher)?;
+                let packed = packed.into_iter();
+                let unpacked = packed.map(|(packed, pusher)| {
+                    let content = read(&packed, pusher, left, &hasher)?;
                     left -= content.text.text().len();
                     Some(content)
                 });
@@ -86,13 +89,13 @@ impl Holder for Pushes {
 }
 
 /// The same demands as on what an application pushes.
-fn read(packed: &[u8], max: usize, hasher: &RandomState) -> Option<Arc<Content>> {
+fn read(packed: &[u8], pusher: Pusher, max: usize, hasher: &RandomState) -> Option<Arc<Content>> {
     let text = calls::unpack(packed, max)?;
     let exposition = Exposition::parse(text).ok()?;
     if exposition.has_timestamps() {
         return None;
     }
-    let (content, _) = content_of(Arc::new(exposition), hasher);
+    let (content, _) = content_of(Arc::new(exposition), pusher, hasher);
     Some(Arc::new(content))
 }
 

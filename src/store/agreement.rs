@@ -185,7 +185,7 @@ impl Store {
                 self.note_aware(from, push, None);
                 self.note_unknown(from, push, now);
             }
-            Standing::Full => self.note_full(from, push, now),
+            Standing::Full { share } => self.note_full(from, push, *share, now),
         }
     }
 

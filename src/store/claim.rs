@@ -4,10 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use prometheus_rsocket_exposition::Exposition;
-
-use super::selection::{Candidate, SeriesSet, select, take_all};
-use super::{ClaimId, Content, Effects, Handed, NodeId, Over, PushId, Request, Store};
+use super::selection::{Candidate, Part, SeriesSet, select, take_all};
+use super::{ClaimId, Content, Effects, Handed, Lent, NodeId, Over, PushId, Request, Store};
 
 /// A claim is renewed after this part of its lease, so that two renewals may be lost.
 const RENEWALS_PER_LEASE: u32 = 3;
@@ -17,10 +15,10 @@ const RENEWALS_PER_LEASE: u32 = 3;
 pub struct Claimed {
     /// The pushes, oldest first; no two have a series in common.
     pub pushes: Vec<PushId>,
-    /// The texts of those that no scrape has served before, oldest first.
-    pub texts: Vec<Arc<Exposition>>,
-    /// The texts of those that have been served and are retained, oldest first.
-    pub again: Vec<Arc<Exposition>>,
+    /// What those say that no scrape has served before, oldest first.
+    pub texts: Vec<Arc<Content>>,
+    /// What those say that have been served and are retained, oldest first.
+    pub again: Vec<Arc<Content>>,
     /// Times that a push waits for the next scrape because a series of its own is in this one already.
     pub deferred: usize,
 }
@@ -28,7 +26,7 @@ pub struct Claimed {
 #[derive(Debug)]
 struct Taken {
     content: Arc<Content>,
-    expires: Instant,
+    order: u64,
     retained: bool,
     /// Who lent it, and who else holds it.
     tell: BTreeSet<NodeId>,
@@ -38,8 +36,11 @@ struct Taken {
 #[derive(Debug)]
 pub(super) struct Scrape {
     unanswered: BTreeSet<NodeId>,
-    lenders: BTreeSet<NodeId>,
+    /// Who lent, and what.
+    lenders: BTreeMap<NodeId, BTreeSet<PushId>>,
     taken: BTreeMap<PushId, Taken>,
+    /// What is not to go out yet, as one of the nodes said.
+    waiting: BTreeSet<PushId>,
     replaced: Vec<PushId>,
     deferred: usize,
     /// What goes out is settled; whatever comes now is given back.
@@ -48,8 +49,23 @@ pub(super) struct Scrape {
 }
 
 impl Scrape {
-    fn kept(&self) -> BTreeSet<PushId> {
-        self.taken.keys().cloned().collect()
+    /// What is still wanted of that which `lender` lent.
+    fn kept_of(&self, lender: &NodeId) -> BTreeSet<PushId> {
+        let lent = self.lenders.get(lender).into_iter().flatten();
+        let kept = lent.filter(|push| self.taken.contains_key(push));
+        kept.cloned().collect()
+    }
+
+    /// The series that the response brings for the first time.
+    pub(super) fn fresh_series(&self) -> impl Iterator<Item = &u64> {
+        let fresh = self.taken.values().filter(|taken| !taken.retained);
+        fresh.flat_map(|taken| &taken.content.series)
+    }
+
+    /// Who is to be told of its end.
+    fn concerned(&self) -> BTreeSet<NodeId> {
+        let lenders = self.lenders.keys();
+        lenders.chain(&self.unanswered).cloned().collect()
     }
 
     /// What is over when the response has been served, of that which `concerns` somebody.
@@ -75,23 +91,25 @@ impl Store {
         };
         self.next_claim += 1;
         let peers: BTreeSet<_> = self.members.peers().cloned().collect();
+        let clock = self.clock.read(now);
         for peer in &peers {
             let claim = claim.clone();
-            self.call(peer, Request::Claim { claim });
+            self.call(peer, Request::Claim { claim, clock });
         }
         let me = self.me.clone();
         let scrape = Scrape {
             unanswered: peers,
-            lenders: BTreeSet::new(),
+            lenders: BTreeMap::new(),
             taken: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             replaced: Vec::new(),
             deferred: 0,
             chosen: false,
             renew_at: self.next_renewal(now),
         };
         self.scrapes.insert(claim.clone(), scrape);
-        let (handed, deferred) = self.lend(&me, &claim, now);
-        self.take(&me, &claim, handed, deferred, now);
+        let lent = self.lend(&me, &claim, now);
+        self.take(&me, &claim, lent, now);
         (claim, self.effects(now))
     }
 
@@ -103,14 +121,13 @@ impl Store {
     }
 
     /// Takes what a node has lent.
-    pub(super) fn take(
-        &mut self,
-        from: &NodeId,
-        claim: &ClaimId,
-        handed: Vec<Handed>,
-        deferred: usize,
-        now: Instant,
-    ) {
+    pub(super) fn take(&mut self, from: &NodeId, claim: &ClaimId, lent: Lent, now: Instant) {
+        let Lent {
+            handed,
+            deferred,
+            waiting,
+        } = lent;
+        let handed = self.placed(handed, now);
         let Some(scrape) = self.scrapes.get_mut(claim) else {
             // The claim's end, which went to every peer that had not answered, is on its way or there already.
             return;
@@ -118,16 +135,18 @@ impl Store {
         if scrape.unanswered.remove(from) || *from == self.me {
             scrape.deferred += deferred;
         }
+        scrape.waiting.extend(waiting);
         if handed.is_empty() {
             return;
         }
-        scrape.lenders.insert(from.clone());
+        let lender = scrape.lenders.entry(from.clone()).or_default();
+        lender.extend(handed.iter().map(|(_, handed)| handed.push.clone()));
         if scrape.chosen {
-            let kept = scrape.kept();
+            let kept = scrape.kept_of(from);
             self.renew_at(from, claim, kept, now);
             return;
         }
-        for handed in handed {
+        for (order, handed) in handed {
             let own = self.ledger.get(&handed.push);
             let own = own.map(|held| Arc::clone(&held.content));
             let content = own.or(handed.content);
@@ -137,7 +156,7 @@ impl Store {
             };
             let taken = scrape.taken.entry(handed.push).or_insert_with(|| Taken {
                 content,
-                expires: now + handed.left,
+                order,
                 retained: handed.retained,
                 tell: BTreeSet::new(),
             });
@@ -147,17 +166,29 @@ impl Store {
         }
     }
 
+    fn placed(&mut self, handed: Vec<Handed>, now: Instant) -> Vec<(u64, Handed)> {
+        let handed = handed.into_iter();
+        let placed = handed.map(|handed| (self.order(handed.order, handed.left, now), handed));
+        placed.collect()
+    }
+
     /// Says what goes out, and gives the rest back. `None` if there is no such claim.
     pub fn choose(&mut self, claim: &ClaimId, now: Instant) -> Option<(Claimed, Effects)> {
         let scrape = self.scrapes.get_mut(claim)?;
         let candidates = scrape.taken.iter().map(|(push, taken)| Candidate {
             push,
-            expires: taken.expires,
+            order: taken.order,
             series: &taken.content.series,
-            retained: taken.retained,
+            part: match taken.retained {
+                true => Part::Retained,
+                false if scrape.waiting.contains(push) => Part::Waiting,
+                // Whoever lent it knows what it waits for.
+                false => Part::Fresh { patient: false },
+            },
         });
-        // Where nobody else lends, what was lent has been chosen among the same.
-        let selection = if scrape.lenders.iter().all(|lender| *lender == self.me) {
+        // Where nobody else lends, or knows better, what was lent has been chosen among the same.
+        let alone = scrape.lenders.keys().all(|lender| *lender == self.me);
+        let selection = if alone && scrape.waiting.is_empty() {
             take_all(candidates.collect())
         } else {
             select(candidates.collect(), SeriesSet::default())
@@ -173,7 +204,7 @@ impl Store {
         let (again, texts): (Vec<_>, Vec<_>) = taken.partition(|taken| taken.retained);
         let texts_of = |taken: Vec<&Taken>| {
             let taken = taken.iter();
-            taken.map(|taken| Arc::clone(&taken.content.text)).collect()
+            taken.map(|taken| Arc::clone(&taken.content)).collect()
         };
         let claimed = Claimed {
             texts: texts_of(texts),
@@ -195,7 +226,7 @@ impl Store {
         if let Some(scrape) = self.scrapes.remove(claim) {
             let taken = scrape.taken.values();
             let told: BTreeSet<_> = taken.flat_map(|taken| &taken.tell).cloned().collect();
-            for node in &told | &(&scrape.lenders | &scrape.unanswered) {
+            for node in &told | &scrape.concerned() {
                 let over = scrape.over_for(|taken| taken.tell.contains(&node));
                 self.close(&node, claim, over, now);
             }
@@ -210,7 +241,7 @@ impl Store {
     /// The response broke off: the next scrape gets its pushes.
     pub fn release(&mut self, claim: &ClaimId, now: Instant) -> Effects {
         if let Some(scrape) = self.scrapes.remove(claim) {
-            for node in &scrape.lenders | &scrape.unanswered {
+            for node in scrape.concerned() {
                 self.close(&node, claim, Over::default(), now);
             }
             self.close_loan(claim, &Over::default(), now);
@@ -240,9 +271,10 @@ impl Store {
         let next = self.next_renewal(now);
         if let Some(scrape) = self.scrapes.get_mut(claim) {
             scrape.renew_at = next;
-            let kept = scrape.kept();
-            for node in scrape.lenders.clone() {
-                self.renew_at(&node, claim, kept.clone(), now);
+            let lenders = scrape.lenders.keys();
+            let kept = lenders.map(|lender| (lender.clone(), scrape.kept_of(lender)));
+            for (node, kept) in Vec::from_iter(kept) {
+                self.renew_at(&node, claim, kept, now);
             }
         }
     }

@@ -5,9 +5,10 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::accounts::{Accounts, SERIES_BYTES};
 use super::holders::Holders;
 use super::tombstones::Tombstones;
-use super::{ClaimId, Content, Counts, Entry, Full, NodeId, Ownership, PushId};
+use super::{ClaimId, Content, Counts, Entry, NodeId, Ownership, PushId, Refusal};
 
 /// A tombstone outlives the push by the longest that a message may be under way.
 const LATE: Duration = Duration::from_secs(60);
@@ -44,6 +45,8 @@ pub(super) enum State {
 pub(super) struct Held {
     pub(super) content: Arc<Content>,
     pub(super) expires: Instant,
+    /// Its place among all pushes, the same at every holder: see [`super::clock`].
+    pub(super) order: u64,
     ownership: Ownership,
     pub(super) holders: Holders,
     state: State,
@@ -57,12 +60,14 @@ impl Held {
     pub(super) fn new(
         content: Arc<Content>,
         expires: Instant,
+        order: u64,
         ownership: Ownership,
         holders: Holders,
     ) -> Self {
         Self {
             content,
             expires,
+            order,
             ownership,
             holders,
             state: State::Pending,
@@ -138,7 +143,7 @@ impl Held {
 
     /// Bytes that it occupies.
     pub(super) fn bytes(&self) -> usize {
-        self.content.bytes() + OVERHEAD
+        self.content.bytes() + SERIES_BYTES * self.content.series.len() + OVERHEAD
     }
 }
 
@@ -151,6 +156,7 @@ pub(super) struct Ledger {
     /// When each is dropped if nothing happens to it.
     ends: BTreeSet<(Instant, PushId)>,
     counts: Counts,
+    accounts: Accounts,
     tombstones: Tombstones,
     max_bytes: usize,
 }
@@ -162,23 +168,45 @@ impl Ledger {
             pushes: BTreeMap::new(),
             ends: BTreeSet::new(),
             counts: Counts::default(),
+            accounts: Accounts::default(),
             tombstones: Tombstones::default(),
             max_bytes,
         }
     }
 
     /// Takes a push in that is not here yet.
-    pub(super) fn insert(&mut self, push: PushId, held: Held) -> Result<(), Full> {
+    pub(super) fn insert(&mut self, push: PushId, held: Held) -> Result<(), Refusal> {
+        self.find_room(&held)?;
         let bytes = held.bytes();
-        if self.counts.bytes.saturating_add(bytes) > self.max_bytes {
-            return Err(Full);
-        }
         self.counts.bytes += bytes;
+        self.accounts.enter(&held.content, bytes);
         *self.counts.of(&held, &self.me) += 1;
         let end = (held.dropped_at(&self.me), push.clone());
         self.ends.insert(end);
         self.pushes.insert(push, Box::new(held));
         Ok(())
+    }
+
+    /// A pusher may have at most as many bytes as are free then, so that there is always room for one more pusher.
+    fn find_room(&self, held: &Held) -> Result<(), Refusal> {
+        let bytes = held.bytes();
+        let taken = self.counts.bytes.saturating_add(bytes);
+        let free = self.max_bytes.saturating_sub(taken);
+        if bytes > free {
+            return Err(Refusal::Full);
+        }
+        if self.accounts.bytes(&held.content.pusher) + bytes > free {
+            return Err(Refusal::Share);
+        }
+        Ok(())
+    }
+
+    pub(super) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    pub(super) fn accounts_mut(&mut self) -> &mut Accounts {
+        &mut self.accounts
     }
 
     pub(super) fn get(&self, push: &PushId) -> Option<&Held> {
@@ -212,9 +240,13 @@ impl Ledger {
             return;
         };
         let before = held.dropped_at(&self.me);
+        let waited = !held.is_retained();
         *self.counts.of(held, &self.me) -= 1;
         change(held);
         *self.counts.of(held, &self.me) += 1;
+        if waited && held.is_retained() {
+            self.accounts.stop_waiting(&held.content);
+        }
         let after = held.dropped_at(&self.me);
         if before != after {
             let push = push.clone();
@@ -254,6 +286,10 @@ impl Ledger {
     pub(super) fn remove(&mut self, push: &PushId) -> Option<Box<Held>> {
         let held = self.pushes.remove(push)?;
         self.counts.bytes -= held.bytes();
+        if !held.is_retained() {
+            self.accounts.stop_waiting(&held.content);
+        }
+        self.accounts.leave(&held.content, held.bytes());
         *self.counts.of(&held, &self.me) -= 1;
         self.ends.remove(&(held.dropped_at(&self.me), push.clone()));
         Some(held)
@@ -264,9 +300,10 @@ impl Ledger {
         self.tombstones.contains(push)
     }
 
-    /// Forgets tombstones that are no longer needed.
+    /// Forgets tombstones that are no longer needed, and refusals of long ago.
     pub(super) fn forget(&mut self, now: Instant) {
         self.tombstones.forget(now);
+        self.accounts.forget(now);
     }
 
     pub(super) fn counts(&self) -> Counts {

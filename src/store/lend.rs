@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::claim::Scrape;
 use super::ledger::{Held, Holding, State};
-use super::selection::{Candidate, Selection, SeriesSet, select};
-use super::{ClaimId, Handed, Kept, NodeId, Over, PushId, Store};
+use super::selection::{Candidate, Part, Selection, SeriesSet, select};
+use super::{ClaimId, Handed, Kept, Lent, NodeId, Over, PushId, Store};
 
 /// Pushes in one answer to another node's claim: their names and holders have to fit into a message, too.
 const MAX_HANDED: usize = 8192;
@@ -14,16 +15,11 @@ const MAX_HANDED: usize = 8192;
 const REMEMBERED_LEASES: u32 = 3;
 
 impl Store {
-    /// Hands `claimant` what is due, and says how many pushes wait for the next scrape. Repeated, it hands out the same.
-    pub(super) fn lend(
-        &mut self,
-        claimant: &NodeId,
-        claim: &ClaimId,
-        now: Instant,
-    ) -> (Vec<Handed>, usize) {
+    /// Hands `claimant` what is due, and says what has to wait. Repeated, it hands out the same.
+    pub(super) fn lend(&mut self, claimant: &NodeId, claim: &ClaimId, now: Instant) -> Lent {
         let known = self.loans.get(claim).is_some();
-        let deferred = if known {
-            0
+        let (deferred, waiting) = if known {
+            (0, Vec::new())
         } else {
             self.lend_anew(claimant, claim, now)
         };
@@ -37,16 +33,29 @@ impl Store {
                     .then(|| hand(push, held, &self.me, claimant, now))
             })
             .collect();
-        handed.sort_by(|a, b| (a.left, &a.push).cmp(&(b.left, &b.push)));
-        (handed, deferred)
+        handed.sort_by(|a, b| (a.order, &a.push).cmp(&(b.order, &b.push)));
+        Lent {
+            handed,
+            deferred,
+            waiting,
+        }
     }
 
-    fn lend_anew(&mut self, claimant: &NodeId, claim: &ClaimId, now: Instant) -> usize {
+    fn lend_anew(
+        &mut self,
+        claimant: &NodeId,
+        claim: &ClaimId,
+        now: Instant,
+    ) -> (usize, Vec<PushId>) {
         let Selection {
             chosen,
             deferred,
             replaced,
+            mut waiting,
+            overtaking,
         } = self.select_due(now);
+        waiting.truncate(MAX_HANDED);
+        self.out.tally.possibly_out_of_order += overtaking;
         for push in &replaced {
             self.end_everywhere(push, now);
         }
@@ -56,25 +65,31 @@ impl Store {
         }
         let until = self.remembered(now);
         self.loans.open(claim, until).pushes.extend(affordable);
-        deferred.len()
+        (deferred.len(), waiting)
     }
 
     fn select_due(&self, now: Instant) -> Selection {
         let mut candidates = Vec::new();
-        let mut busy = SeriesSet::default();
+        let under_way = self.scrapes.values().flat_map(Scrape::fresh_series);
+        let mut busy: SeriesSet = under_way.copied().collect();
         for (push, held) in self.ledger.iter() {
-            if held.ownership().owner != self.me {
-                continue;
-            }
-            if held.is_claimed(now) {
+            let owned = held.ownership().owner == self.me;
+            if owned && held.is_claimed(now) {
                 busy.extend(&held.content.series);
                 continue;
             }
+            let patient = now + self.limits.ttl / 2 < held.expires;
+            let part = match (owned, held.is_retained()) {
+                (true, true) => Part::Retained,
+                (true, false) => Part::Fresh { patient },
+                (false, false) => Part::Elsewhere { patient },
+                (false, true) => continue,
+            };
             candidates.push(Candidate {
                 push,
-                expires: held.expires,
+                order: held.order,
                 series: &held.content.series,
-                retained: held.is_retained(),
+                part,
             });
         }
         select(candidates, busy)
@@ -203,5 +218,6 @@ fn hand(push: &PushId, held: &Held, me: &NodeId, claimant: &NodeId, now: Instant
         left: held.expires.saturating_duration_since(now),
         holders: held.all_holders(me),
         retained: held.is_retained(),
+        order: Some(held.order),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prometheus_rsocket_exposition::Exposition;
 
-use super::{ClaimId, NodeId, PushId};
+use super::{ClaimId, NodeId, PushId, Pusher};
 
 /// What an application pushed.
 #[derive(Debug)]
@@ -17,12 +17,14 @@ pub struct Content {
     /// They are compared within one node only, so each node computes them from the text with a hasher of its own: an
     /// application that knew the hasher could make series of others wait for its own.
     pub series: Vec<u64>,
+    /// Who pushed it.
+    pub pusher: Pusher,
 }
 
 impl Content {
     /// Bytes that it occupies, also while a scrape serves it.
     pub fn bytes(&self) -> usize {
-        self.text.memory() + size_of_val(&self.series[..])
+        self.text.memory() + size_of_val(&self.series[..]) + self.pusher.memory()
     }
 }
 
@@ -46,6 +48,8 @@ pub struct Replica {
     pub left: Duration,
     /// Where it stands.
     pub entry: Entry,
+    /// Its place among all pushes, by the cluster's own time; `None` from a node of an older release.
+    pub order: Option<u64>,
 }
 
 /// What a holder knows about a push, without its text.
@@ -74,7 +78,10 @@ pub enum Standing {
     /// The node does not have it.
     Unknown,
     /// The node has no room for it.
-    Full,
+    Full {
+        /// For its pusher alone, whose share is used up.
+        share: bool,
+    },
 }
 
 /// A push handed to a scrape.
@@ -90,6 +97,8 @@ pub struct Handed {
     pub holders: Vec<NodeId>,
     /// It has been served before and goes to every scrape.
     pub retained: bool,
+    /// As in [`Replica`].
+    pub order: Option<u64>,
 }
 
 /// A call from one node to another.
@@ -103,6 +112,8 @@ pub enum Request {
     Claim {
         /// The claim that the pushes are to belong to.
         claim: ClaimId,
+        /// The cluster's time where the claim is made.
+        clock: u64,
     },
     /// The claim goes on for `kept` and gives the others back. Answered by [`Reply::Renew`].
     Renew {
@@ -153,10 +164,10 @@ pub enum Reply {
     Claim {
         /// Which claim.
         claim: ClaimId,
-        /// Oldest first; no two have a series in common.
-        handed: Vec<Handed>,
-        /// Pushes that wait because a series of theirs is in `handed` already.
-        deferred: usize,
+        /// What this node hands out.
+        lent: Lent,
+        /// The cluster's time here.
+        clock: u64,
     },
     /// Done.
     Renew,
@@ -165,8 +176,25 @@ pub enum Reply {
         /// As in the request.
         ticket: u64,
     },
-    /// How many; `None` from a node that does not know the one that asks yet.
-    Owed(Option<usize>),
+    /// What is still to come.
+    Owed {
+        /// How many; `None` from a node that does not know the one that asks yet.
+        pushes: Option<usize>,
+        /// The cluster's time here.
+        clock: u64,
+    },
+}
+
+/// What a node hands to a claim.
+#[derive(Debug, Clone, Default)]
+pub struct Lent {
+    /// Oldest first; no two have a series in common.
+    pub handed: Vec<Handed>,
+    /// Pushes that wait because one with a series of theirs goes first.
+    pub deferred: usize,
+    /// Pushes of other nodes that are not to go out yet, as this one knows: an older one with a series in common is not
+    /// over, or a response under way has one of their series.
+    pub waiting: Vec<PushId>,
 }
 
 /// How a push is held when it is acknowledged: the value of a label.
@@ -204,6 +232,9 @@ pub struct Tally {
     /// Pushes that may be served twice: claimed anew after a lease had run out, or taken over from an owner that may have
     /// handed them out. No push is served twice without having been counted here.
     pub possible_duplicates: usize,
+    /// Pushes handed out although an older one with a series in common waits at another node, because it did so for too
+    /// long.
+    pub possibly_out_of_order: usize,
     /// Replicas refused for want of room.
     pub refused: usize,
     /// Ends of claims that a node was not told of in spite of repetition.

@@ -64,8 +64,10 @@
 //! | tombstones | those that are needed least long are forgotten |
 
 mod accept;
+mod accounts;
 mod agreement;
 mod claim;
+mod clock;
 mod holders;
 mod id;
 mod ledger;
@@ -75,6 +77,7 @@ mod members;
 mod message;
 mod outbox;
 mod ownership;
+mod pusher;
 mod replicate;
 mod selection;
 mod tombstones;
@@ -83,20 +86,24 @@ mod underway;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+pub use accounts::{Holdings, MAX_WAITING, Refusals};
 pub use claim::Claimed;
 pub use id::{ClaimId, NodeId, PushId};
 pub use members::{Condition, View};
 pub use message::{
-    Content, Effects, Entry, Handed, Kept, Over, Ownership, Replica, Reply, Request, Standing,
-    Tally,
+    Content, Effects, Entry, Handed, Kept, Lent, Over, Ownership, Replica, Reply, Request,
+    Standing, Tally,
 };
 
+pub use pusher::Pusher;
+
 use claim::Scrape;
+use clock::Clock;
 use ledger::Ledger;
 use loans::Loans;
 use members::Members;
 use outbox::Outbox;
-use replicate::NoRoom;
+use replicate::FullPeers;
 use underway::Underway;
 
 /// Bounds of a store.
@@ -151,8 +158,25 @@ impl Default for Replication {
 
 /// Why a push was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the proxy holds as many bytes of pushes as it may")]
-pub struct Full;
+pub enum Refusal {
+    /// Too few bytes are free, whoever pushes.
+    #[error(
+        "the proxy has no room for this push (--push.max-bytes); push again after the next scrape"
+    )]
+    Full,
+    /// With this push its pusher would have more bytes than are free for all others.
+    #[error(
+        "the pushes that wait under this identity, or from this address, would take more than what is free for all \
+         others (--push.max-bytes); push again after the next scrape, or push less"
+    )]
+    Share,
+    /// [`MAX_WAITING`] pushes of this pusher with one of the series wait.
+    #[error(
+        "{MAX_WAITING} pushes with one of these series wait, and each scrape takes one of them; push less often, or \
+         give each process labels of its own"
+    )]
+    Backlog,
+}
 
 /// How many pushes are in which state, and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -184,6 +208,7 @@ pub struct Store {
     members: Members,
     ledger: Ledger,
     next_push: u64,
+    clock: Clock,
     /// Accepted and not acknowledged; until when the acknowledgement waits.
     unacknowledged: BTreeMap<PushId, Instant>,
     /// Owned pushes that have too few replicas or are to be handed over.
@@ -192,14 +217,15 @@ pub struct Store {
     /// Of the unacknowledged, those to be settled first: they wait for room in what is on its way, or for another node.
     queued: BTreeSet<PushId>,
     underway: Underway,
-    /// Peers without room.
-    full: BTreeMap<NodeId, NoRoom>,
+    full: FullPeers,
     loans: Loans,
     next_claim: u64,
     scrapes: BTreeMap<ClaimId, Scrape>,
     outbox: Outbox,
     /// Handed over; the holders that do not know yet.
     handing: BTreeMap<PushId, BTreeSet<NodeId>>,
+    /// Pushes without an owner that fall to this node, and when it need not wait for the other holders any more.
+    orphans: BTreeSet<(Instant, PushId)>,
     /// What to tell whom with the next effects.
     words: BTreeMap<NodeId, BTreeSet<PushId>>,
     served_words: BTreeMap<NodeId, Over>,
@@ -219,17 +245,19 @@ impl Store {
             limits,
             replication,
             next_push: 0,
+            clock: Clock::default(),
             unacknowledged: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             settled_to: None,
             queued: BTreeSet::new(),
             underway: Underway::default(),
-            full: BTreeMap::new(),
+            full: FullPeers::default(),
             loans: Loans::default(),
             next_claim: 0,
             scrapes: BTreeMap::new(),
             outbox: Outbox::default(),
             handing: BTreeMap::new(),
+            orphans: BTreeSet::new(),
             words: BTreeMap::new(),
             served_words: BTreeMap::new(),
             agreed_to: None,
@@ -248,13 +276,11 @@ impl Store {
                 Reply::Replicate(push, self.hold(from, replica, now))
             }
             Request::Sync(entries) => Reply::Sync(self.compare(from, entries, now)),
-            Request::Claim { claim } => {
-                let (handed, deferred) = self.lend(from, &claim, now);
-                Reply::Claim {
-                    claim,
-                    handed,
-                    deferred,
-                }
+            Request::Claim { claim, clock } => {
+                self.clock.hear(clock, now);
+                let lent = self.lend(from, &claim, now);
+                let clock = self.clock.read(now);
+                Reply::Claim { claim, lent, clock }
             }
             Request::Renew { claim, kept } => {
                 self.renew_loan(&claim, &kept.into_iter().collect(), now);
@@ -272,7 +298,10 @@ impl Store {
                 self.end_served(&over, now);
                 Reply::Told { ticket }
             }
-            Request::Owed => Reply::Owed(self.owed(from)),
+            Request::Owed => Reply::Owed {
+                pushes: self.owed(from),
+                clock: self.clock.read(now),
+            },
         };
         (reply, self.effects(now))
     }
@@ -291,13 +320,13 @@ impl Store {
                     self.heed(from, &push, &standing, now);
                 }
             }
-            Reply::Claim {
-                claim,
-                handed,
-                deferred,
-            } => self.take(from, &claim, handed, deferred, now),
+            Reply::Claim { claim, lent, clock } => {
+                self.clock.hear(clock, now);
+                self.take(from, &claim, lent, now);
+            }
             Reply::Told { ticket } => self.outbox.told(ticket),
-            Reply::Renew | Reply::Owed(_) => {}
+            Reply::Owed { clock, .. } => self.clock.hear(clock, now),
+            Reply::Renew => {}
         }
         self.effects(now)
     }
@@ -320,9 +349,10 @@ impl Store {
         self.ledger.forget(now);
         self.loans.forget(now);
         self.underway.forget(now);
-        self.full.retain(|_, full| full.until > now);
+        self.full.forget(now);
         self.resend(now);
         self.acknowledge_late(now);
+        self.take_over(now);
         self.repair(now);
         self.agree(now);
         self.effects(now)
@@ -331,6 +361,11 @@ impl Store {
     /// How many pushes are in which state.
     pub fn counts(&self) -> Counts {
         self.ledger.counts()
+    }
+
+    /// The `most` pushers with the most bytes, and as many of those that were refused something last; the greatest first.
+    pub fn pushers(&self, most: usize) -> Vec<Holdings> {
+        self.ledger.accounts().greatest(most)
     }
 
     /// Whether nothing is lost, and nothing served twice, by this node's end.

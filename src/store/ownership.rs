@@ -6,6 +6,10 @@ use std::time::Instant;
 use super::ledger::{Holding, State};
 use super::{Kept, NodeId, Ownership, PushId, Store};
 
+/// Pushes taken over in one [`Store::tick`], so that it takes no longer than some other steps do; the rest follows in the
+/// next.
+const MAX_TAKEN_OVER: usize = 10_000;
+
 impl Store {
     pub(super) fn owns(&self, push: &PushId) -> bool {
         let held = self.ledger.get(push);
@@ -63,7 +67,9 @@ impl Store {
             .cloned()
             .collect();
         let since = *held.orphaned.get_or_insert(now);
-        if !others.is_empty() && now < since + self.replication.resend {
+        let due = since + self.replication.resend;
+        if !others.is_empty() && now < due {
+            self.orphans.insert((due, push.clone()));
             self.tell_all(&others, push);
             return;
         }
@@ -74,6 +80,18 @@ impl Store {
             owner: self.me.clone(),
         };
         self.change_owner(push, &ownership, now);
+    }
+
+    /// Takes over what falls to this node and no other holder has spoken up for.
+    pub(super) fn take_over(&mut self, now: Instant) {
+        for _ in 0..MAX_TAKEN_OVER {
+            if self.orphans.first().is_none_or(|(due, _)| *due > now) {
+                return;
+            }
+            if let Some((_, push)) = self.orphans.pop_first() {
+                self.review(&push, now);
+            }
+        }
     }
 
     /// Who owns a push of another node's or is to take it over.

@@ -1,12 +1,13 @@
 //! Finding nodes to hold a push, and sending it to them: as fast as they answer, and no faster.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ledger::{Held, Holding, State};
 use super::members::rank;
-use super::{NodeId, PushId, Replica, Request, Store};
+use super::{NodeId, PushId, Pusher, Replica, Request, Store};
 
 /// A peer that had no room is not asked to hold as much again for this long.
 const FULL_FOR: Duration = Duration::from_secs(5);
@@ -18,11 +19,38 @@ const REPAIRS: usize = 4;
 /// Pushes looked at for the next that can be sent when an answer has made room.
 const MAX_LOOKED_AT: usize = 32;
 
-/// The least that a peer had no room for, and until when that is believed.
+/// What peers had no room for: the least of anybody's, or of one pusher's, whose share was used up there.
+#[derive(Debug, Default)]
+pub(super) struct FullPeers(BTreeMap<(NodeId, Option<Pusher>), NoRoom>);
+
+/// The least that there was no room for, and until when that is believed.
 #[derive(Debug)]
-pub(super) struct NoRoom {
+struct NoRoom {
     bytes: usize,
-    pub(super) until: Instant,
+    until: Instant,
+}
+
+impl FullPeers {
+    fn have_no_room(&self, node: &NodeId, pusher: &Pusher, bytes: usize) -> bool {
+        let of = |pusher| self.0.get(&(node.clone(), pusher));
+        !self.0.is_empty()
+            && [of(None), of(Some(pusher.clone()))]
+                .into_iter()
+                .flatten()
+                .any(|full| bytes >= full.bytes)
+    }
+
+    fn put(&mut self, node: &NodeId, pusher: Option<Pusher>, bytes: usize, now: Instant) {
+        let until = now + FULL_FOR;
+        let full = self.0.entry((node.clone(), pusher));
+        let full = full.or_insert(NoRoom { bytes, until });
+        full.bytes = full.bytes.min(bytes);
+        full.until = until;
+    }
+
+    pub(super) fn forget(&mut self, now: Instant) {
+        self.0.retain(|_, full| full.until > now);
+    }
 }
 
 impl Store {
@@ -114,9 +142,9 @@ impl Store {
             Some(Holding::Asked { again, .. }) => *again <= now,
             None => true,
         };
-        let full = self.full.get(node);
+        let pusher = &held.content.pusher;
         due && self.underway.since(node, push).is_none()
-            && full.is_none_or(|full| held.bytes() < full.bytes)
+            && !self.full.have_no_room(node, pusher, held.bytes())
     }
 
     /// What is said of a node that was asked to hold a push, or that another one says holds it.
@@ -148,6 +176,7 @@ impl Store {
             content: Arc::clone(&held.content),
             left: held.expires.saturating_duration_since(now),
             entry: held.entry(&self.me, now),
+            order: Some(held.order),
         };
         for node in nodes {
             self.call(node, Request::Replicate(replica.clone()));
@@ -222,19 +251,14 @@ impl Store {
         }
     }
 
-    /// Notes that `node` has no room for the push, and asks another one.
-    pub(super) fn note_full(&mut self, node: &NodeId, push: &PushId, now: Instant) {
+    /// Notes that `node` has no room for the push, or for no more of its pusher's, and asks another one.
+    pub(super) fn note_full(&mut self, node: &NodeId, push: &PushId, share: bool, now: Instant) {
         let Some(held) = self.ledger.get_mut(push) else {
             return;
         };
         held.holders.remove(node);
-        let bytes = held.bytes();
-        let full = self
-            .full
-            .entry(node.clone())
-            .or_insert(NoRoom { bytes, until: now });
-        full.bytes = full.bytes.min(bytes);
-        full.until = now + FULL_FOR;
+        let pusher = share.then(|| held.content.pusher.clone());
+        self.full.put(node, pusher, held.bytes(), now);
         self.settle(push, now);
     }
 

@@ -1,19 +1,31 @@
 //! Which pushes go out in one response: no two that have a series in common, because Prometheus would keep the first
-//! sample and drop the others.
+//! sample and drop the others; and of such two the older first.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::time::Instant;
 
 use super::PushId;
 
 /// A push that could go out.
 pub(super) struct Candidate<'a> {
     pub(super) push: &'a PushId,
-    /// The end of its time to live: the earlier, the older it is.
-    pub(super) expires: Instant,
+    /// The lower, the older it is: see [`super::clock`].
+    pub(super) order: u64,
     pub(super) series: &'a [u64],
-    pub(super) retained: bool,
+    pub(super) part: Part,
+}
+
+/// What part a candidate plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// No scrape has served it yet. It waits for an older one of another node, unless it has done so for too long.
+    Fresh { patient: bool },
+    /// It has been served and is retained.
+    Retained,
+    /// Another node hands it out; or nobody, as long as that other node is to wait. As in [`Part::Fresh`].
+    Elsewhere { patient: bool },
+    /// It was lent, and is not to go out yet.
+    Waiting,
 }
 
 /// What comes of the candidates.
@@ -25,6 +37,10 @@ pub(super) struct Selection {
     pub(super) deferred: Vec<PushId>,
     /// Retained, and replaced by newer ones.
     pub(super) replaced: Vec<PushId>,
+    /// Of other nodes, and not to go out yet.
+    pub(super) waiting: Vec<PushId>,
+    /// Of `chosen`, those before which an older one of another node should have gone.
+    pub(super) overtaking: usize,
 }
 
 /// Series of pushes: millions, looked at under the store's lock.
@@ -39,7 +55,12 @@ impl Hasher for HashedAlready {
         self.0 = series;
     }
 
-    /// A set of `u64` calls the above alone; this is right for other keys.
+    /// Half a series. A map looks at both ends of a hash.
+    fn write_u32(&mut self, half: u32) {
+        self.0 = u64::from(half) << 32 | u64::from(half);
+    }
+
+    /// Keys of those types call the above alone; this is right for other keys.
     fn write(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(byte);
@@ -64,7 +85,10 @@ pub(super) fn take_all(mut candidates: Vec<Candidate<'_>>) -> Selection {
 /// Chooses among `candidates`. What has not been served before and has one of the `busy` series waits: a response that is
 /// under way brings them, and Prometheus would drop whatever of the two it takes in second as out of order.
 pub(super) fn select(mut candidates: Vec<Candidate<'_>>, busy: SeriesSet) -> Selection {
-    if candidates.len() <= 1 && busy.is_empty() {
+    if let [only] = &candidates[..]
+        && matches!(only.part, Part::Fresh { .. } | Part::Retained)
+        && busy.is_empty()
+    {
         return take_all(candidates);
     }
     oldest_first(&mut candidates);
@@ -83,7 +107,7 @@ pub(super) fn select(mut candidates: Vec<Candidate<'_>>, busy: SeriesSet) -> Sel
 }
 
 fn oldest_first(candidates: &mut [Candidate<'_>]) {
-    candidates.sort_by_key(|candidate| (candidate.expires, candidate.push));
+    candidates.sort_by_key(|candidate| (candidate.order, candidate.push));
 }
 
 /// Oldest first, so that a deferred push is the first of its series the next time.
@@ -94,15 +118,30 @@ fn select_pending<'a>(
     taken: &mut SeriesSet,
     chosen: &mut HashSet<&'a PushId>,
 ) {
-    for candidate in candidates.iter().filter(|candidate| !candidate.retained) {
-        // A push behind a deferred one of the same series must not overtake it.
+    let mut elsewhere = SeriesSet::default();
+    for candidate in candidates {
         let mut series = candidate.series.iter();
-        if series.any(|series| taken.contains(series) || waiting.contains(series)) {
-            waiting.extend(candidate.series);
-            selection.deferred.push(candidate.push.clone());
-        } else {
-            taken.extend(candidate.series);
-            chosen.insert(candidate.push);
+        // A push behind a deferred one of the same series must not overtake it.
+        let blocked = series.any(|series| taken.contains(series) || waiting.contains(series));
+        let behind =
+            !elsewhere.is_empty() && candidate.series.iter().any(|one| elsewhere.contains(one));
+        match candidate.part {
+            Part::Retained => {}
+            Part::Elsewhere { patient } => {
+                if patient && (blocked || behind) {
+                    selection.waiting.push(candidate.push.clone());
+                }
+                elsewhere.extend(candidate.series);
+            }
+            Part::Fresh { patient } if !blocked && !(behind && patient) => {
+                taken.extend(candidate.series);
+                chosen.insert(candidate.push);
+                selection.overtaking += usize::from(behind);
+            }
+            Part::Fresh { .. } | Part::Waiting => {
+                waiting.extend(candidate.series);
+                selection.deferred.push(candidate.push.clone());
+            }
         }
     }
 }
@@ -115,7 +154,7 @@ fn select_retained<'a>(
     chosen: &mut HashSet<&'a PushId>,
 ) {
     let newest_first = candidates.iter().rev();
-    for candidate in newest_first.filter(|candidate| candidate.retained) {
+    for candidate in newest_first.filter(|candidate| candidate.part == Part::Retained) {
         if candidate.series.iter().any(|series| taken.contains(series)) {
             selection.replaced.push(candidate.push.clone());
         } else {

@@ -24,11 +24,11 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
-use super::message::{Invalid, all, handed, millis, standing, standings};
+use super::message::{Invalid, all, each, handed, millis, pusher, standing, standings};
 use super::proto::replication_client::ReplicationClient;
 use super::{Holder, Identity, Peer, Secret, proto};
 use crate::metrics::Metrics;
-use crate::store::{ClaimId, NodeId, Replica, Reply, Request};
+use crate::store::{ClaimId, Lent, NodeId, Replica, Reply, Request};
 
 /// Calls with texts at a time, and waiting for their turn.
 const TEXTS: (usize, usize) = (8, 256);
@@ -173,7 +173,7 @@ impl Link {
     }
 
     /// Asks the node how many pushes are on their way to holders, if it knows this one.
-    pub(super) fn owed(&self) -> impl Future<Output = Option<u64>> + Send + 'static {
+    pub(super) fn owed(&self) -> impl Future<Output = Option<usize>> + Send + 'static {
         let caller = Arc::clone(&self.caller);
         async move { caller.owed().await }
     }
@@ -244,7 +244,7 @@ impl Caller {
     async fn make(&self, request: &Request) -> Result<Reply, Failure> {
         match request {
             Request::Replicate(replica) => self.replicate(replica).await,
-            Request::Claim { claim } => self.claim(claim).await,
+            Request::Claim { claim, clock } => self.claim(claim, *clock).await,
             Request::Sync(entries) => {
                 let request = proto::SyncRequest {
                     route: self.route(),
@@ -287,11 +287,7 @@ impl Caller {
                 within(WITHIN, client.served(asking(WITHIN, request))).await?;
                 Ok(Reply::Told { ticket: *ticket })
             }
-            Request::Owed => {
-                let owed = self.ask_owed().await?;
-                let owed = owed.map(|pushes| usize::try_from(pushes).unwrap_or(usize::MAX));
-                Ok(Reply::Owed(owed))
-            }
+            Request::Owed => self.ask_owed().await,
         }
     }
 
@@ -306,6 +302,8 @@ impl Caller {
             text: Some(proto::Text { snappy }),
             left_ms: millis(replica.left),
             entry: Some((&replica.entry).into()),
+            pusher: Some((&replica.content.pusher).into()),
+            order: replica.order,
         };
         let mut client = self.client.clone();
         let reply = within(limit, client.replicate(asking(limit, request))).await?;
@@ -313,18 +311,23 @@ impl Caller {
         Ok(Reply::Replicate(replica.push.clone(), standing))
     }
 
-    async fn claim(&self, claim: &ClaimId) -> Result<Reply, Failure> {
+    async fn claim(&self, claim: &ClaimId, clock: u64) -> Result<Reply, Failure> {
         let request = proto::ClaimRequest {
             route: self.route(),
             claim: Some(claim.into()),
+            clock,
         };
         let mut client = self.client.clone();
         let reply = within(CLAIM_WITHIN, client.claim(asking(CLAIM_WITHIN, request))).await?;
         let deferred = usize::try_from(reply.deferred).unwrap_or(usize::MAX);
         Ok(Reply::Claim {
             claim: claim.clone(),
-            handed: self.unpack(reply.handed).await?,
-            deferred,
+            clock: reply.clock,
+            lent: Lent {
+                deferred,
+                waiting: each(reply.waiting)?,
+                handed: self.unpack(reply.handed).await?,
+            },
         })
     }
 
@@ -333,10 +336,13 @@ impl Caller {
         &self,
         mut said: Vec<proto::Handed>,
     ) -> Result<Vec<crate::store::Handed>, Failure> {
-        let packed: Vec<_> = said
-            .iter_mut()
-            .filter_map(|said| Some(std::mem::take(&mut said.text.as_mut()?.snappy)))
-            .collect();
+        let mut packed = Vec::new();
+        for said in &mut said {
+            if let Some(text) = &mut said.text {
+                let snappy = std::mem::take(&mut text.snappy);
+                packed.push((snappy, pusher(said.pusher.take())?));
+            }
+        }
         let sent = packed.len();
         let unpacked = self.common.holder.unpack(packed).await;
         if unpacked.len() < sent {
@@ -373,9 +379,16 @@ impl Caller {
         }
     }
 
-    async fn owed(&self) -> Option<u64> {
+    async fn owed(&self) -> Option<usize> {
         match self.ask_owed().await {
-            Ok(pushes) => pushes,
+            Ok(reply) => {
+                let pushes = match reply {
+                    Reply::Owed { pushes, .. } => pushes,
+                    _ => None,
+                };
+                self.common.holder.answered(&self.peer, reply);
+                pushes
+            }
             Err(failure) => {
                 self.note_failure("owed", &failure);
                 None
@@ -383,13 +396,17 @@ impl Caller {
         }
     }
 
-    async fn ask_owed(&self) -> Result<Option<u64>, Failure> {
+    async fn ask_owed(&self) -> Result<Reply, Failure> {
         let request = proto::OwedRequest {
             route: self.route(),
         };
         let mut client = self.client.clone();
         let reply = within(WITHIN, client.owed(asking(WITHIN, request))).await?;
-        Ok(reply.pushes)
+        let pushes = reply.pushes;
+        Ok(Reply::Owed {
+            pushes: pushes.map(|pushes| usize::try_from(pushes).unwrap_or(usize::MAX)),
+            clock: reply.clock,
+        })
     }
 
     /// For messages that name many pushes, which compress well. Texts are compressed already.

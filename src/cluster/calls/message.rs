@@ -2,13 +2,16 @@
 //!
 //! Nothing of what travels is trusted: what lacks a part, or has one that no node of ours would send, is [`Invalid`].
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::proto::{self, standing::State};
-use crate::store::{ClaimId, Content, Entry, Handed, NodeId, Over, Ownership, PushId, Standing};
+use super::proto::{self, pusher::Who, standing::State};
+use crate::store::{
+    ClaimId, Content, Entry, Handed, NodeId, Over, Ownership, PushId, Pusher, Standing,
+};
 
-/// Bytes of a node's name.
+/// Bytes of a node's name, or an identity's.
 const MAX_NAME: usize = 256;
 /// A push does not change hands this often. Leaves room for adding to it.
 const MAX_TERM: u64 = 1 << 48;
@@ -107,6 +110,43 @@ impl TryFrom<proto::ClaimId> for ClaimId {
     }
 }
 
+impl From<&Pusher> for proto::Pusher {
+    fn from(pusher: &Pusher) -> Self {
+        let who = match pusher {
+            Pusher::Identity(name) => Some(Who::Identity(name.to_string())),
+            Pusher::Address(IpAddr::V4(address)) => {
+                Some(Who::Address(address.octets().to_vec().into()))
+            }
+            Pusher::Address(IpAddr::V6(address)) => {
+                let network = (address.to_bits() >> 64) as u64;
+                Some(Who::Address(network.to_be_bytes().to_vec().into()))
+            }
+            Pusher::Unknown => None,
+        };
+        Self { who }
+    }
+}
+
+/// Who pushed.
+pub(super) fn pusher(said: Option<proto::Pusher>) -> Result<Pusher, Invalid> {
+    let address = match said.and_then(|said| said.who) {
+        None => return Ok(Pusher::Unknown),
+        Some(Who::Identity(name)) if !name.is_empty() && name.len() <= MAX_NAME => {
+            return Ok(Pusher::Identity(name.into()));
+        }
+        Some(Who::Identity(_)) => return Err(Invalid("an identity's name")),
+        Some(Who::Address(address)) => address,
+    };
+    if let Ok(octets) = <[u8; 4]>::try_from(&address[..]) {
+        return Ok(Pusher::Address(Ipv4Addr::from(octets).into()));
+    }
+    let network: [u8; 8] = address[..]
+        .try_into()
+        .map_err(|_| Invalid("a pusher's address"))?;
+    let network = u128::from(u64::from_be_bytes(network)) << 64;
+    Ok(Pusher::Address(Ipv6Addr::from_bits(network).into()))
+}
+
 impl From<&Ownership> for proto::Ownership {
     fn from(ownership: &Ownership) -> Self {
         Self {
@@ -175,7 +215,7 @@ impl From<&Standing> for proto::Standing {
             Standing::Held { .. } => State::Held,
             Standing::Gone => State::Gone,
             Standing::Unknown => State::Unknown,
-            Standing::Full => State::Full,
+            Standing::Full { .. } => State::Full,
         };
         let mut said = Self {
             state: state.into(),
@@ -189,6 +229,7 @@ impl From<&Standing> for proto::Standing {
             said.ownership = Some(ownership.into());
             said.retained_ms = retained.map(millis);
         }
+        said.share = matches!(standing, Standing::Full { share: true });
         said
     }
 }
@@ -203,7 +244,7 @@ pub(super) fn standing(said: Option<proto::Standing>) -> Result<Option<Standing>
         },
         Ok(State::Gone) => Standing::Gone,
         Ok(State::Unknown) => Standing::Unknown,
-        Ok(State::Full) => Standing::Full,
+        Ok(State::Full) => Standing::Full { share: said.share },
         Ok(State::Unspecified) | Err(_) => return Ok(None),
     };
     Ok(Some(standing))
@@ -260,6 +301,8 @@ pub(super) fn handed_without_text(handed: &Handed) -> proto::Handed {
         left_ms: millis(handed.left),
         holders: all(&handed.holders),
         retained: handed.retained,
+        pusher: None,
+        order: handed.order,
     }
 }
 
@@ -274,6 +317,7 @@ pub(super) fn handed(
         left: Duration::from_millis(said.left_ms),
         holders: each(said.holders)?,
         retained: said.retained,
+        order: said.order,
     })
 }
 

@@ -49,7 +49,7 @@ pub use text::{pack, unpack};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use crate::store::{Condition, Content, NodeId, Reply, Request};
+use crate::store::{Condition, Content, NodeId, Pusher, Reply, Request};
 
 /// Another live node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,9 +92,10 @@ pub trait Holder: Send + Sync {
     /// Brings texts into the form in which they travel, off the async threads; fewer if the node is stopping.
     fn pack(&self, texts: Vec<Arc<Content>>) -> BoxFuture<'static, Vec<Bytes>>;
 
-    /// Unpacks and validates texts that came from another node, off the async threads; `None` stands for one that is not
+    /// Unpacks and validates texts that came from another node, with who pushed them, off the async threads; `None` stands for one that is not
     /// fit to be served.
-    fn unpack(&self, packed: Vec<Bytes>) -> BoxFuture<'static, Vec<Option<Arc<Content>>>>;
+    fn unpack(&self, packed: Vec<(Bytes, Pusher)>)
+    -> BoxFuture<'static, Vec<Option<Arc<Content>>>>;
 
     /// Undoes the wrapping of a push's key, if one of this node's keys does.
     fn unwrap_key(&self, wrapped: Bytes) -> BoxFuture<'static, Option<Secret>>;

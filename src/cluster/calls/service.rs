@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
-use super::message::{Invalid, all, each, handed_without_text, need};
+use super::message::{Invalid, all, each, handed_without_text, need, pusher};
 use super::proto::replication_server::{Replication, ReplicationServer};
 use super::{Calling, Holder, proto};
 use crate::store::{self, Handed, NodeId, Replica, Reply};
@@ -72,19 +72,24 @@ impl Service {
         let mut packed = packed.into_iter();
         let said = handed.iter().filter_map(|handed| {
             let mut said = handed_without_text(handed);
-            if handed.content.is_some() {
+            if let Some(content) = &handed.content {
                 said.text = Some(proto::Text {
                     snappy: packed.next()?,
                 });
+                said.pusher = Some((&content.pusher).into());
             }
             Some(said)
         });
         said.collect()
     }
 
-    async fn unpack(&self, text: Option<proto::Text>) -> Result<Arc<store::Content>, Status> {
+    async fn unpack(
+        &self,
+        text: Option<proto::Text>,
+        said: Option<proto::Pusher>,
+    ) -> Result<Arc<store::Content>, Status> {
         let packed: Bytes = text.ok_or(Invalid("a text"))?.snappy;
-        let unpacked = self.holder.unpack(vec![packed]).await;
+        let unpacked = self.holder.unpack(vec![(packed, pusher(said)?)]).await;
         let content = unpacked.into_iter().next().flatten();
         content.ok_or_else(|| Invalid("a valid text").into())
     }
@@ -114,9 +119,10 @@ impl Replication for Service {
         let entry = need(said.entry, "an entry")?;
         let replica = Replica {
             push,
-            content: self.unpack(said.text).await?,
+            content: self.unpack(said.text, said.pusher).await?,
             left: Duration::from_millis(said.left_ms),
             entry,
+            order: said.order,
         };
         match self.holder.serve(&from, store::Request::Replicate(replica)) {
             Reply::Replicate(_, standing) => Ok(Response::new(proto::ReplicateReply {
@@ -141,14 +147,17 @@ impl Replication for Service {
     async fn claim(&self, request: Request<proto::ClaimRequest>) -> Answer<proto::ClaimReply> {
         let said = request.into_inner();
         let from = self.caller(said.route)?;
-        let claim = need(said.claim, "a claim")?;
-        match self.holder.serve(&from, store::Request::Claim { claim }) {
-            Reply::Claim {
-                handed, deferred, ..
-            } => {
+        let asked = store::Request::Claim {
+            claim: need(said.claim, "a claim")?,
+            clock: said.clock,
+        };
+        match self.holder.serve(&from, asked) {
+            Reply::Claim { lent, clock, .. } => {
                 let mut response = Response::new(proto::ClaimReply {
-                    handed: self.hand(handed).await,
-                    deferred: deferred as u64,
+                    deferred: lent.deferred as u64,
+                    waiting: all(&lent.waiting),
+                    clock,
+                    handed: self.hand(lent.handed).await,
                 });
                 // Its texts are compressed already.
                 response.disable_compression();
@@ -197,8 +206,9 @@ impl Replication for Service {
     async fn owed(&self, request: Request<proto::OwedRequest>) -> Answer<proto::OwedReply> {
         let from = self.caller(request.into_inner().route)?;
         match self.holder.serve(&from, store::Request::Owed) {
-            Reply::Owed(pushes) => Ok(Response::new(proto::OwedReply {
+            Reply::Owed { pushes, clock } => Ok(Response::new(proto::OwedReply {
                 pushes: pushes.map(|pushes| pushes as u64),
+                clock,
             })),
             _ => Err(mismatch()),
         }
@@ -234,7 +244,7 @@ mod tests {
     use super::*;
     use crate::cluster::calls::{Secret, unpack};
     use crate::metrics::Metrics;
-    use crate::store::{Content, Standing};
+    use crate::store::{Content, Pusher, Standing};
 
     /// Takes down what it is asked.
     #[derive(Default)]
@@ -244,7 +254,7 @@ mod tests {
         fn serve(&self, _: &NodeId, request: store::Request) -> Reply {
             let reply = match &request {
                 store::Request::Replicate(replica) => {
-                    Reply::Replicate(replica.push.clone(), Standing::Full)
+                    Reply::Replicate(replica.push.clone(), Standing::Full { share: false })
                 }
                 store::Request::Sync(_) => Reply::Sync(Vec::new()),
                 _ => Reply::Renew,
@@ -261,12 +271,16 @@ mod tests {
             Box::pin(async { Vec::new() })
         }
 
-        fn unpack(&self, packed: Vec<Bytes>) -> BoxFuture<'static, Vec<Option<Arc<Content>>>> {
-            let read = |packed: &Bytes| {
+        fn unpack(
+            &self,
+            packed: Vec<(Bytes, Pusher)>,
+        ) -> BoxFuture<'static, Vec<Option<Arc<Content>>>> {
+            let read = |(packed, pusher): &(Bytes, Pusher)| {
                 let text = Exposition::parse(unpack(packed, 1000)?).ok()?;
                 Some(Arc::new(Content {
                     text: Arc::new(text),
                     series: Vec::new(),
+                    pusher: pusher.clone(),
                 }))
             };
             let unpacked = packed.iter().map(read).collect();
@@ -323,6 +337,8 @@ mod tests {
                 holders: vec![id("caller", 1)],
                 retained_ms: None,
             }),
+            pusher: None,
+            order: None,
         }
     }
 

@@ -15,7 +15,7 @@ fn store(retention: Duration, max_bytes: usize) -> Store {
     Store::new(node(0), limits, Replication::default())
 }
 
-fn push(store: &mut Store, series: &[u64], now: Instant) -> Result<PushId, Full> {
+fn push(store: &mut Store, series: &[u64], now: Instant) -> Result<PushId, Refusal> {
     let (push, effects) = store.accept(content(series), now)?;
     assert_eq!(effects.acknowledged, [(push.clone(), Kept::Alone)]);
     assert!(effects.calls.is_empty());
@@ -57,6 +57,7 @@ fn a_push_is_counted_for_what_its_families_cost() {
     let content = Content {
         text: Arc::new(Exposition::parse(text.into()).unwrap()),
         series: (0..100).collect(),
+        pusher: Pusher::Unknown,
     };
     assert!(store.accept(content, Instant::now()).is_err());
 }
@@ -126,10 +127,10 @@ fn past_the_byte_limit_a_push_is_refused_and_room_comes_back() {
     let mut store = store(Duration::ZERO, usize::MAX);
     push(&mut store, &[1], now).unwrap();
     let one = store.counts().bytes;
-    let mut store = self::store(Duration::ZERO, 2 * one);
+    let mut store = self::store(Duration::ZERO, 3 * one);
     push(&mut store, &[1], now).unwrap();
     push(&mut store, &[2], now).unwrap();
-    assert_eq!(push(&mut store, &[3], now), Err(Full));
+    assert_eq!(push(&mut store, &[3], now), Err(Refusal::Full));
     let (claim, _) = claim(&mut store, now);
     store.commit(&claim, now);
     push(&mut store, &[3], now).unwrap();
@@ -140,7 +141,7 @@ fn the_shortest_push_counts_for_what_it_takes_to_hold_it() {
     let now = Instant::now();
     let mut store = store(Duration::ZERO, 100_000);
     let mut pushes = 0;
-    while push(&mut store, &[1], now).is_ok() {
+    while push(&mut store, &[pushes], now).is_ok() {
         pushes += 1;
     }
     assert!((50..=100).contains(&pushes), "{pushes}");

@@ -422,7 +422,7 @@ fn a_node_that_joins_is_given_what_is_held_by_too_few_and_told_when_that_is_done
                 .unwrap()
                 .serve(&node(1), Request::Owed, now);
         match reply {
-            Reply::Owed(owed) => owed,
+            Reply::Owed { pushes, .. } => pushes,
             other => panic!("{other:?}"),
         }
     };
@@ -445,7 +445,10 @@ fn a_node_that_is_not_ready_yet_is_given_what_others_in_service_are_too_few_to_h
     let owner = nodes.stores.get_mut(&node(0)).unwrap();
     assert!(matches!(
         owner.serve(&node(2), Request::Owed, now).0,
-        Reply::Owed(Some(1))
+        Reply::Owed {
+            pushes: Some(1),
+            ..
+        }
     ));
     nodes.wait(Duration::from_millis(500));
     assert_eq!(nodes.holders(&push).len(), 3);
@@ -624,10 +627,11 @@ fn one_answer_to_a_claim_carries_no_more_text_than_it_may() {
     let claim = nodes.begin(&node(1));
     let call = nodes.mail.pop_front().unwrap();
     nodes.deliver(call);
-    let Word::Answer(Reply::Claim { handed, .. }) = &nodes.mail[0].word else {
+    let Word::Answer(Reply::Claim { lent, .. }) = &nodes.mail[0].word else {
         panic!("no answer to the claim");
     };
-    let bytes: usize = handed
+    let bytes: usize = lent
+        .handed
         .iter()
         .flat_map(|handed| &handed.content)
         .map(|content| content.text.text().len())

@@ -7,6 +7,7 @@ mod interleavings;
 mod nodes;
 mod simulation;
 
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -37,8 +38,13 @@ fn view(numbers: &[u64]) -> View {
         .collect()
 }
 
-/// A push of which only the series matter.
+/// A push of which only the series matter, each by a pusher of its own.
 fn content(series: &[u64]) -> Content {
+    let pusher = series.first().map_or(0, |series| *series as u32);
+    content_of(Pusher::Address(IpAddr::V4(pusher.into())), series)
+}
+
+fn content_of(pusher: Pusher, series: &[u64]) -> Content {
     static PARSED: LazyLock<Arc<Exposition>> = LazyLock::new(|| {
         let text = Bytes::from_static(TEXT.as_bytes());
         Arc::new(Exposition::parse(text).expect("a valid text"))
@@ -46,5 +52,6 @@ fn content(series: &[u64]) -> Content {
     Content {
         text: Arc::clone(&PARSED),
         series: series.to_vec(),
+        pusher,
     }
 }

@@ -163,7 +163,7 @@ impl Nodes {
         }
     }
 
-    pub(super) fn push(&mut self, at: &NodeId, series: &[u64]) -> Result<PushId, Full> {
+    pub(super) fn push(&mut self, at: &NodeId, series: &[u64]) -> Result<PushId, Refusal> {
         let store = self.stores.get_mut(at).expect("a live node");
         let (push, effects) = store.accept(content(series), self.now)?;
         self.carry_out(at, effects);
@@ -242,6 +242,7 @@ impl Tally {
             taken_over,
             handed_over,
             possible_duplicates,
+            possibly_out_of_order,
             refused,
             untold,
         } = other;
@@ -249,6 +250,7 @@ impl Tally {
         self.taken_over += taken_over;
         self.handed_over += handed_over;
         self.possible_duplicates += possible_duplicates;
+        self.possibly_out_of_order += possibly_out_of_order;
         self.refused += refused;
         self.untold += untold;
     }

@@ -64,6 +64,7 @@ impl World {
             assert!(unsettled.is_empty() && handing.is_empty());
             let counts = node.store.counts();
             assert_eq!(counts, Counts::default(), "bytes are accounted for");
+            assert!(node.store.ledger.accounts().are_closed());
         }
     }
 }

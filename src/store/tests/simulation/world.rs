@@ -244,7 +244,7 @@ impl World {
         let text = content(&series);
         let accepted = self.with(&id, |store, now| match store.accept(text, now) {
             Ok((push, effects)) => (Some(push), effects),
-            Err(Full) => (None, Effects::default()),
+            Err(_) => (None, Effects::default()),
         });
         if let Some(push) = accepted.flatten() {
             self.series.insert(push.clone(), series);
