@@ -30,17 +30,12 @@ use crate::series::{SeriesReader, value_end};
 /// The line which ends a text of OpenMetrics, and by which one is recognised.
 const EOF: &[u8] = b"# EOF";
 
-/// OpenMetrics if a line of the text is exactly `# EOF`.
-pub(crate) fn format_of(text: &[u8]) -> Format {
-    let has_eof = memchr::memmem::find_iter(text, EOF).any(|at| {
-        let starts = at == 0 || text.get(at - 1) == Some(&b'\n');
-        starts && text.get(at + EOF.len()).is_none_or(|&after| after == b'\n')
-    });
-    if has_eof {
-        Format::OpenMetrics
-    } else {
-        Format::Text
-    }
+/// Whether the line at `at` is exactly `# EOF`.
+#[inline]
+pub(crate) fn is_eof_at(text: &[u8], at: usize) -> bool {
+    let line = part(text, at, at + EOF.len());
+    let starts = at == 0 || text.get(at - 1) == Some(&b'\n');
+    starts && line == EOF && text.get(at + EOF.len()).is_none_or(|&after| after == b'\n')
 }
 
 /// Whether the last line of the text is exactly `# EOF`.

@@ -21,8 +21,8 @@ pub(crate) fn parse(
     format: Option<Format>,
     limits: &Limits,
 ) -> Result<Exposition, ParseError> {
-    check_bytes(&text)?;
-    let read_as = format.unwrap_or_else(|| openmetrics::format_of(&text));
+    let shape = check_bytes(&text)?;
+    let read_as = format.unwrap_or(shape);
     let draft = read(&text, read_as, limits);
     let draft = draft.map_err(|error| foreign(&text).unwrap_or(error))?;
     if format == Some(Format::OpenMetrics) && !openmetrics::is_whole(&text) {
@@ -53,20 +53,27 @@ fn foreign(text: &[u8]) -> Option<ParseError> {
     Some(ParseError::at(text, start, kind))
 }
 
-/// What no part of a text may hold, comments included.
-fn check_bytes(text: &[u8]) -> Result<(), ParseError> {
+/// Refuses what no part of a text may hold, comments included, and returns what the text looks like.
+fn check_bytes(text: &[u8]) -> Result<Format, ParseError> {
     if text.len() >= u32::MAX as usize {
         return Err(ParseError::at(&[], 0, ParseErrorKind::TooLarge));
     }
-    if let Some(nul) = memchr::memchr(0, text) {
-        return Err(ParseError::at(text, nul, ParseErrorKind::NulByte));
+    // One search for both: to look for the line by itself would take as long again.
+    let mut shape = Format::Text;
+    for at in memchr::memchr2_iter(0, b'#', text) {
+        if text.get(at) == Some(&0) {
+            return Err(ParseError::at(text, at, ParseErrorKind::NulByte));
+        }
+        if openmetrics::is_eof_at(text, at) {
+            shape = Format::OpenMetrics;
+        }
     }
     if simdutf8::basic::from_utf8(text).is_err() {
         // The fast check does not say where; the standard library's does.
         let at = std::str::from_utf8(text).map_or_else(|error| error.valid_up_to(), str::len);
         return Err(ParseError::at(text, at, ParseErrorKind::InvalidUtf8));
     }
-    Ok(())
+    Ok(shape)
 }
 
 fn read(text: &[u8], format: Format, limits: &Limits) -> Result<Draft, ParseError> {
