@@ -63,7 +63,7 @@ struct Account {
 }
 
 fn half(series: u64) -> u32 {
-    (series >> 32) as u32
+    series as u32
 }
 
 /// The accounts of all who have pushes here.

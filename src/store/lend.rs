@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::claim::Scrape;
 use super::ledger::{Held, Holding, State};
-use super::selection::{Candidate, Part, Selection, SeriesSet, select};
+use super::selection::{Candidate, Part, Selection, SeriesMap, SeriesSet, select};
 use super::{ClaimId, Handed, Kept, Lent, NodeId, Over, PushId, Store};
 
 /// Pushes in one answer to another node's claim: their names and holders have to fit into a message, too.
@@ -162,12 +162,40 @@ impl Store {
 
     /// Ends what a scrape has served or replaced, also what is not here yet.
     pub(super) fn end_served(&mut self, over: &Over, now: Instant) {
+        self.out.tally.possibly_out_of_order += self.count_overtaken(&over.served, now);
         for push in &over.served {
             self.end_one_served(push, now);
         }
         for push in &over.replaced {
             self.end(push, now);
         }
+    }
+
+    /// Pushes of this node's that wait, or are in a response under way, while newer ones of other nodes with a series in
+    /// common have been served.
+    fn count_overtaken(&self, served: &[PushId], now: Instant) -> usize {
+        let counts = self.ledger.counts();
+        if counts.pending + counts.claimed == 0 {
+            return 0;
+        }
+        let mut newest = SeriesMap::default();
+        for held in served.iter().filter_map(|push| self.ledger.get(push)) {
+            if held.ownership().owner != self.me && !held.is_retained() {
+                let order = held.order;
+                let series = held.content.series.iter();
+                newest.extend(series.map(|series| (*series, order)));
+            }
+        }
+        if newest.is_empty() {
+            return 0;
+        }
+        let overtaken = self.ledger.iter().filter(|(_, held)| {
+            let waits = held.ownership().owner == self.me && !held.is_retained();
+            let since = if held.is_claimed(now) { 0 } else { held.order };
+            let mut series = held.content.series.iter();
+            waits && series.any(|series| newest.get(series) > Some(&since))
+        });
+        overtaken.count()
     }
 
     fn end_one_served(&mut self, push: &PushId, now: Instant) {

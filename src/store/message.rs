@@ -232,8 +232,9 @@ pub struct Tally {
     /// Pushes that may be served twice: claimed anew after a lease had run out, or taken over from an owner that may have
     /// handed them out. No push is served twice without having been counted here.
     pub possible_duplicates: usize,
-    /// Pushes handed out although an older one with a series in common waits at another node, because it did so for too
-    /// long.
+    /// Pushes handed out although an older one with a series in common waits at another node, because they have waited for
+    /// it for too long; and pushes that wait while a newer one with a series in common has been served, as far as their
+    /// owners know.
     pub possibly_out_of_order: usize,
     /// Replicas refused for want of room.
     pub refused: usize,

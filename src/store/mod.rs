@@ -343,6 +343,7 @@ impl Store {
 
     /// Does what is due. To be called every some hundred milliseconds.
     pub fn tick(&mut self, now: Instant) -> Effects {
+        self.clock.read(now);
         self.renew_scrapes(now);
         self.expire(now);
         self.members.forget(now);

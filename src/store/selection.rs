@@ -1,7 +1,7 @@
 //! Which pushes go out in one response: no two that have a series in common, because Prometheus would keep the first
 //! sample and drop the others; and of such two the older first.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::PushId;
@@ -45,6 +45,9 @@ pub(super) struct Selection {
 
 /// Series of pushes: millions, looked at under the store's lock.
 pub(super) type SeriesSet = HashSet<u64, BuildHasherDefault<HashedAlready>>;
+
+/// What is known of series.
+pub(super) type SeriesMap = HashMap<u64, u64, BuildHasherDefault<HashedAlready>>;
 
 /// A series is a hash already, by a key that applications do not know ([`super::Content::series`]).
 #[derive(Default)]

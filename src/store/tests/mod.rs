@@ -1,10 +1,12 @@
-//! A node alone; nodes that talk; any interleaving; a simulated cluster.
+//! A node alone; nodes that talk; whose room a push takes, and in what order pushes go out; any interleaving; a simulated cluster.
 
 mod alone;
 mod cluster;
 mod figures;
 mod interleavings;
 mod nodes;
+mod order;
+mod room;
 mod simulation;
 
 use std::net::IpAddr;

@@ -38,6 +38,11 @@ impl Account {
         }
     }
 
+    /// Whether it has been acknowledged.
+    pub(super) fn is_acknowledged(&self, push: &PushId) -> bool {
+        self.lives.get(push).is_some_and(|life| life.kept.is_some())
+    }
+
     /// Pushes that were acknowledged as replicated and are not served yet.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &PushId> {
         let lives = self.lives.iter();

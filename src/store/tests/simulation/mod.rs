@@ -9,6 +9,7 @@
 
 mod account;
 mod faults;
+mod order;
 mod plan;
 mod world;
 
@@ -21,27 +22,22 @@ const SEEDS: u64 = 400;
 /// No further seeds are tried after so many that failed.
 const MAX_FAILED: usize = 10;
 
-fn run(seed: u64) {
-    let mut world = World::new(Plan::new(seed));
+fn run(plan: Plan) {
+    let mut world = World::new(plan);
     world.run();
     world.settle_up();
 }
 
-fn variable(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(value.parse().expect("a number"))
-}
-
-#[test]
-fn nothing_acknowledged_is_lost_and_what_is_served_twice_is_counted() {
+/// Runs so many seeds, or the one that is asked for.
+fn run_all(seeds: u64, plan: fn(u64) -> Plan) {
     let seeds = match variable("PROXY_SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..variable("PROXY_SIMULATION_SEEDS").unwrap_or(SEEDS),
+        None => 0..variable("PROXY_SIMULATION_SEEDS").unwrap_or(seeds),
     };
     let mut failed = Vec::new();
     for seed in seeds {
         // The panic has been printed; others that fail may be easier to understand.
-        if catch_unwind(|| run(seed)).is_err() {
+        if catch_unwind(|| run(plan(seed))).is_err() {
             failed.push(seed);
         }
         if failed.len() >= MAX_FAILED {
@@ -52,4 +48,19 @@ fn nothing_acknowledged_is_lost_and_what_is_served_twice_is_counted() {
         failed.is_empty(),
         "run one again with PROXY_SIMULATION_SEED: {failed:?}"
     );
+}
+
+fn variable(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().expect("a number"))
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_and_what_is_served_twice_is_counted() {
+    run_all(SEEDS, Plan::new);
+}
+
+#[test]
+fn pushes_with_a_series_in_common_go_out_in_the_order_in_which_their_holders_know_them() {
+    run_all(SEEDS / 20, Plan::in_order);
 }

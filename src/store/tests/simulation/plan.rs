@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub(super) clean: bool,
     /// A change of who lives reaches each node within this.
     pub(super) view_lag: u64,
+    /// What holders know of two pushes decides which of them goes first.
+    pub(super) in_order: bool,
 }
 
 /// Which nodes Prometheus knows.
@@ -92,7 +94,27 @@ impl Plan {
             late: rng.u64(0..share) / 2,
             clean,
             view_lag: rng.u64(1..4_000),
+            in_order: false,
             rng,
+        }
+    }
+
+    /// Nodes and network do what they should, and many pushes have series in common.
+    pub(super) fn in_order(seed: u64) -> Self {
+        let plan = Self::new(seed);
+        Self {
+            trouble: Trouble::None,
+            limits: Limits {
+                ttl: Duration::from_secs(3600),
+                retention: Duration::ZERO,
+                max_bytes: usize::MAX,
+            },
+            lost: 0,
+            late: 0,
+            clean: true,
+            series: plan.series / 10,
+            in_order: true,
+            ..plan
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::super::nodes::{Mail, Word};
 use super::super::*;
 use super::account::Account;
+use super::order::Precedence;
 use super::plan::{Plan, Scraped, Trouble};
 
 const TICK: u64 = 200;
@@ -49,7 +50,8 @@ pub(super) struct World {
     /// Nodes on the far side of the partition.
     pub(super) apart: BTreeSet<NodeId>,
     pub(super) account: Account,
-    series: BTreeMap<PushId, Vec<u64>>,
+    pub(super) series: BTreeMap<PushId, Vec<u64>>,
+    pub(super) precedence: Precedence,
     pub(super) responses: BTreeMap<ClaimId, Vec<PushId>>,
 }
 
@@ -65,6 +67,7 @@ impl World {
             apart: BTreeSet::new(),
             account: Account::default(),
             series: BTreeMap::new(),
+            precedence: Precedence::default(),
             responses: BTreeMap::new(),
             plan,
         };
@@ -248,6 +251,7 @@ impl World {
         });
         if let Some(push) = accepted.flatten() {
             self.series.insert(push.clone(), series);
+            self.note_precedence(&push);
             self.account.accepted(push);
         }
     }
@@ -269,6 +273,7 @@ impl World {
         };
         for id in scraped {
             if let Some(claim) = self.with(&id, Store::begin) {
+                self.note_begun(&claim);
                 let deadline = self.clock + GATHERING;
                 self.after(20, Event::Choose(claim, deadline));
             }
@@ -290,6 +295,7 @@ impl World {
             return;
         };
         self.check_series(&claimed.pushes);
+        self.check_order(&claim, &claimed.pushes);
         self.responses.insert(claim.clone(), claimed.pushes);
         let rng = &mut self.plan.rng;
         let (length, whole) = match rng.u8(0..20) {
@@ -314,6 +320,7 @@ impl World {
             return;
         };
         if whole {
+            self.note_served(&pushes);
             self.account.served(&pushes);
             self.with(&claim.scraper, |store, now| store.commit(claim, now));
         } else {
