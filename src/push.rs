@@ -33,8 +33,8 @@ use crate::rsocket::{
 };
 use crate::seldom::Seldom;
 use crate::store::{
-    ClaimId, Content, Counts, Effects, Holdings, Kept, Limits, NodeId, PushId, Pusher, Refusal,
-    Replication, Store, Tally, View,
+    ClaimId, Condition, Content, Counts, Effects, Holdings, Kept, Limits, NodeId, PushId, Pusher,
+    Refusal, Replication, Store, Tally, View,
 };
 
 /// How often the store does what is due: calls repeated, claims renewed, pushes past their time to live dropped.
@@ -63,8 +63,19 @@ struct Held {
     scrapes: BTreeMap<ClaimId, BTreeSet<NodeId>>,
     /// No other node is known.
     alone: bool,
+    /// Another node is known that is not about to leave.
+    others_stay: bool,
+    /// This node is scraped no more.
+    unscraped: bool,
     /// No push is taken any more.
     closed: bool,
+}
+
+impl Held {
+    /// Whether a scrape may yet come for what is pushed now.
+    fn may_be_served(&self) -> bool {
+        !self.closed && (!self.unscraped || self.others_stay)
+    }
 }
 
 /// Who pushes.
@@ -105,6 +116,8 @@ impl Pushes {
             waiting: BTreeMap::new(),
             scrapes: BTreeMap::new(),
             alone: true,
+            others_stay: false,
+            unscraped: false,
             closed: false,
         };
         Self {
@@ -182,8 +195,11 @@ impl Pushes {
         let mut view: View = others.collect();
         view.insert(self.me.clone(), state.into());
         let others = view.len() - 1;
+        let mut conditions = peers.iter().map(|peer| peer.condition);
+        let others_stay = conditions.any(|condition| condition != Condition::Draining);
         self.with(|held, now| {
             held.alone = others == 0;
+            held.others_stay = others_stay;
             ((), held.store.members(view, now))
         });
         let others = others.try_into().unwrap_or(i64::MAX);
@@ -205,6 +221,12 @@ impl Pushes {
     /// Takes no more pushes: nobody would serve them. Those who bring one take it elsewhere.
     pub fn close(&self) {
         self.held().closed = true;
+    }
+
+    /// This node answers no scrape any more: pushes are taken as long as a node is there that does and is not about to
+    /// leave, too.
+    pub fn end_scrapes(&self) {
+        self.held().unscraped = true;
     }
 
     /// Whether no more pushes are taken.
@@ -297,7 +319,7 @@ impl Pushes {
         let started = Instant::now();
         let (done, kept) = oneshot::channel();
         self.with(|held, now| {
-            if held.closed {
+            if !held.may_be_served() {
                 return (Err(Untaken::Closed), Effects::default());
             }
             match held.store.accept(content, now) {

@@ -95,6 +95,7 @@ pub async fn run(
     }
 
     node.enter(Stage::Finishing, deadline);
+    node.pushes.end_scrapes();
     if timeout_at(deadline.at, finish_requests).await.is_err() {
         warn!("scrapes were still under way at the end of the grace period");
     }

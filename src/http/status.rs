@@ -15,7 +15,10 @@ use crate::drain;
 use crate::rebalance::{Report, Tally};
 use crate::rsocket::{self, Handle, Left};
 use crate::scrape::Duplicates;
-use crate::store::Counts;
+use crate::store::{Counts, Holdings};
+
+/// Pushers listed: the greatest, and as many of those refused last.
+const PUSHERS: usize = 10;
 
 /// Who a node is.
 #[derive(Debug, Clone)]
@@ -160,6 +163,28 @@ pub(super) struct Pushes {
     pub(super) retained: usize,
     pub(super) replicas: usize,
     pub(super) bytes: usize,
+    /// Those who have most, and those that were refused something lately.
+    pub(super) pushers: Vec<Pusher>,
+}
+
+/// What one who pushes has here.
+#[derive(Debug, Serialize)]
+pub(super) struct Pusher {
+    /// The identity, or the address.
+    pub(super) pusher: String,
+    pub(super) pushes: usize,
+    pub(super) bytes: usize,
+    pub(super) refused: Option<Refused>,
+}
+
+/// Pushes that were refused, none of them more than 15 minutes after the one before.
+#[derive(Debug, Serialize)]
+pub(super) struct Refused {
+    pub(super) full: u64,
+    pub(super) share: u64,
+    pub(super) backlog: u64,
+    #[serde(serialize_with = "rfc3339")]
+    pub(super) last: SystemTime,
 }
 
 /// Whether this node has more connections than its share, and what it has done about that.
@@ -175,6 +200,22 @@ pub(super) struct Rebalance {
     pub(super) yields: u64,
 }
 
+impl Refused {
+    /// How many for which reason.
+    pub(super) fn reasons(&self) -> String {
+        let reasons = [
+            ("full", self.full),
+            ("share", self.share),
+            ("backlog", self.backlog),
+        ];
+        let counted = reasons.iter().filter(|(_, pushes)| *pushes > 0);
+        let told: Vec<_> = counted
+            .map(|(reason, pushes)| format!("{pushes} {reason}"))
+            .collect();
+        told.join(", ")
+    }
+}
+
 pub(super) async fn status(State(site): State<Site>) -> Json<Status> {
     Json(Status::of(&site))
 }
@@ -188,7 +229,7 @@ impl Status {
             .iter()
             .map(|handle| connection(handle))
             .collect();
-        let pushes = pushes(site.pushes.counts());
+        let pushes = pushes(site.pushes.counts(), site.pushes.pushers(PUSHERS));
         let load = Load {
             connections: connections.len(),
             full: site.registry.is_full(),
@@ -247,7 +288,7 @@ fn drain(site: &Site, connections: usize) -> Option<Drain> {
     })
 }
 
-fn pushes(counts: Counts) -> Pushes {
+fn pushes(counts: Counts, pushers: Vec<Holdings>) -> Pushes {
     let Counts {
         pending,
         claimed,
@@ -261,6 +302,21 @@ fn pushes(counts: Counts) -> Pushes {
         retained,
         replicas,
         bytes,
+        pushers: pushers.into_iter().map(pusher).collect(),
+    }
+}
+
+fn pusher(holdings: Holdings) -> Pusher {
+    Pusher {
+        pusher: holdings.pusher.to_string(),
+        pushes: holdings.pushes,
+        bytes: holdings.bytes,
+        refused: holdings.refused.map(|refused| Refused {
+            full: refused.full,
+            share: refused.share,
+            backlog: refused.backlog,
+            last: SystemTime::now() - refused.last.elapsed(),
+        }),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::app::{Answer, App, Peer};
 use crate::peers::{Program, Scratch, need};
 use crate::sandbox::{Sandbox, eventually};
 
-fn bearer(token: &str) -> Credentials {
+pub(crate) fn bearer(token: &str) -> Credentials {
     Credentials::Bearer(token.as_bytes().to_vec().into())
 }
 
@@ -23,7 +23,7 @@ fn simple(name: &str, password: &str) -> Credentials {
     }
 }
 
-fn shown(credentials: &Credentials) -> SetupOptions {
+pub(crate) fn shown(credentials: &Credentials) -> SetupOptions {
     let mut setup = SetupOptions::default();
     credentials.write(&mut setup).expect("short credentials");
     setup

@@ -29,6 +29,7 @@ mod envelope;
 mod hardened;
 mod healthcheck;
 mod hostile;
+mod hostile_pushes;
 mod identities;
 mod limits;
 mod neighbours;

@@ -387,6 +387,35 @@ mod tests {
         assert!(Ownership::try_from(ownership(1, &"a".repeat(MAX_NAME + 1))).is_err());
     }
 
+    #[test]
+    fn who_pushed_comes_through_and_an_older_node_says_nothing() {
+        for who in [
+            Pusher::Identity("payments".into()),
+            Pusher::Address(Ipv4Addr::new(192, 0, 2, 1).into()),
+            Pusher::Address(Ipv6Addr::new(0x2001, 0xdb8, 1, 2, 0, 0, 0, 0).into()),
+            Pusher::Unknown,
+        ] {
+            assert_eq!(pusher(Some((&who).into())), Ok(who));
+        }
+        assert_eq!(pusher(None), Ok(Pusher::Unknown));
+        for who in [
+            Who::Identity(String::new()),
+            Who::Identity("a".repeat(MAX_NAME + 1)),
+            Who::Address(vec![1; 5].into()),
+        ] {
+            assert!(pusher(Some(proto::Pusher { who: Some(who) })).is_err());
+        }
+    }
+
+    #[test]
+    fn for_whom_there_is_no_room_comes_through() {
+        for share in [false, true] {
+            let said = proto::Standing::from(&Standing::Full { share });
+            let read = standing(Some(said)).unwrap();
+            assert!(matches!(read, Some(Standing::Full { share: read }) if read == share));
+        }
+    }
+
     proptest! {
         #[test]
         fn an_entry_comes_through_as_it_was(

@@ -211,6 +211,13 @@ mod tests {
     }
 
     #[test]
+    fn who_has_most_pushes_and_was_refused_some_is_listed() {
+        let page = page(&status(Vec::new()), "");
+        assert!(page.contains("<th scope=\"row\">backup</th>"), "{page}");
+        assert!(page.contains("1 share, 120 backlog, last "), "{page}");
+    }
+
+    #[test]
     fn other_nodes_are_linked_and_the_filter_goes_along() {
         let mut status = status(Vec::new());
         status.members.push(member("host-2:8080", 2, "active", 4));

@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use crate::http::status::{
-    Connection, Gone, LastScrape, Member, Node, Pushes, Rebalance, Status, TargetFailure, Targets,
+    Connection, Gone, LastScrape, Member, Node, Pusher, Pushes, Rebalance, Refused, Status,
+    TargetFailure, Targets,
 };
 
 /// When everything in here happened.
@@ -100,6 +101,10 @@ pub(super) fn status(connections: Vec<Connection>) -> Status {
         retained: 0,
         replicas: 2,
         bytes: 4096,
+        pushers: vec![
+            pusher("backup", 5, 3072, None),
+            pusher("192.0.2.1", 1, 1024, Some((1, 120))),
+        ],
     };
     let rebalance = Rebalance {
         phase: "alone",
@@ -120,6 +125,20 @@ pub(super) fn status(connections: Vec<Connection>) -> Status {
         left: Vec::new(),
         pushes,
         rebalance,
+    }
+}
+
+fn pusher(name: &str, pushes: usize, bytes: usize, refused: Option<(u64, u64)>) -> Pusher {
+    Pusher {
+        pusher: name.to_owned(),
+        pushes,
+        bytes,
+        refused: refused.map(|(share, backlog)| Refused {
+            full: 0,
+            share,
+            backlog,
+            last: noon(),
+        }),
     }
 }
 
