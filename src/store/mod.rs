@@ -11,8 +11,7 @@
 //! - **Claim.** A node that is scraped begins a claim: it asks every peer, itself included, for what that peer owns. An
 //!   owner hands a push to one claim, on a lease, with the text unless the claimant holds it. Pushes with a series in
 //!   common never go out in one response: Prometheus would keep the first sample and drop the others. Owner and claimant
-//!   both see to it, and what is deferred is given back at once. Nor does an owner hand a push out for the first time
-//!   while a response is under way with one of its series: whatever of the two arrived second might be out of order.
+//!   both see to it, and what is deferred is given back at once.
 //! - **Renew.** While the response is under way the claimant renews, naming what it still wants. A lease that has run out,
 //!   because the claimant died or cannot be heard, makes the push available to others; until one takes it, it stays with
 //!   its claim, so that a late commit finds it.
@@ -24,6 +23,28 @@
 //!   one of its series replaces it: at once if one node owns both, else when a claim that saw both has been committed. A
 //!   scrape that cannot reach the newer push's owner may serve the older one again.
 //! - **Expiry.** What nobody claims is dropped after its time to live. Time travels as what is left of it.
+//!
+//! # Room
+//!
+//! A push takes the room of its [`Pusher`], at each node that holds it. A pusher may have at most as many bytes as are free
+//! then: one may fill half of the store, n that do what they can leave one part of n + 1, and there is always room for one
+//! more. Of a pusher's pushes that wait, at most [`MAX_WAITING`] have a series in common. A node where a pusher's share is
+//! used up refuses its replicas, and is asked all the same to hold what others push.
+//!
+//! # Order
+//!
+//! Of two pushes with a series in common the older goes first, and none goes out for the first time while a response is
+//! under way that brings one of its series: Prometheus would drop the older sample as out of order, or take it for the
+//! last one. Which is older, a time of the cluster's own says, the same at every node ([`clock`]); so what waits for what
+//! is never a circle. Each node that is asked by a claim sees to it, for what it owns and for what it holds for others: it
+//! defers its own, and names the others to the claimant ([`Lent::waiting`]).
+//!
+//! That is what a node knows that holds both, or one while the other is in a response of its own. A push waits for another
+//! node's no longer than half of its time to live. In between, a dead owner's push has been taken over, and what was
+//! served, the holders have been told or will ask. Not ordered are two pushes of which no node holds both; those of which
+//! the nodes that do answer the claim too late; and a push whose application answers pulls again at another node, if the
+//! push's owner does not answer that scrape, or another response brings the push at the same time.
+//! [`Tally::possibly_out_of_order`] counts what a node sees of it.
 //!
 //! # One owner
 //!
@@ -54,12 +75,14 @@
 //!
 //! | what | at the bound |
 //! |---|---|
-//! | bytes of pushes, replicas included | a push is refused with [`Full`]; a replica is refused, and its owner asks another node, for a while also to hold what is as long |
+//! | bytes of pushes, replicas included; those of one pusher; its pushes that wait with one series | a push is refused with a [`Refusal`]; a replica is refused, and its owner asks another node, for a while also to hold what is as long |
 //! | replicas, and their bytes, on their way to one node | the next goes with an answer, those of new pushes first |
 //! | text, and number, of pushes in one answer to a claim | the rest waits for the next scrape |
 //! | claims remembered by a lender | the oldest is forgotten: its pushes come back when the lease runs out |
 //! | closings not yet answered | the oldest is given up and counted; agreement repairs it |
-//! | pushes looked at for repair in a tick, pushes in one round of agreement | the rest follows with the next |
+//! | pushes looked at for repair, or taken over, in a tick; pushes in one round of agreement | the rest follows with the next |
+//! | pushes of other nodes that an answer to a claim names as waiting | the others are not named |
+//! | pushers whose refusals are remembered | the one refused longest ago is forgotten |
 //! | nodes that no view has named, nodes that are gone | a further one counts as dead; the one gone longest is forgotten |
 //! | tombstones | those that are needed least long are forgotten |
 
