@@ -179,6 +179,8 @@ fn plain(text: &str, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn split(text: &str) -> Split {
@@ -263,6 +265,24 @@ mod tests {
             ));
             assert_eq!((split.parts.len(), split.left_out), (MAX_PARTS, left_out));
             assert_eq!(split.parts.last().unwrap().text, "a 1\n");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_line_that_begins_a_part_does(rest in "(\n|# rsocket-proxy target |\\{|a=|\"|\\\\|\\}| |up|é| 1){0,40}") {
+            let text = Bytes::from(format!("# rsocket-proxy parts\n{rest}"));
+            let split = Split::new(&text).unwrap();
+            let begins = |line: &&str| line.starts_with("# rsocket-proxy target ");
+            prop_assert_eq!(split.parts.len(), rest.split('\n').filter(begins).count());
+            let texts = split.parts.iter().map(|part| &part.text);
+            for text in texts.chain([&split.head]) {
+                let text = std::str::from_utf8(text).unwrap();
+                prop_assert_eq!(text.lines().filter(begins).count(), 0);
+            }
+            for part in &split.parts {
+                prop_assert!(!part.name(10).contains('\n'));
+            }
         }
     }
 

@@ -46,6 +46,11 @@ pub struct Families {
 }
 
 impl Families {
+    /// Whether any may be left out.
+    pub(super) fn are_selected(&self) -> bool {
+        !self.keep.is_empty() || !self.drop.is_empty()
+    }
+
     pub(super) fn passes(&self, name: &str) -> bool {
         let any = |patterns: &[Pattern]| {
             let mut patterns = patterns.iter();

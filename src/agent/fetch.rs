@@ -20,8 +20,8 @@ use hyper_util::rt::TokioExecutor;
 use prometheus_rsocket_exposition::{Format, ParseError};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::budget::{Budget, Held};
 use super::content_type;
 use super::credentials::Credentials;
 use super::gzip;
@@ -62,7 +62,7 @@ pub(super) enum Failure {
     Gzip(#[from] gzip::Broken),
     #[error("its text is longer than --scrape.max-payload or body_size_limit")]
     TooLong,
-    #[error("all texts together are longer than --scrape.max-answer")]
+    #[error("its text does not fit into --scrape.max-answer beside the others")]
     Full,
     #[error("its text is invalid: {0}")]
     Invalid(#[from] ParseError),
@@ -81,34 +81,36 @@ impl Failure {
     }
 }
 
-/// A body as it came, and its part of what one answer may hold.
+/// A body as it came.
 pub(super) struct Fetched {
     body: Bytes,
     is_gzip: bool,
     /// What its text is.
     pub(super) format: Format,
-    share: OwnedSemaphorePermit,
+    held: Held,
 }
 
 impl Fetched {
-    /// The text, of at most `max` bytes, and its part of `budget`. This is CPU time.
-    pub(super) fn text(
-        self,
-        max: usize,
-        budget: &Arc<Semaphore>,
-    ) -> Result<(Bytes, OwnedSemaphorePermit), Failure> {
-        if !self.is_gzip {
-            return Ok((self.body, self.share));
+    /// The text, of at most `max` bytes, and what it holds of its answer's memory. This is CPU time.
+    pub(super) fn text(self, max: usize) -> Result<(Bytes, Held), Failure> {
+        let Self {
+            body,
+            is_gzip,
+            mut held,
+            ..
+        } = self;
+        if !is_gzip {
+            return Ok((body, held));
         }
-        let mut share = take(budget, 0)?;
-        let text = gzip::decompress(&self.body, |more| {
-            if share.num_permits() + more > max {
+        let compressed = held.bytes();
+        let text = gzip::decompress(&body, |more| {
+            if held.bytes() - compressed + more > max {
                 return Err(Failure::TooLong);
             }
-            share.merge(take(budget, more)?);
-            Ok(())
+            held.take(more)
         })?;
-        Ok((text.into(), share))
+        held.shrink(text.len());
+        Ok((text.into(), held))
     }
 }
 
@@ -152,13 +154,13 @@ impl Fetcher {
 
     /// The whole body of the target. Whoever calls gives up after `timeout`, which the target is told.
     ///
-    /// `budget` has a permit for each byte that all texts of an answer may have together.
+    /// What it takes is counted in `budget`.
     pub(super) async fn fetch(
         &self,
         uri: &Uri,
         timeout: Duration,
         fallback: Option<Format>,
-        budget: &Arc<Semaphore>,
+        budget: &Budget,
     ) -> Result<Fetched, Failure> {
         let mut credentials = match &self.credentials {
             Some(credentials) => Some(credentials.header().await.map_err(Failure::Credentials)?),
@@ -207,7 +209,7 @@ impl Fetcher {
         &self,
         response: Response<Incoming>,
         fallback: Option<Format>,
-        budget: &Arc<Semaphore>,
+        budget: &Budget,
     ) -> Result<Fetched, Failure> {
         if response.status() != StatusCode::OK {
             return Err(Failure::Status(response.status()));
@@ -217,7 +219,7 @@ impl Fetcher {
         let is_gzip = header(CONTENT_ENCODING) == Some(b"gzip");
         let mut body = response.into_body();
         let mut bytes = BytesMut::new();
-        let mut share = take(budget, 0)?;
+        let mut held = budget.hold();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| Failure::broken(&error))?;
             let Ok(piece) = frame.into_data() else {
@@ -226,22 +228,14 @@ impl Fetcher {
             if piece.len() > self.max_body - bytes.len() {
                 return Err(Failure::TooLong);
             }
-            share.merge(take(budget, piece.len())?);
+            held.take(piece.len())?;
             bytes.extend_from_slice(&piece);
         }
         Ok(Fetched {
             body: bytes.freeze(),
             is_gzip,
             format,
-            share,
+            held,
         })
     }
-}
-
-/// Takes so many bytes of the budget, until what is returned is dropped.
-pub(super) fn take(budget: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
-    let permits = u32::try_from(bytes).map_err(|_| Failure::Full)?;
-    Arc::clone(budget)
-        .try_acquire_many_owned(permits)
-        .map_err(|_| Failure::Full)
 }

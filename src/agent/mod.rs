@@ -5,6 +5,7 @@
 //! labels. A target that is dead, slow, too long or invalid costs its own samples; its `up` says 0. The answer keeps the
 //! targets apart, so that the proxy, too, can refuse one without the others ([`crate::parts`]).
 
+mod budget;
 mod config;
 mod content_type;
 mod credentials;
@@ -22,6 +23,7 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
+use budget::{Budget, Held};
 use bytes::Bytes;
 pub(crate) use content_type::protocol;
 pub use families::{Families, Pattern};
@@ -29,12 +31,12 @@ use fetch::{Failure, Fetched};
 use futures_util::future::join_all;
 use job::JobSettings;
 use prometheus_rsocket_client::{Builder, Client, Request};
-use prometheus_rsocket_exposition::{Exposition, Format, merge};
+use prometheus_rsocket_exposition::{Exposition, Format, Limits, ParseError, merge};
 use target::Target;
 pub use target::{Spec, TargetError};
 use targets::{Lists, Targets};
 pub use targets::{SourceError, Sources};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
@@ -106,8 +108,8 @@ impl Follow {
 struct Part {
     /// As it stands in the answer.
     text: Bytes,
-    /// Gives back what the text takes of the answer's limit.
-    _share: OwnedSemaphorePermit,
+    /// Keeps the text counted.
+    _held: Held,
 }
 
 impl Agent {
@@ -165,8 +167,7 @@ impl Agent {
 
     async fn answer(&self, deadline: Instant) -> Bytes {
         let targets = Arc::clone(&self.targets.borrow());
-        let limit = self.settings.max_answer.min(Semaphore::MAX_PERMITS);
-        let budget = Arc::new(Semaphore::new(limit));
+        let budget = Budget::new(self.settings.max_answer, targets.len());
         let parts = targets
             .iter()
             .map(|target| self.part(target, deadline, &budget));
@@ -180,7 +181,7 @@ impl Agent {
         &self,
         target: &Arc<Target>,
         deadline: Instant,
-        budget: &Arc<Semaphore>,
+        budget: &Budget,
     ) -> Result<Part, Failure> {
         let job = target.job();
         let now = Instant::now();
@@ -193,7 +194,7 @@ impl Agent {
             let left = deadline.saturating_duration_since(now);
             let fallback = job.settings.fallback;
             let fetching = job.fetcher().fetch(target.uri(), left, fallback, budget);
-            self.prepare(target, fetching.await?, budget).await
+            self.prepare(target, fetching.await?).await
         };
         let part = timeout_at(deadline, fetching)
             .await
@@ -203,38 +204,46 @@ impl Agent {
     }
 
     /// Decompresses, validates, selects and labels on a thread that may be held up.
-    async fn prepare(
-        &self,
-        target: &Arc<Target>,
-        fetched: Fetched,
-        budget: &Arc<Semaphore>,
-    ) -> Result<Part, Failure> {
+    async fn prepare(&self, target: &Arc<Target>, fetched: Fetched) -> Result<Part, Failure> {
         let families = self.settings.families.clone();
         let target = Arc::clone(target);
-        let budget = Arc::clone(budget);
         let preparing = spawn_blocking(move || {
-            let settings = &target.job().settings;
             let format = fetched.format;
-            let (text, mut share) = fetched.text(settings.max_payload, &budget)?;
-            let mut exposition = Exposition::parse_as(text, format, &settings.limits)?;
-            exposition.retain_families(|name| families.passes(name));
-            let exposition =
-                exposition.with_labels(target.labels(), settings.honor_labels, &settings.limits)?;
-            // Text 0.0.4, each family in one place.
-            let merged = merge(vec![Arc::new(exposition).into()]);
-            let length = merged.len();
+            let max_payload = target.job().settings.max_payload;
+            let (text, mut held) = fetched.text(max_payload)?;
+            let text = prepared(text, format, &target, &families)?;
             // With labels, the lines are longer than they came.
-            share.merge(fetch::take(
-                &budget,
-                length.saturating_sub(share.num_permits()),
-            )?);
-            Ok(Part {
-                text: merged.into_chunks(length).next().unwrap_or_default(),
-                _share: share,
-            })
+            held.take(text.len().saturating_sub(held.bytes()))?;
+            held.shrink(text.len());
+            Ok(Part { text, _held: held })
         });
         preparing.await.map_err(|_| Failure::Stopping)?
     }
+}
+
+/// A target's text as it stands in an answer: format 0.0.4, its families selected and its samples labelled, within the
+/// limits.
+fn prepared(
+    text: Bytes,
+    format: Format,
+    target: &Target,
+    families: &Families,
+) -> Result<Bytes, ParseError> {
+    let settings = &target.job().settings;
+    let limits = &settings.limits;
+    let selected = families.are_selected();
+    // What is left out counts for no limit, as in Prometheus.
+    let within = if selected { &Limits::NONE } else { limits };
+    let mut exposition = Exposition::parse_as(text, format, within)?;
+    exposition.retain_families(|name| families.passes(name));
+    let exposition = exposition.with_labels(target.labels(), settings.honor_labels, limits)?;
+    let merged = merge(vec![Arc::new(exposition).into()]);
+    let length = merged.len();
+    let text = merged.into_chunks(length).next().unwrap_or_default();
+    if selected {
+        Exposition::parse_as(text.clone(), Format::Text, limits)?;
+    }
+    Ok(text)
 }
 
 /// One text: in front an `up` for each target, so that no target's own takes the place of one, and a part for each.
@@ -277,5 +286,49 @@ pub mod fuzzing {
                 .ok()?
                 .len(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::job::tests::job;
+    use super::*;
+
+    fn text_of(text: &str, format: Format, families: &Families) -> Result<String, ParseError> {
+        let job = job(|settings| settings.limits.max_label_value_len = 9);
+        let target = Target::new("http://a:1,job=j".parse().unwrap(), job).unwrap();
+        let text = prepared(Bytes::from(text.to_owned()), format, &target, families)?;
+        Ok(String::from_utf8(text.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_targets_text_is_labelled_and_of_one_format() {
+        let families = Families::default();
+        let openmetrics = "# TYPE a counter\na_total 1 1700000000\n# EOF\n";
+        assert_eq!(
+            text_of(openmetrics, Format::OpenMetrics, &families).unwrap(),
+            "# TYPE a_total counter\na_total{job=\"j\"} 1 1700000000000\n"
+        );
+        // A label of its own, beside an empty one.
+        let batch = "jobs_done{job=\"batch\",exported_job=\"\"} 1\n";
+        assert_eq!(
+            text_of(batch, Format::Text, &families).unwrap(),
+            "jobs_done{job=\"j\",exported_job=\"batch\"} 1\n"
+        );
+    }
+
+    #[test]
+    fn what_is_left_out_counts_for_no_limit() {
+        let text = "a{b=\"0123456789\"} 1\nc 1\n";
+        assert!(text_of(text, Format::Text, &Families::default()).is_err());
+        let drop = |name: &str| Families {
+            drop: vec![name.parse().unwrap()],
+            ..Families::default()
+        };
+        assert_eq!(
+            text_of(text, Format::Text, &drop("a")).unwrap(),
+            "c{job=\"j\"} 1\n"
+        );
+        assert!(text_of(text, Format::Text, &drop("c")).is_err());
     }
 }

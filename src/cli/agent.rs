@@ -30,14 +30,14 @@ const PREFER_FIRST: Duration = Duration::from_secs(10);
                   unless it has that label) and `target` (its URL)."
 )]
 pub(super) struct AgentArgs {
-    /// A file with Prometheus' scrape_configs: targets with TLS, credentials and limits; docs/agent.md lists the keys. Read again when it changes
+    /// A file with scrape_configs as in Prometheus: targets with TLS, credentials and limits (keys: docs/agent.md). Read again when it changes
     #[arg(
         long = "config.file",
         env = "PROXY_AGENT_CONFIG_FILE",
         value_name = "FILE"
     )]
     config_file: Option<PathBuf>,
-    /// A target's URL (path: /metrics if it has none) and labels for its samples: URL[,NAME=VALUE]...; a value with a comma stands in double quotes; repeated, in the environment separated by ;
+    /// A target's URL (default path: /metrics) and labels for its samples: URL[,NAME=VALUE]... A value with a comma is put in double quotes. Repeatable; in the environment separated by ;
     #[arg(
         long = "target",
         env = "PROXY_AGENT_TARGET",
@@ -45,7 +45,7 @@ pub(super) struct AgentArgs {
         value_delimiter = ';'
     )]
     targets: Vec<Spec>,
-    /// A file that lists targets as Prometheus' file_sd_configs do (YAML or JSON), read again when it changes; the last part of its path may have *; repeated, in the environment separated by ;
+    /// A file with targets in the format of Prometheus' file_sd_configs (YAML or JSON), read again when it changes. The file name may contain *. Repeatable; in the environment separated by ;
     #[arg(
         long = "targets-file",
         env = "PROXY_AGENT_TARGETS_FILE",
@@ -53,7 +53,7 @@ pub(super) struct AgentArgs {
         value_delimiter = ';'
     )]
     targets_files: Vec<PathBuf>,
-    /// Give each sample a label of this name with its target's URL
+    /// Add a label of this name with the target's URL to each sample
     #[arg(
         long = "target-label",
         env = "PROXY_AGENT_TARGET_LABEL",
@@ -61,19 +61,19 @@ pub(super) struct AgentArgs {
         value_parser = label_name
     )]
     target_label: Option<String>,
-    /// The most targets; a file that lists more is not taken
+    /// Maximum number of targets; a file that lists more is refused
     #[arg(long = "max-targets", env = "PROXY_AGENT_MAX_TARGETS", value_name = "N", default_value = "1000", value_parser = positive)]
     max_targets: usize,
-    /// Leave a sample's own label where its target has one of that name, as Prometheus' honor_labels does; else the own is renamed with exported_ in front
+    /// Keep a sample's own label where its target has one of the same name, as Prometheus' honor_labels does; without this it is renamed to exported_NAME
     #[arg(long = "honor-labels", env = "PROXY_AGENT_HONOR_LABELS")]
     honor_labels: bool,
-    /// Pass on the families whose whole name matches, and no others; a histogram is one family; repeated: any
+    /// Pass on only families whose whole name matches; a histogram is one family. Repeatable
     #[arg(long = "keep", env = "PROXY_AGENT_KEEP", value_name = "REGEX")]
     keep: Vec<Pattern>,
-    /// Leave out the families whose whole name matches, even where --keep does; repeated: any
+    /// Leave out families whose whole name matches, also those that --keep matches. Repeatable
     #[arg(long = "drop", env = "PROXY_AGENT_DROP", value_name = "REGEX")]
     drop: Vec<Pattern>,
-    /// What a target's text is where its Content-Type is missing or unknown: PrometheusText0.0.4 or OpenMetricsText1.0.0; else such a target is down, as with Prometheus 3
+    /// Format of a target whose Content-Type is missing or unknown: PrometheusText0.0.4 or OpenMetricsText1.0.0. Without this such a target is down, as in Prometheus 3
     #[arg(
         long = "fallback-scrape-protocol",
         env = "PROXY_AGENT_FALLBACK_SCRAPE_PROTOCOL",
@@ -81,27 +81,27 @@ pub(super) struct AgentArgs {
         value_parser = protocol
     )]
     fallback_scrape_protocol: Option<Format>,
-    /// How long all targets together may take where the proxy does not say
+    /// Timeout for all targets together where the proxy names none
     #[arg(long = "scrape.timeout", env = "PROXY_AGENT_SCRAPE_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     scrape_timeout: Duration,
-    /// Kept back from what the proxy says for the way of the answer
+    /// Subtracted from the proxy's deadline, so that the answer arrives in time
     #[arg(long = "scrape.timeout-offset", env = "PROXY_AGENT_SCRAPE_TIMEOUT_OFFSET", value_name = "DURATION", default_value = "500ms", value_parser = any_duration)]
     scrape_timeout_offset: Duration,
-    /// The longest decompressed text of one target
+    /// The longest decompressed text of one target; a job can set body_size_limit
     #[arg(long = "scrape.max-payload", env = "PROXY_AGENT_SCRAPE_MAX_PAYLOAD", value_name = "BYTES", default_value = "64MiB", value_parser = bytes)]
     scrape_max_payload: usize,
-    /// The longest answer, all targets together; a target past it is down. The proxy takes what its --scrape.max-payload allows
+    /// The longest answer, all targets together; a target that does not fit is down. Keep it within the proxy's --scrape.max-payload
     #[arg(long = "scrape.max-answer", env = "PROXY_AGENT_SCRAPE_MAX_ANSWER", value_name = "BYTES", default_value = "64MiB", value_parser = bytes)]
     scrape_max_answer: usize,
     #[command(flatten)]
     proxy: ProxyArgs,
-    /// The delay before the second attempt to connect; it doubles with each
+    /// Delay before the second attempt to connect; it doubles with each attempt
     #[arg(long = "first-backoff", env = "PROXY_AGENT_FIRST_BACKOFF", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     first_backoff: Duration,
-    /// The greatest delay between attempts to connect
+    /// Maximum delay between attempts to connect
     #[arg(long = "max-backoff", env = "PROXY_AGENT_MAX_BACKOFF", value_name = "DURATION", default_value = "10m", value_parser = duration)]
     max_backoff: Duration,
-    /// Give up, with exit status 1, when an attempt to connect and so many retries have failed in a row; not said: never
+    /// Exit with status 1 after this many failed retries in a row. Default: retry without end
     #[arg(
         long = "max-retries",
         env = "PROXY_AGENT_MAX_RETRIES",

@@ -112,23 +112,28 @@ impl Texts {
         })
     }
 
-    /// Validates a text of which each part is taken by itself, where it has parts. All together may hold as many samples as
-    /// one text; the parts are taken in their order while there is room.
+    /// Validates a text of which each part is taken by itself, where it has parts.
+    ///
+    /// All together may hold as many samples as one text. Half of these are divided among the parts, so that none keeps
+    /// the others out; the rest is for those that have more, in their order.
     pub(super) fn in_parts(text: Bytes, limits: &Limits) -> Result<Self, ParseError> {
         let Some(split) = Split::new(&text) else {
             return Self::whole(text, limits);
         };
         let mut texts = Self::whole(split.head, limits)?;
         texts.length = text.len();
-        let mut left = limits.max_samples.saturating_sub(texts.head.samples());
+        let samples = limits.max_samples.saturating_sub(texts.head.samples());
+        let share = samples / 2 / split.parts.len().max(1);
+        let mut rest = samples - share * split.parts.len();
         texts.targets.total = split.parts.len() + split.left_out;
         for part in split.parts {
             let within = Limits {
-                max_samples: left,
+                max_samples: share + rest,
                 ..*limits
             };
             let exposition = texts.targets.read(&part, &within);
-            left = left.saturating_sub(exposition.as_ref().map_or(0, Exposition::samples));
+            let samples = exposition.as_ref().map_or(0, Exposition::samples);
+            rest -= samples.saturating_sub(share);
             texts.parts.push((part, exposition));
         }
         for _ in 0..split.left_out {
@@ -334,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_samples_of_all_parts_count_together() {
+    fn the_samples_of_all_parts_count_together_and_each_part_has_its_share() {
         let four = "a 1\na 2\na 3\na 4\n";
         let text = answer(&[("x", Ok(four)), ("y", Ok(four)), ("z", Ok("b 1\n"))]);
         let (lines, targets) = served(text, &Labels::default());

@@ -216,7 +216,7 @@ async fn the_node_refuses_one_target_of_an_agent_and_serves_the_others() {
 #[tokio::test]
 async fn what_is_past_a_limit_costs_its_target_at_the_agent() {
     let proxy = Sandbox::start(&[]).await;
-    let bad = HttpTarget::start(Page::Never).await;
+    let bad = HttpTarget::start(Page::text("a 1\n")).await;
     let good = HttpTarget::start(Page::text("well 1\n")).await;
     let long_label = format!("q{{query=\"{}\"}} 1\n", "x".repeat(300_000));
     let long_name = format!("{} 1\n", "n".repeat(2000));
