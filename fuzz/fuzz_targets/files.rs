@@ -1,6 +1,7 @@
 //! Whatever stands in a file that an operator gives: it is read, or there is one line that says why not.
 //!
-//! The first byte chooses what it is to be: a web configuration, identities, targets of an agent, or a cluster's secrets.
+//! The first byte chooses what it is to be: a web configuration, identities, targets or jobs of
+//! an agent, or a cluster's secrets.
 
 #![no_main]
 
@@ -17,7 +18,10 @@ fuzz_target!(|bytes: &[u8]| {
     match choice % 4 {
         0 => drop(access::fuzzing::reads(text)),
         1 => drop(identity::fuzzing::table(text)),
-        2 => drop(agent::fuzzing::targets(text)),
+        2 => {
+            agent::fuzzing::targets(text);
+            agent::fuzzing::jobs(text);
+        }
         _ => drop(cluster::fuzzing::secrets(text)),
     }
 });

@@ -443,6 +443,15 @@ scrape_configs:
     }
 
     #[test]
+    fn the_manuals_example_can_be_used() {
+        let manual = include_str!("../../docs/agent.md");
+        let example = manual.split("```yaml\n").nth(1).unwrap();
+        let jobs = parsed(example.split("```").next().unwrap());
+        assert_eq!(jobs.len(), 2);
+        assert_eq!(jobs[1].files, [PathBuf::from("/etc/agent/targets/*.yml")]);
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_its_place_and_without_secrets() {
         for (job, part) in [
             ("job_name: a\n  relabel_configs: []", "line 3, column 3"),
