@@ -30,8 +30,9 @@ impl Marks {
         Self::read(sample)
     }
 
+    #[inline(never)]
     fn read(sample: &Sample<'_>) -> Self {
-        let negative = number::is_negative(sample.value);
+        let negative = is_signed(sample.value) && number::is_negative(sample.value);
         let mut marks = if negative { NEGATIVE } else { 0 };
         match sample.series.le() {
             Some(bound) if !number::is_float(bound) => marks |= BAD_LE,

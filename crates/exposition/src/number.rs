@@ -4,6 +4,8 @@
 //! (`parseFloat` in `model/textparse/promparse.go`), and Go's hexadecimal floats need a `p`, so
 //! only decimal numbers, infinities and NaN remain.
 
+use crate::class::part;
+
 /// More digits than any number needs, few enough that Go and Rust read the same value: Go stops
 /// counting exponents at 10,000.
 const MAX_LENGTH: usize = 1_000;
@@ -90,39 +92,58 @@ fn is_finite(token: &[u8]) -> bool {
     if token.len() > MAX_LENGTH {
         return false;
     }
-    let unsigned = match token {
-        [b'+' | b'-', rest @ ..] => rest,
-        _ => token,
+    let Some((digits, power)) = digits_and_power(token) else {
+        return true;
     };
-    let mantissa_to = unsigned
+    match power - FIRST_INFINITE.len() as i64 {
+        0 => {
+            let digits = digits
+                .iter()
+                .take_while(|byte| !matches!(byte, b'e' | b'E'));
+            digits.filter(|&&byte| byte != b'.').lt(FIRST_INFINITE)
+        }
+        larger => larger < 0,
+    }
+}
+
+/// What a decimal number has from its first digit which is not zero, and the power of ten by which 0.ddd is to be
+/// multiplied, d being these digits; `None` for zero.
+fn digits_and_power(token: &[u8]) -> Option<(&[u8], i64)> {
+    let mantissa_to = token
         .iter()
         .position(|byte| matches!(byte, b'e' | b'E'))
-        .unwrap_or(unsigned.len());
-    let (mantissa, exponent) = unsigned.split_at(mantissa_to);
+        .unwrap_or(token.len());
+    let (mantissa, exponent) = token.split_at(mantissa_to);
     let point = mantissa
         .iter()
         .position(|&byte| byte == b'.')
         .unwrap_or(mantissa.len());
-    let Some(first) = mantissa
+    let first = mantissa
         .iter()
-        .position(|byte| !matches!(byte, b'0' | b'.'))
-    else {
-        return true;
-    };
-    // The power of ten by which 0.ddd is to be multiplied, d being its digits from the first that is not zero.
+        .position(|byte| matches!(byte, b'1'..=b'9'))?;
     let power = if first < point {
         (point - first) as i64
     } else {
         -((first - point - 1) as i64)
     };
-    match power.saturating_add(read_exponent(exponent)) - FIRST_INFINITE.len() as i64 {
-        0 => {
-            let digits = mantissa.get(first..).unwrap_or_default();
-            let digits = digits.iter().filter(|&&byte| byte != b'.');
-            digits.lt(FIRST_INFINITE)
-        }
-        larger => larger < 0,
+    let power = power.saturating_add(read_exponent(exponent));
+    Some((part(token, first, token.len()), power))
+}
+
+/// A time in seconds, in milliseconds, if the token is a number from 0 on for which 64 bits suffice.
+pub(crate) fn milliseconds(token: &[u8]) -> Option<u64> {
+    if !is_float(token) {
+        return None;
     }
+    // Numbers far from 1 are the dearest to read, and none of these is a time.
+    let seconds = match digits_and_power(token) {
+        Some((_, power)) if power < -10 => 0.0,
+        _ => read(token)?,
+    };
+    // Prometheus: `int64(ts * 1000)` in `openmetricsparse.go`.
+    let milliseconds = (seconds * 1_000.0).trunc();
+    let has_room = (0.0..9_223_372_036_854_775_808.0).contains(&milliseconds);
+    has_room.then_some(milliseconds as u64)
 }
 
 /// The number after the `e`; one of so many digits that they say all is a very large one.
@@ -137,7 +158,7 @@ fn read_exponent(exponent: &[u8]) -> i64 {
 }
 
 /// Reads a number whose form has been checked.
-pub(crate) fn read(token: &[u8]) -> Option<f64> {
+fn read(token: &[u8]) -> Option<f64> {
     std::str::from_utf8(token).ok()?.parse().ok()
 }
 
@@ -251,6 +272,26 @@ mod tests {
         ) {
             let read = number.parse::<f64>().unwrap().is_finite();
             proptest::prop_assert_eq!(is_float(number.as_bytes()), read);
+        }
+    }
+
+    #[test]
+    fn seconds_are_read_as_milliseconds() {
+        for (token, expected) in [
+            ("1520879607.789", Some(1_520_879_607_789)),
+            ("0.0009", Some(0)),
+            ("1e-300", Some(0)),
+            ("-1e-300", Some(0)),
+            ("-0", Some(0)),
+            ("-1", None),
+            ("NaN", None),
+            ("Inf", None),
+            ("1e15", Some(1_000_000_000_000_000_000)),
+            ("1e16", None),
+            ("1e300", None),
+            ("x", None),
+        ] {
+            assert_eq!(milliseconds(token.as_bytes()), expected, "{token}");
         }
     }
 

@@ -224,7 +224,6 @@ impl<'a> Declaration<'a> {
 }
 
 /// Reads a sample line. What format 0.0.4 does not have, or has in another form, makes it untidy.
-#[inline]
 pub(crate) fn sample<'a>(
     line: &'a [u8],
     reader: &mut SeriesReader<'a>,
@@ -251,14 +250,8 @@ fn timestamp(line: &[u8], at: usize) -> Result<(Option<u64>, usize), Fault> {
         return Ok((None, at));
     }
     let end = token_end(line, at);
-    let token = part(line, at, end);
-    // Prometheus: `int64(ts * 1000)` in `openmetricsparse.go`.
-    let milliseconds = number::is_float(token)
-        .then(|| number::read(token).map(|seconds| (seconds * 1_000.0).trunc()))
-        .flatten()
-        .filter(|milliseconds| (0.0..9_223_372_036_854_775_808.0).contains(milliseconds));
-    match milliseconds {
-        Some(milliseconds) => Ok((Some(milliseconds as u64), skip_blanks(line, end))),
+    match number::milliseconds(part(line, at, end)) {
+        Some(milliseconds) => Ok((Some(milliseconds), skip_blanks(line, end))),
         None => fault(at, ParseErrorKind::InvalidTimestamp),
     }
 }

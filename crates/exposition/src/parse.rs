@@ -176,12 +176,16 @@ impl<'a> Reader<'a> {
         if self.draft.samples >= self.max_samples {
             return fault(0, ParseErrorKind::TooManySamples);
         }
-        let sample = match self.openmetrics {
-            None => sample(line, &mut self.series)?,
-            Some(_) => openmetrics::sample(line, &mut self.series)?,
+        let sample = if self.openmetrics.is_none() {
+            sample(line, &mut self.series)?
+        } else {
+            openmetrics::sample(line, &mut self.series)?
         };
         let suffix = self.enter(sample.series.name())?;
-        self.mark(suffix, Marks::of(&sample));
+        let marks = Marks::of(&sample);
+        if marks != Marks::default() {
+            self.mark(suffix, marks);
+        }
         self.draft.samples += 1;
         self.draft.has_timestamps |= sample.timestamp.is_some();
         let span = if sample.tidy && end < self.text.len() {
@@ -202,11 +206,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes what a sample of the current family has.
-    #[inline]
+    #[cold]
     fn mark(&mut self, suffix: &[u8], marks: Marks) {
-        if marks == Marks::default() {
-            return;
-        }
         if let Some(family) = self.draft.families.get_mut(self.current.id as usize) {
             family.add_marks(suffix, marks);
         }
