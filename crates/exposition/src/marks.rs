@@ -30,7 +30,6 @@ impl Marks {
         Self::read(sample)
     }
 
-    #[inline(never)]
     fn read(sample: &Sample<'_>) -> Self {
         let negative = is_signed(sample.value) && number::is_negative(sample.value);
         let mut marks = if negative { NEGATIVE } else { 0 };

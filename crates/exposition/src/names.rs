@@ -25,6 +25,12 @@ impl<'a> LabelNames<'a> {
         (self.few.len() < FEW_LABELS).then_some((self.few.len(), self.filter))
     }
 
+    /// How many names there are.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.few.len().max(self.many.len())
+    }
+
     /// Forgets all names but the first `count`, of which there must be few.
     #[inline]
     pub(crate) fn keep(&mut self, count: usize, filter: u64) {

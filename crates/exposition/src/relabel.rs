@@ -114,6 +114,9 @@ impl Exposition {
     }
 }
 
+/// The name of a label, and its new one.
+type Renamed<'l> = (&'l [u8], Vec<u8>);
+
 /// Writes samples with labels added.
 struct Writer<'a> {
     added: &'a Labels,
@@ -261,16 +264,13 @@ impl<'a> Writer<'a> {
     /// The names of those labels in whose places added ones come, and their new ones
     /// (`resolveConflictingExposedLabels` in Prometheus's `scrape.go`). A label with an empty value is no
     /// label: it needs no new name, and its name is free.
-    fn renamed<'l>(
-        &self,
-        own: &[(&'l [u8], &[u8])],
-    ) -> Result<Vec<(&'l [u8], Vec<u8>)>, ParseErrorKind> {
+    fn renamed<'l>(&self, own: &[(&'l [u8], &[u8])]) -> Result<Vec<Renamed<'l>>, ParseErrorKind> {
         let filled = own.iter().filter(|(_, value)| !value.is_empty());
         let filled: Vec<&[u8]> = filled.map(|&(name, _)| name).collect();
         let clashing = filled.iter().filter(|name| self.added.contains(name));
         let mut clashing: Vec<&[u8]> = clashing.copied().collect();
         clashing.sort_unstable_by_key(|name| (name.len(), *name));
-        let mut renamed: Vec<(&[u8], Vec<u8>)> = Vec::with_capacity(clashing.len());
+        let mut renamed: Vec<Renamed<'l>> = Vec::with_capacity(clashing.len());
         for name in clashing {
             let mut new = [EXPORTED, name].concat();
             while self.added.contains(&new)

@@ -1,6 +1,6 @@
 //! Reads the part of a sample line which names its series: `name{label="value",…}`.
 
-use crate::class::{is_blank, label_end, name_end, part, skip_blanks};
+use crate::class::{is_blank, label_end, name_end, offset_in, part, skip_blanks};
 use crate::error::ParseErrorKind;
 use crate::limits::Limits;
 use crate::names::LabelNames;
@@ -18,8 +18,6 @@ pub(crate) struct Series<'a> {
     labels: Range,
     le: Option<Range>,
     quantile: Option<Range>,
-    /// Labels whose value is not empty.
-    count: u32,
     /// Whether `expfmt` reads it as Prometheus does.
     pub(crate) tidy: bool,
     /// The first byte after the series.
@@ -74,7 +72,6 @@ impl Default for Series<'_> {
             labels: (0, 0),
             le: None,
             quantile: None,
-            count: 0,
             tidy: true,
             end: 0,
         }
@@ -88,7 +85,6 @@ struct Mark {
     names: (usize, u64),
     le: Option<Range>,
     quantile: Option<Range>,
-    count: u32,
 }
 
 impl<'a> SeriesReader<'a> {
@@ -130,7 +126,6 @@ impl<'a> SeriesReader<'a> {
             line,
             le: mark.le,
             quantile: mark.quantile,
-            count: mark.count,
             tidy: true,
             ..self.last
         };
@@ -184,7 +179,6 @@ impl<'a> SeriesReader<'a> {
                 names,
                 le: series.le,
                 quantile: series.quantile,
-                count: series.count,
             });
         }
     }
@@ -198,7 +192,8 @@ impl<'a> SeriesReader<'a> {
             let name_from = at;
             at = label_end(line, at);
             if at == name_from {
-                return end_labels(series, at);
+                let series = end_labels(series, at)?;
+                return self.check_count(series);
             }
             let value_from = value_start(line, at)?;
             let value_to = value_end(line, value_from, &mut series.tidy)?;
@@ -208,10 +203,6 @@ impl<'a> SeriesReader<'a> {
             }
             if value_to - value_from > self.limits.max_label_value_len {
                 return fault(value_from, ParseErrorKind::LabelValueTooLong);
-            }
-            series.count += u32::from(value_to > value_from);
-            if series.count as usize > self.limits.max_labels {
-                return fault(name_from, ParseErrorKind::TooManyLabels);
             }
             if !self.names.insert(name) {
                 return fault(name_from, ParseErrorKind::DuplicateLabelName);
@@ -233,6 +224,20 @@ impl<'a> SeriesReader<'a> {
                 _ => series.tidy = false,
             }
         }
+    }
+
+    /// Refuses a series with too many labels. Those with an empty value do not count, but are told from the others
+    /// only where it matters.
+    #[inline]
+    fn check_count(&self, series: Series<'a>) -> Result<Series<'a>, Fault> {
+        let max = self.limits.max_labels;
+        if self.names.len() > max {
+            let filled = read_labels(series.labels()).filter(|(_, value)| !value.is_empty());
+            if let Some((name, _)) = filled.into_iter().nth(max) {
+                return fault(offset_in(series.line, name), ParseErrorKind::TooManyLabels);
+            }
+        }
+        Ok(series)
     }
 }
 

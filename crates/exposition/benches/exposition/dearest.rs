@@ -57,6 +57,7 @@ pub(crate) fn texts() -> Vec<(&'static str, String)> {
     let each = |form: fn(&mut String, usize)| lines(form);
     let with_eof = |text: String| text + "# EOF\n";
     let digits = format!("0.{}", "3".repeat(990));
+    let near_one = "1.00000000000000011102230246251565404236316680908203125";
     let many = labels(100, "l");
     let alike = alike(32);
     let long = "x".repeat(1_000);
@@ -253,6 +254,12 @@ pub(crate) fn texts() -> Vec<(&'static str, String)> {
             "halfway timestamps, EOF",
             with_eof(lines(|text, _| {
                 let _ = writeln!(text, "a 1 {HALFWAY}");
+            })),
+        ),
+        (
+            "timestamps near 1, EOF",
+            with_eof(lines(|text, _| {
+                let _ = writeln!(text, "a 1 {near_one}");
             })),
         ),
         (

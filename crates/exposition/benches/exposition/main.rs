@@ -58,6 +58,19 @@ fn main() {
             .flat_map(|part| part.exposition.series(&hasher))
             .fold(0, u64::wrapping_add)
     });
+    let merged = merge(parts.clone());
+    let mut start = 0;
+    let mut looked_at = 0;
+    let search = || {
+        for _ in 0..10 {
+            let equal = merged.equal_series(0..APPS, start, 10_000);
+            (start, looked_at) = (equal.next, looked_at + equal.samples);
+        }
+    };
+    let best = best_of(rounds, search).as_secs_f64() * 1e3 / 10.0;
+    let samples = looked_at / rounds / 10;
+    println!("equal series: {best:.2} ms for {samples} samples looked at");
+    drop(merged);
     let clashing = clashing(&texts);
     report(
         "merge with clashes in 6 families of 60",
@@ -90,8 +103,7 @@ fn dearest(rounds: usize) {
         // Linux counts processor time in ticks of a few milliseconds.
         let measure = |work: &mut dyn FnMut()| {
             let mut repeat = || (0..REPEATED).for_each(|_| work());
-            let best = (0..rounds).map(|_| time(&mut repeat)).min();
-            best.unwrap_or_default().as_secs_f64() * 1e3 / megabytes / f64::from(REPEATED)
+            best_of(rounds, &mut repeat).as_secs_f64() * 1e3 / megabytes / f64::from(REPEATED)
         };
         let validate = measure(&mut || drop(black_box(part(&text))));
         let merge = measure(&mut || drop(black_box(merge(vec![merged.clone()]))));
@@ -133,13 +145,17 @@ fn distinct(texts: &[Bytes]) -> Vec<Part> {
 }
 
 fn report<T>(what: &str, bytes: usize, rounds: usize, mut work: impl FnMut() -> T) {
-    let best = (0..rounds)
-        .map(|_| time(&mut work))
-        .min()
-        .unwrap_or_default();
+    let best = best_of(rounds, &mut work);
     let rate = bytes as f64 / best.as_secs_f64() / 1e9;
     let per_100_mb = best.as_secs_f64() * 1e3 * 100e6 / bytes as f64;
     println!("{what:40} {rate:8.2} GB/s {per_100_mb:10.1} ms per 100 MB");
+}
+
+fn best_of<T>(rounds: usize, mut work: impl FnMut() -> T) -> Duration {
+    (0..rounds)
+        .map(|_| time(&mut work))
+        .min()
+        .unwrap_or_default()
 }
 
 fn time<T>(mut work: impl FnMut() -> T) -> Duration {
