@@ -226,30 +226,18 @@ impl<'a> Reader<'a> {
     }
 
     fn enter_other(&mut self, name: &'a [u8]) -> Result<&'a [u8], Fault> {
-        if let Some(&id) = self.index.get(name) {
-            self.current = Current {
-                id,
-                name,
-                kind: self.kind_of(id).unwrap_or(Kind::Untyped),
-            };
-            return Ok(b"");
-        }
-        if let Some((id, suffix)) = self.taker(name) {
-            let name = name.strip_suffix(suffix).unwrap_or(name);
-            self.current = Current {
-                id,
-                name,
-                kind: self.kind_of(id).unwrap_or(Kind::Untyped),
-            };
-            return Ok(suffix);
-        }
-        let id = self.family(name)?;
+        // Its own family comes first, but few names can be another's.
+        let taker = self.taker(name).filter(|_| !self.index.contains_key(name));
+        let (id, suffix) = match taker {
+            Some((id, suffix)) => (id, suffix),
+            None => (self.family(name)?, &b""[..]),
+        };
         self.current = Current {
             id,
-            name,
-            kind: Kind::Untyped,
+            name: name.strip_suffix(suffix).unwrap_or(name),
+            kind: self.kind_of(id).unwrap_or(Kind::Untyped),
         };
-        Ok(b"")
+        Ok(suffix)
     }
 
     /// The histogram or summary which takes samples of this name, and their suffix.
