@@ -1,5 +1,5 @@
 //! Two halves of the input, each an application's text, are merged into a text which is accepted
-//! again and has the series of both, less those counted as dropped.
+//! again and has the samples of both.
 #![no_main]
 
 #[path = "../check.rs"]
