@@ -1,6 +1,6 @@
 //! Where a redirect leads, and who is still shown the credentials there: the rules of Go's HTTP client.
 
-use hyper::header::LOCATION;
+use hyper::header::{HeaderValue, LOCATION};
 use hyper::{HeaderMap, StatusCode, Uri};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -23,7 +23,7 @@ pub(super) fn target(
     if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
-    let location = headers.get(LOCATION).map(|location| location.as_bytes());
+    let location = headers.get(LOCATION).map(HeaderValue::as_bytes);
     match location {
         // Not every answer of these names a place.
         None | Some(b"") => Ok(None),

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tracing::error;
 
 use super::keys::Key;
-use super::parts::{Targets, Texts};
+use super::parts::{Served, Targets, Texts};
 use super::registry::Registry;
 use super::turns::{Flow, Turns};
 use crate::identity::Terms;
@@ -261,9 +261,13 @@ impl Opener {
         let long = (memory > share)
             .then(|| Held::new(&self.long, memory, self.max_held / 2).ok_or(Unusable::Memory))
             .transpose()?;
-        let (exposition, parts, targets) = texts.labelled(&terms.labels)?;
+        let Served {
+            head,
+            parts,
+            targets,
+        } = texts.labelled(&terms.labels)?;
         Ok(Opened {
-            exposition,
+            exposition: head,
             parts,
             targets,
             bytes,

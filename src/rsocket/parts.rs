@@ -74,9 +74,10 @@ impl Targets {
         self.failed.iter().sum()
     }
 
-    fn fail(&mut self, target: &str, outcome: TargetOutcome, reason: &str) {
-        if let Some(count) = self.failed.get_mut(outcome as usize) {
-            *count += 1;
+    /// Notes so many failures, of which one is to be remembered.
+    fn fail(&mut self, number: usize, target: &str, outcome: TargetOutcome, reason: &str) {
+        if let Some(failed) = self.failed.get_mut(outcome as usize) {
+            *failed += number;
         }
         if self.failures.len() < FAILURES_KEPT {
             self.failures.push(TargetFailure {
@@ -86,6 +87,15 @@ impl Targets {
             });
         }
     }
+}
+
+/// What is served of an answer or a push.
+pub(super) struct Served {
+    /// The whole text, or what stands in front of all parts.
+    pub(super) head: Arc<Exposition>,
+    /// The parts that did not fail.
+    pub(super) parts: Vec<Arc<Exposition>>,
+    pub(super) targets: Targets,
 }
 
 /// An answer or a push, validated.
@@ -136,9 +146,11 @@ impl Texts {
             rest -= samples.saturating_sub(share);
             texts.parts.push((part, exposition));
         }
-        for _ in 0..split.left_out {
+        if split.left_out > 0 {
             let reason = format!("more than {MAX_PARTS} targets");
-            texts.targets.fail("", TargetOutcome::Limit, &reason);
+            texts
+                .targets
+                .fail(split.left_out, "", TargetOutcome::Limit, &reason);
         }
         Ok(texts)
     }
@@ -172,10 +184,7 @@ impl Texts {
     }
 
     /// The expositions with labels that are enforced, and how the targets fared: what failed has 0 in its `up`.
-    pub(super) fn labelled(
-        mut self,
-        labels: &Labels,
-    ) -> Result<(Arc<Exposition>, Vec<Arc<Exposition>>, Targets), ParseError> {
+    pub(super) fn labelled(mut self, labels: &Labels) -> Result<Served, ParseError> {
         let mut served = Vec::with_capacity(self.parts.len());
         for (part, exposition) in &mut self.parts {
             let Some(whole) = exposition.take() else {
@@ -199,11 +208,11 @@ impl Texts {
         };
         let parts = self.parts.into_iter();
         served.extend(parts.filter_map(|(_, exposition)| exposition).map(Arc::new));
-        Ok((
-            Arc::new(labelled(head, labels, &self.limits)?),
-            served,
-            self.targets,
-        ))
+        Ok(Served {
+            head: Arc::new(labelled(head, labels, &self.limits)?),
+            parts: served,
+            targets: self.targets,
+        })
     }
 }
 
@@ -211,12 +220,12 @@ impl Targets {
     /// A part's text, or `None` with the failure noted.
     fn read(&mut self, part: &parts::Part, limits: &Limits) -> Option<Exposition> {
         if let Some(reason) = part.reason() {
-            self.fail(&part.name(NAME_KEPT), TargetOutcome::Down, &reason);
+            self.fail(1, &part.name(NAME_KEPT), TargetOutcome::Down, &reason);
             return None;
         }
         if !part.is_named() {
             let reason = "the line that begins it cannot be read";
-            self.fail("", TargetOutcome::Invalid, reason);
+            self.fail(1, "", TargetOutcome::Invalid, reason);
             return None;
         }
         match Exposition::parse_as(part.text.clone(), Format::Text, limits) {
@@ -230,7 +239,7 @@ impl Targets {
 
     fn invalid(&mut self, part: &parts::Part, error: ParseError) {
         let outcome = TargetOutcome::of(error);
-        self.fail(&part.name(NAME_KEPT), outcome, &error.to_string());
+        self.fail(1, &part.name(NAME_KEPT), outcome, &error.to_string());
     }
 }
 
@@ -278,7 +287,11 @@ mod tests {
 
     fn served(text: Bytes, labels: &Labels) -> (Vec<String>, Targets) {
         let answer = Texts::in_parts(text, &LIMITS).unwrap();
-        let (head, parts, targets) = answer.labelled(labels).unwrap();
+        let Served {
+            head,
+            parts,
+            targets,
+        } = answer.labelled(labels).unwrap();
         let merged = merge(std::iter::once(head).chain(parts).map(Part::from).collect());
         let text: Vec<u8> = merged.into_chunks(1 << 20).flatten().collect();
         let lines = String::from_utf8(text).unwrap();
@@ -371,7 +384,7 @@ mod tests {
         assert_eq!(lines, ["a 1", "b 2"]);
         assert_eq!(read, targets);
         for number in 0..100 {
-            targets.fail(&number.to_string(), TargetOutcome::Down, "");
+            targets.fail(1, &number.to_string(), TargetOutcome::Down, "");
         }
         assert_eq!(
             (targets.failures.len(), targets.all_failed()),
@@ -384,6 +397,18 @@ mod tests {
         let text = answer(&[("x", Ok("a 1\n")), ("y", Err("answered 500"))]);
         let whole = Texts::whole(text, &LIMITS).unwrap();
         assert_eq!(whole.samples(), 3);
+    }
+
+    #[test]
+    fn parts_past_the_most_are_one_failure_to_remember() {
+        let part = "# rsocket-proxy target {a=\"1\"}\n";
+        let text = format!("# rsocket-proxy parts\n{}", part.repeat(MAX_PARTS + 7));
+        let targets = Texts::in_parts(text.into(), &LIMITS).unwrap().targets;
+        assert_eq!((targets.total, targets.all_failed()), (MAX_PARTS + 7, 7));
+        assert_eq!(
+            failures(&targets),
+            [("", "limit", "more than 10000 targets")]
+        );
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn log_failing(handle: &Handle, failure: &TargetFailure) {
             warn!(connection, %peer, %target, outcome, %reason, left_out, "target of an agent not served");
         }
         None => {
-            debug!(connection, %peer, %target, outcome, %reason, "target of an agent not served")
+            debug!(connection, %peer, %target, outcome, %reason, "target of an agent not served");
         }
     }
 }

@@ -1,14 +1,16 @@
 //! Targets behind an agent as Prometheus' users know them: every format, TLS, credentials, limits, and the hostile ones.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use prometheus_rsocket_proxy::tls::{ClientAuth, Files, Policy, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
 
-use crate::agent::{HttpTarget, Page, agent, gzip, scrape};
-use crate::peers::Scratch;
+use crate::agent::{HttpTarget, Page, agent, gzip, program, scrape};
+use crate::nodes::{BINARY, Node};
+use crate::peers::{Program, Scratch};
 use crate::sandbox::{Sandbox, eventually};
 use crate::tls::Authority;
 
@@ -212,6 +214,42 @@ async fn the_node_refuses_one_target_of_an_agent_and_serves_the_others() {
     }
 }
 
+#[tokio::test]
+async fn the_node_logs_when_a_target_fails_and_when_it_does_no_more() {
+    let mut command = Command::new(BINARY);
+    command.args([
+        "--web.listen-address=127.0.0.1:0",
+        "--rsocket.tcp.listen-address=127.0.0.1:0",
+        "--rsocket.websocket.listen-address=127.0.0.1:0",
+        "--scrape.max-label-value-length=1KiB",
+    ]);
+    let mut node = Node::start(&mut command, Ipv4Addr::LOCALHOST.into()).await;
+    let text = format!("q{{query=\"{}\"}} 1\n", "x".repeat(2000));
+    let target = HttpTarget::start(Page::Text(text)).await;
+    let proxy = format!("--proxy=tcp://{}", node.tcp);
+    let _agent = Program::start(&mut program(&[&proxy, &target.flag("")]));
+    eventually("the agent", async || node.scrape().await == [target.up(0)]).await;
+    let line = node
+        .program
+        .line_with("target of an agent not served")
+        .await;
+    for part in [
+        "level=warn",
+        "outcome=limit",
+        "label value too long",
+        &target.address.to_string(),
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    target.page.send_replace(Page::text("a 1\n"));
+    assert_eq!(node.scrape().await, ["a 1", &target.up(1)]);
+    let line = node
+        .program
+        .line_with("target of an agent fails no more")
+        .await;
+    assert!(line.contains("level=warn"), "{line}");
+}
+
 /// By the agent's own limits, each of which is a node's default.
 #[tokio::test]
 async fn what_is_past_a_limit_costs_its_target_at_the_agent() {
@@ -243,7 +281,7 @@ async fn what_is_past_a_limit_costs_its_target_at_the_agent() {
 /// What a hostile target does with a connection.
 async fn misbehave(mut stream: TcpStream, how: &str) -> std::io::Result<()> {
     let mut request = [0; 1024];
-    stream.read(&mut request).await?;
+    let _ = stream.read(&mut request).await?;
     if how == "headers without end" {
         stream.write_all(b"HTTP/1.1 200 OK\r\n").await?;
         loop {
