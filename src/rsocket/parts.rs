@@ -124,8 +124,8 @@ impl Texts {
 
     /// Validates a text of which each part is taken by itself, where it has parts.
     ///
-    /// All together may hold as many samples as one text. Half of these are divided among the parts, so that none keeps
-    /// the others out; the rest is for those that have more, in their order.
+    /// All together may hold as many samples and families as one text. Half of the samples are divided among the parts, so
+    /// that none keeps the others out; the rest is for those that have more, in their order.
     pub(super) fn in_parts(text: Bytes, limits: &Limits) -> Result<Self, ParseError> {
         let Some(split) = Split::new(&text) else {
             return Self::whole(text, limits);
@@ -135,15 +135,17 @@ impl Texts {
         let samples = limits.max_samples.saturating_sub(texts.head.samples());
         let share = samples / 2 / split.parts.len().max(1);
         let mut rest = samples - share * split.parts.len();
+        let mut families = limits.max_families().saturating_sub(texts.head.families());
         texts.targets.total = split.parts.len() + split.left_out;
         for part in split.parts {
             let within = Limits {
                 max_samples: share + rest,
                 ..*limits
             };
-            let exposition = texts.targets.read(&part, &within);
+            let exposition = texts.targets.read(&part, &within, families);
             let samples = exposition.as_ref().map_or(0, Exposition::samples);
             rest -= samples.saturating_sub(share);
+            families -= exposition.as_ref().map_or(0, Exposition::families);
             texts.parts.push((part, exposition));
         }
         if split.left_out > 0 {
@@ -217,8 +219,8 @@ impl Texts {
 }
 
 impl Targets {
-    /// A part's text, or `None` with the failure noted.
-    fn read(&mut self, part: &parts::Part, limits: &Limits) -> Option<Exposition> {
+    /// A part's text of at most so many families, or `None` with the failure noted.
+    fn read(&mut self, part: &parts::Part, limits: &Limits, families: usize) -> Option<Exposition> {
         if let Some(reason) = part.reason() {
             self.fail(1, &part.name(NAME_KEPT), TargetOutcome::Down, &reason);
             return None;
@@ -229,6 +231,11 @@ impl Targets {
             return None;
         }
         match Exposition::parse_as(part.text.clone(), Format::Text, limits) {
+            Ok(exposition) if exposition.families() > families => {
+                let reason = "too many families, those of the targets before it included";
+                self.fail(1, &part.name(NAME_KEPT), TargetOutcome::Limit, reason);
+                None
+            }
             Ok(exposition) => Some(exposition),
             Err(error) => {
                 self.invalid(part, error);
@@ -362,6 +369,20 @@ mod tests {
         );
         assert!(lines.contains(&"b 1".to_owned()));
         assert_eq!(failures(&targets)[0].0, "{target=\"y\"}");
+    }
+
+    #[test]
+    fn the_families_of_all_parts_count_together() {
+        let empty: String = (0..600)
+            .map(|number| format!("# TYPE a{number} gauge\n"))
+            .collect();
+        let text = answer(&[("x", Ok(&empty)), ("y", Ok(&empty)), ("z", Ok("b 1\n"))]);
+        let (lines, targets) = served(text, &Labels::default());
+        assert!(lines.contains(&"b 1".to_owned()));
+        let (target, outcome, reason) = failures(&targets)[0];
+        assert_eq!((target, outcome), ("{target=\"y\"}", "limit"));
+        assert!(reason.starts_with("too many families"), "{reason}");
+        assert_eq!(targets.all_failed(), 1);
     }
 
     #[test]

@@ -7,11 +7,12 @@ use prometheus_rsocket_proxy::tls::{ClientAuth, Files, Policy, Tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
+use tokio::time::timeout;
 
 use crate::agent::{HttpTarget, Page, agent, gzip, program, scrape};
 use crate::nodes::{BINARY, Node};
 use crate::peers::{Program, Scratch};
-use crate::sandbox::{Sandbox, eventually};
+use crate::sandbox::{Sandbox, eventually, samples};
 use crate::tls::Authority;
 
 /// The samples of one target, asked by an agent with these flags beside it.
@@ -212,6 +213,24 @@ async fn the_node_refuses_one_target_of_an_agent_and_serves_the_others() {
         }
         assert_eq!(proxy.own(refused).await, 1.0);
     }
+}
+
+#[tokio::test]
+async fn a_job_has_a_timeout_of_its_own() {
+    let proxy = Sandbox::start(&[]).await;
+    let scratch = Scratch::new();
+    let slow = HttpTarget::start(Page::Never).await;
+    let good = HttpTarget::start(Page::text("well 1\n")).await;
+    let flag = config(&scratch, slow.address, "  scrape_timeout: 100ms\n");
+    let _agent = agent(&proxy, &[&flag, &good.flag("")]).await;
+    // The proxy would wait for the rest of a minute.
+    let seconds = [("x-prometheus-scrape-timeout-seconds", "60")];
+    let scraping = proxy.get_with("/metrics/connected", &seconds);
+    let response = timeout(Duration::from_secs(20), scraping).await;
+    let samples = samples(response.expect("in time").text());
+    assert!(samples.contains(&"well 1".to_owned()), "{samples:?}");
+    let targets = proxy.status().await["connections"][0]["targets"].clone();
+    assert_eq!(targets["failures"][0]["reason"], "no whole answer in time");
 }
 
 #[tokio::test]

@@ -158,6 +158,12 @@ impl Exposition {
         self.samples
     }
 
+    /// How many families the text has, with samples or without.
+    #[must_use]
+    pub fn families(&self) -> usize {
+        self.families.len()
+    }
+
     /// How many bytes are kept for it: the text and any rewritten lines.
     #[must_use]
     pub fn text_len(&self) -> usize {
