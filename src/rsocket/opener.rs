@@ -1,7 +1,7 @@
 //! Turns an application's payload into a validated exposition, off the async threads and within bounds.
 //!
-//! The work (an RSA private operation, AES, Snappy, reading every line) is CPU time. As many answers are opened at a time
-//! as there are processors, and one push fewer; the others wait for their [`Turns`]. Work that nobody waits for any more
+//! The work (an RSA private operation, AES, Snappy, reading every line) is CPU time. As many short answers are opened at a
+//! time as there are processors, as many long ones, and one push fewer; the others wait for their [`Turns`]. Work that nobody waits for any more
 //! is not begun, and stops where it has begun. What a scrape does with the texts waits for no turn. The text that all
 //! scrapes together hold is bounded: an answer that would pass the bound is refused and costs only its application.
 
@@ -32,6 +32,9 @@ use crate::identity::Terms;
 /// The longest that a push, or what another node asks, waits for its turn. Nobody waits for an acknowledgement for that
 /// long.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes of an answer, as it travels, up to which it waits for no longer one: one that has its turn keeps it to its end.
+/// That is some 300 kB of text.
+const SHORT: usize = 32 << 10;
 
 /// Why a payload is not an exposition that can be served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,10 +107,14 @@ impl Opened {
     }
 }
 
+/// How a text becomes expositions.
+type Validate = fn(Bytes, &Limits, &dyn Fn() -> bool) -> Result<Texts, ParseError>;
+
 /// Opens payloads. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Opener {
     answers: Turns,
+    long_answers: Turns,
     pushes: Turns,
     peers: Arc<Semaphore>,
     held: Arc<AtomicUsize>,
@@ -132,6 +139,7 @@ impl Opener {
         let processors = available_parallelism().map_or(1, usize::from);
         Self {
             answers: Turns::new(processors),
+            long_answers: Turns::new(processors),
             // So that a scrape finds a processor free, where there are several.
             pushes: Turns::new(processors.saturating_sub(1).max(1)),
             // Apart, so that what nodes tell each other does not wait behind what applications send.
@@ -180,8 +188,13 @@ impl Opener {
     ) -> impl Future<Output = Result<Arc<Opened>, Unusable>> + Send + 'static {
         let opener = self.clone();
         async move {
-            let turn = opener.answers.turn(&sealed.flow, sealed.payload.len());
-            let turn = turn.await.ok_or(Unusable::Aborted)?;
+            let bytes = sealed.payload.len();
+            let turns = match bytes > SHORT {
+                true => &opener.long_answers,
+                false => &opener.answers,
+            };
+            let turn = turns.turn(&sealed.flow, bytes).await;
+            let turn = turn.ok_or(Unusable::Aborted)?;
             let open = {
                 let opener = opener.clone();
                 move |wanted: &Wanted| opener.open_now(sealed, &[key], wanted)
@@ -241,7 +254,7 @@ impl Opener {
     fn read(
         &self,
         terms: &Terms,
-        validate: fn(Bytes, &Limits) -> Result<Texts, ParseError>,
+        validate: Validate,
         wanted: &Wanted,
         open: impl FnOnce(usize) -> Result<(Bytes, &'static str), OpenError>,
     ) -> Result<Opened, Unusable> {
@@ -252,9 +265,9 @@ impl Opener {
             Err(OpenError::TooLong) if free < max_text => return Err(Unusable::Memory),
             text => text?,
         };
-        wanted.check()?;
         let bytes = text.len();
-        let texts = validate(text, &terms.limits)?;
+        let texts = validate(text, &terms.limits, &|| wanted.is_some())?;
+        wanted.check()?;
         let labels = texts.samples() * terms.labels.to_string().len();
         let memory = texts.memory().saturating_add(labels);
         let held = Held::new(&self.held, memory, self.max_held).ok_or(Unusable::Memory)?;
@@ -316,12 +329,13 @@ impl Opener {
 pub struct Wanted(Weak<()>);
 
 impl Wanted {
+    fn is_some(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
     /// An error where nobody waits.
     pub fn check(&self) -> Result<(), Unusable> {
-        if self.0.strong_count() == 0 {
-            return Err(Unusable::Aborted);
-        }
-        Ok(())
+        self.is_some().then_some(()).ok_or(Unusable::Aborted)
     }
 }
 

@@ -111,11 +111,15 @@ pub(super) struct Texts {
 }
 
 impl Texts {
-    /// Validates a text that is taken as one.
-    pub(super) fn whole(text: Bytes, limits: &Limits) -> Result<Self, ParseError> {
+    /// Validates a text that is taken as one, as long as it is wanted.
+    pub(super) fn whole(
+        text: Bytes,
+        limits: &Limits,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Self, ParseError> {
         Ok(Self {
             length: text.len(),
-            head: Exposition::parse_within(text, limits)?,
+            head: Exposition::parse_while(text, None, limits, wanted)?,
             parts: Vec::new(),
             targets: Targets::default(),
             limits: *limits,
@@ -126,11 +130,15 @@ impl Texts {
     ///
     /// All together may hold as many samples and families as one text. Half of the samples are divided among the parts, so
     /// that none keeps the others out; the rest is for those that have more, in their order.
-    pub(super) fn in_parts(text: Bytes, limits: &Limits) -> Result<Self, ParseError> {
+    pub(super) fn in_parts(
+        text: Bytes,
+        limits: &Limits,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Self, ParseError> {
         let Some(split) = Split::new(&text) else {
-            return Self::whole(text, limits);
+            return Self::whole(text, limits, wanted);
         };
-        let mut texts = Self::whole(split.head, limits)?;
+        let mut texts = Self::whole(split.head, limits, wanted)?;
         texts.length = text.len();
         let samples = limits.max_samples.saturating_sub(texts.head.samples());
         let share = samples / 2 / split.parts.len().max(1);
@@ -142,7 +150,7 @@ impl Texts {
                 max_samples: share + rest,
                 ..*limits
             };
-            let exposition = texts.targets.read(&part, &within, families);
+            let exposition = texts.targets.read(&part, &within, families, wanted);
             let samples = exposition.as_ref().map_or(0, Exposition::samples);
             rest -= samples.saturating_sub(share);
             families -= exposition.as_ref().map_or(0, Exposition::families);
@@ -220,7 +228,13 @@ impl Texts {
 
 impl Targets {
     /// A part's text of at most so many families, or `None` with the failure noted.
-    fn read(&mut self, part: &parts::Part, limits: &Limits, families: usize) -> Option<Exposition> {
+    fn read(
+        &mut self,
+        part: &parts::Part,
+        limits: &Limits,
+        families: usize,
+        wanted: &dyn Fn() -> bool,
+    ) -> Option<Exposition> {
         if let Some(reason) = part.reason() {
             self.fail(1, &part.name(NAME_KEPT), TargetOutcome::Down, &reason);
             return None;
@@ -230,7 +244,7 @@ impl Targets {
             self.fail(1, "", TargetOutcome::Invalid, reason);
             return None;
         }
-        match Exposition::parse_as(part.text.clone(), Format::Text, limits) {
+        match Exposition::parse_while(part.text.clone(), Some(Format::Text), limits, wanted) {
             Ok(exposition) if exposition.families() > families => {
                 let reason = "too many families, those of the targets before it included";
                 self.fail(1, &part.name(NAME_KEPT), TargetOutcome::Limit, reason);
@@ -293,7 +307,7 @@ mod tests {
     };
 
     fn served(text: Bytes, labels: &Labels) -> (Vec<String>, Targets) {
-        let answer = Texts::in_parts(text, &LIMITS).unwrap();
+        let answer = Texts::in_parts(text, &LIMITS, &|| true).unwrap();
         let Served {
             head,
             parts,
@@ -391,13 +405,13 @@ mod tests {
         let text = String::from_utf8(text.to_vec())
             .unwrap()
             .replace("up{target=\"x\"} 1", "up{");
-        assert!(Texts::in_parts(text.into(), &LIMITS).is_err());
+        assert!(Texts::in_parts(text.into(), &LIMITS, &|| true).is_err());
     }
 
     #[test]
     fn a_text_without_parts_is_taken_as_one() {
         let mut targets = Targets::default();
-        assert!(Texts::in_parts(Bytes::from_static(b"a 1\nb{\n"), &LIMITS).is_err());
+        assert!(Texts::in_parts(Bytes::from_static(b"a 1\nb{\n"), &LIMITS, &|| true).is_err());
         let (lines, read) = served(
             Bytes::from_static(b"a 1\n# rsocket-proxy target {x=\"1\"}\nb 2\n"),
             &Labels::default(),
@@ -416,7 +430,7 @@ mod tests {
     #[test]
     fn to_who_knows_no_parts_an_answer_is_one_text() {
         let text = answer(&[("x", Ok("a 1\n")), ("y", Err("answered 500"))]);
-        let whole = Texts::whole(text, &LIMITS).unwrap();
+        let whole = Texts::whole(text, &LIMITS, &|| true).unwrap();
         assert_eq!(whole.samples(), 3);
     }
 
@@ -424,7 +438,9 @@ mod tests {
     fn parts_past_the_most_are_one_failure_to_remember() {
         let part = "# rsocket-proxy target {a=\"1\"}\n";
         let text = format!("# rsocket-proxy parts\n{}", part.repeat(MAX_PARTS + 7));
-        let targets = Texts::in_parts(text.into(), &LIMITS).unwrap().targets;
+        let targets = Texts::in_parts(text.into(), &LIMITS, &|| true)
+            .unwrap()
+            .targets;
         assert_eq!((targets.total, targets.all_failed()), (MAX_PARTS + 7, 7));
         assert_eq!(
             failures(&targets),
@@ -436,6 +452,6 @@ mod tests {
     fn all_of_the_text_is_counted() {
         let text = answer(&[("x", Ok("a 1\n")), ("y", Ok("b{\n"))]);
         let length = text.len();
-        assert!(Texts::in_parts(text, &LIMITS).unwrap().memory() > length);
+        assert!(Texts::in_parts(text, &LIMITS, &|| true).unwrap().memory() > length);
     }
 }

@@ -17,7 +17,7 @@ use crate::rsocket::Handle;
 use crate::seldom::Seldom;
 
 /// Samples that one scrape looks at: some two milliseconds.
-pub(super) const BUDGET: usize = 20_000;
+pub(super) const BUDGET: usize = 10_000;
 /// A pair that was not seen for so long is not shown any more.
 const KEPT: Duration = Duration::from_secs(15 * 60);
 /// Pairs that are shown; the one that was not seen for longest makes room.

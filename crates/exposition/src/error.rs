@@ -60,6 +60,8 @@ impl ParseError {
 pub enum ParseErrorKind {
     /// The text has 4 GiB or more; positions are kept in 32 bits.
     TooLarge,
+    /// Nobody wants the text any more.
+    NotWanted,
     /// More samples than [`Limits`](crate::Limits) allow.
     TooManySamples,
     /// More families, with samples or without, than [`Limits`](crate::Limits) allow.
@@ -139,6 +141,7 @@ impl ParseErrorKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TooLarge => "text too large",
+            Self::NotWanted => "not wanted any more",
             Self::TooManySamples => "too many samples",
             Self::TooManyFamilies => "too many families",
             Self::TooManyLines => "too many lines",

@@ -133,7 +133,7 @@ impl Exposition {
     ///
     /// The first fault in the text, or that it is past a limit.
     pub fn parse_within(text: Bytes, limits: &Limits) -> Result<Self, ParseError> {
-        crate::parse::parse(text, None, limits)
+        Self::parse_while(text, None, limits, &|| true)
     }
 
     /// As [`Exposition::parse_within`], but of a format that is known, by a `Content-Type` say, whatever
@@ -143,7 +143,22 @@ impl Exposition {
     ///
     /// As those of [`Exposition::parse_within`], and that OpenMetrics does not end with `# EOF`.
     pub fn parse_as(text: Bytes, format: Format, limits: &Limits) -> Result<Self, ParseError> {
-        crate::parse::parse(text, Some(format), limits)
+        Self::parse_while(text, Some(format), limits, &|| true)
+    }
+
+    /// As [`Exposition::parse_as`], or without a format as [`Exposition::parse_within`], as long as `wanted`
+    /// says so when it is asked, every thousand lines.
+    ///
+    /// # Errors
+    ///
+    /// As theirs, and that the text is not wanted any more.
+    pub fn parse_while(
+        text: Bytes,
+        format: Option<Format>,
+        limits: &Limits,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Self, ParseError> {
+        crate::parse::parse(text, format, limits, wanted)
     }
 
     /// The text as it came: parsed again, in the same format, it gives the same.

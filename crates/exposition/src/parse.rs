@@ -15,15 +15,19 @@ use crate::sample::{Fault, fault, sample};
 use crate::series::{SeriesReader, value_end};
 use crate::{openmetrics, tidy};
 
-/// See [`Exposition::parse_as`]; without a format, the text's own shape decides.
+/// Lines that are read before it is asked again whether the text is still wanted.
+const LINES_AT_A_TIME: usize = 1000;
+
+/// See [`Exposition::parse_while`]; without a format, the text's own shape decides.
 pub(crate) fn parse(
     text: Bytes,
     format: Option<Format>,
     limits: &Limits,
+    wanted: &dyn Fn() -> bool,
 ) -> Result<Exposition, ParseError> {
     let shape = check_bytes(&text)?;
     let read_as = format.unwrap_or(shape);
-    let draft = read(&text, read_as, limits);
+    let draft = read(&text, read_as, limits, wanted);
     let draft = draft.map_err(|error| foreign(&text).unwrap_or(error))?;
     if format == Some(Format::OpenMetrics) && !openmetrics::is_whole(&text) {
         let last = text.strip_suffix(b"\n").unwrap_or(&text).len();
@@ -76,9 +80,14 @@ fn check_bytes(text: &[u8]) -> Result<Format, ParseError> {
     Ok(shape)
 }
 
-fn read(text: &[u8], format: Format, limits: &Limits) -> Result<Draft, ParseError> {
+fn read(
+    text: &[u8],
+    format: Format,
+    limits: &Limits,
+    wanted: &dyn Fn() -> bool,
+) -> Result<Draft, ParseError> {
     let mut reader = Reader::new(text, format, limits);
-    reader.read()?;
+    reader.read(wanted)?;
     if let Some(declared) = reader.openmetrics.take() {
         declared
             .settle(&mut reader)
@@ -140,12 +149,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn read(&mut self) -> Result<(), ParseError> {
+    fn read(&mut self, wanted: &dyn Fn() -> bool) -> Result<(), ParseError> {
         let text = self.text;
         let (mut start, mut lines) = (0, 0);
         for end in memchr::memchr_iter(b'\n', text) {
             if lines >= self.max_lines {
                 return Err(ParseError::at(text, start, ParseErrorKind::TooManyLines));
+            }
+            if lines % LINES_AT_A_TIME == 0 && !wanted() {
+                return Err(ParseError::at(text, start, ParseErrorKind::NotWanted));
             }
             lines += 1;
             self.line(start, end)

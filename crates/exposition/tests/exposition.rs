@@ -7,11 +7,14 @@
     clippy::print_stdout
 )] // A test may fail.
 
+use std::cell::Cell;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prometheus_rsocket_exposition::{Exposition, Format, Limits, ParseError, merge};
+use prometheus_rsocket_exposition::{
+    Exposition, Format, Limits, ParseError, ParseErrorKind, merge,
+};
 
 fn parse(text: &str) -> Result<Exposition, ParseError> {
     Exposition::parse(Bytes::copy_from_slice(text.as_bytes()))
@@ -231,4 +234,18 @@ fn a_hundred_thousand_labels_are_read_in_no_time() {
     assert_eq!(parse(&format!("{text}}} 1\n")).unwrap().samples(), 1);
     let error = parse(&format!("{text}l77=\"\"}} 1\n")).unwrap_err();
     assert_eq!(error.kind().as_str(), "duplicate label name");
+}
+
+#[test]
+fn reading_stops_where_the_text_is_not_wanted_any_more() {
+    let text = Bytes::from("a 1\n".repeat(10_000));
+    let asked = Cell::new(0);
+    let wanted = || {
+        asked.set(asked.get() + 1);
+        asked.get() <= 3
+    };
+    let read = Exposition::parse_while(text, None, &Limits::NONE, &wanted);
+    let error = read.unwrap_err();
+    assert_eq!(error.kind(), ParseErrorKind::NotWanted);
+    assert_eq!((error.line(), asked.get()), (3001, 4));
 }
