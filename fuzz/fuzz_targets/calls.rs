@@ -17,7 +17,7 @@ use prometheus_rsocket_proxy::cluster::calls::fuzzing::answer;
 use prometheus_rsocket_proxy::cluster::calls::{Calling, Holder, Secret, pack, unpack};
 use prometheus_rsocket_proxy::metrics::Metrics;
 use prometheus_rsocket_proxy::store::{
-    ClaimId, Condition, Content, Limits, NodeId, Replication, Reply, Request, Store, View,
+    ClaimId, Condition, Content, Limits, NodeId, Pusher, Replication, Reply, Request, Store, View,
 };
 
 const MAX_BYTES: usize = 40_000;
@@ -51,10 +51,13 @@ impl Holder for Here {
         ready(packed.collect()).boxed()
     }
 
-    fn unpack(&self, packed: Vec<Bytes>) -> BoxFuture<'static, Vec<Option<Arc<Content>>>> {
+    fn unpack(
+        &self,
+        packed: Vec<(Bytes, Pusher)>,
+    ) -> BoxFuture<'static, Vec<Option<Arc<Content>>>> {
         let unpacked = packed
-            .iter()
-            .map(|packed| content(unpack(packed, MAX_TEXT)?));
+            .into_iter()
+            .map(|(packed, pusher)| content(unpack(&packed, MAX_TEXT)?, pusher));
         ready(unpacked.collect()).boxed()
     }
 
@@ -68,11 +71,15 @@ fn text(content: &Arc<Content>) -> Vec<u8> {
     merged.into_chunks(MAX_TEXT).flatten().collect()
 }
 
-fn content(text: Bytes) -> Option<Arc<Content>> {
+fn content(text: Bytes, pusher: Pusher) -> Option<Arc<Content>> {
     let text = Arc::new(Exposition::parse(text).ok()?);
     let hasher = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::new();
     let series = text.series(&hasher).collect();
-    Some(Arc::new(Content { text, series }))
+    Some(Arc::new(Content {
+        text,
+        series,
+        pusher,
+    }))
 }
 
 fn node(name: &str) -> NodeId {
@@ -129,7 +136,8 @@ fn act(node: &mut Node, step: u8, number: u16) {
         }
         1 => {
             let text = format!("pushed_{} 1\n", number % 4);
-            if let Some(content) = content(text.into()).and_then(Arc::into_inner) {
+            let content = content(text.into(), Pusher::Unknown);
+            if let Some(content) = content.and_then(Arc::into_inner) {
                 let _ = store.accept(content, *now);
             }
         }

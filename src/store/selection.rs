@@ -18,13 +18,14 @@ pub(super) struct Candidate<'a> {
 /// What part a candidate plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
-    /// No scrape has served it yet. It waits for an older one of another node, unless it has done so for too long.
+    /// No scrape has served it yet. Unless it has waited for too long, it waits for an older one of another node.
     Fresh { patient: bool },
     /// It has been served and is retained.
     Retained,
-    /// Another node hands it out; or nobody, as long as that other node is to wait. As in [`Part::Fresh`].
+    /// No scrape has served it yet, and another node hands it out. Unless it has waited for too long, whoever that one hands
+    /// it to is told where it is to wait.
     Elsewhere { patient: bool },
-    /// It was lent, and is not to go out yet.
+    /// It was lent, and another node said that it is to wait.
     Waiting,
 }
 

@@ -400,15 +400,18 @@ async fn where_all_nodes_leave_none_takes_a_push_once_it_answers_no_scrape() {
         leaving.proxy.own(series).await == 1.0
     })
     .await;
+    let started = Instant::now();
     let draining = tokio::spawn(leaving.proxy.node.drain(Duration::from_secs(60)));
     eventually("HTTP to be closed", async || {
         TcpStream::connect(web).await.is_err()
     })
     .await;
+    println!("{:?}", started.elapsed());
     let payload = app.seal("late 1\n");
     let sent = app.connection.session().request_response(payload);
     sent.expect("room");
     app.closed().await;
+    println!("{:?}", started.elapsed());
     assert!(!scrape.is_finished());
     drop((scrape, draining));
 }

@@ -129,13 +129,14 @@ async fn what_a_greedy_pusher_has_counts_at_every_node_of_a_cluster() {
     introduce(&members).await;
     let text = |push| format!("greedy{{push=\"{push}\"}} 1\n");
     let mut greedy = pusher(members[0].proxy.tcp(), Some("greedy")).await;
-    let (taken, _) = push_until_refused(&mut greedy, text).await;
+    let (mut taken, _) = push_until_refused(&mut greedy, text).await;
     assert!(taken > 20, "{taken}");
     for member in &members[1..] {
         let mut greedy = pusher(member.proxy.tcp(), Some("greedy")).await;
         let again = |push| text(1_000_000 + push);
         let (more, _) = push_until_refused(&mut greedy, again).await;
         assert!(more <= 1, "{more} more");
+        taken += more;
     }
     let mut good = pusher(members[1].proxy.tcp(), Some("good")).await;
     good.push("good 1\n").await.expect("taken");

@@ -179,7 +179,7 @@ async fn two_scrapes_at_once_do_not_both_get_a_push() {
 
 #[tokio::test]
 async fn what_cannot_be_held_is_refused_with_a_reason_and_never_acknowledged() {
-    let proxy = Sandbox::start(&["--push.max-bytes=2KiB"]).await;
+    let proxy = Sandbox::start(&["--push.max-bytes=4KiB"]).await;
     let mut app = pusher(&proxy).await;
     let rubbish = Payload {
         metadata: Some(vec![1; 256].into()),

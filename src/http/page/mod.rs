@@ -198,6 +198,7 @@ mod tests {
         let mut status = status(vec![pulled(1, "error", hostile)]);
         status.connections.push(agent(2, 1, hostile));
         status.left = vec![gone(3, hostile)];
+        status.pushes.pushers[0].pusher = hostile.to_owned();
         status.members.push(member(hostile, 2, "active", 1));
         let address = form_urlencoded::byte_serialize(hostile.as_bytes());
         let query = format!("filter={}", address.collect::<String>());
@@ -206,7 +207,7 @@ mod tests {
             assert!(!page.contains("<script>"), "{page}");
             assert!(!page.contains("<img"), "{page}");
             assert!(!page.contains(hostile), "{page}");
-            assert_eq!(page.matches("<tbody>").count(), 3, "{page}");
+            assert_eq!(page.matches("<tbody>").count(), 4, "{page}");
         }
     }
 
