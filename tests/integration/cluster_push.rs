@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use crate::app::{Answer, App, Peer};
+use crate::app::{App, Peer};
 use crate::sandbox::{PATIENCE, Sandbox, begin, eventually, long_text, request, samples};
 
 /// A node, and its view of the others.
@@ -377,43 +377,6 @@ async fn a_node_that_drains_hands_over_what_it_has_and_what_still_comes() {
     assert_eq!(served, ["early 1", "late 1"]);
     let possible = "prometheus_proxy_pushes_possible_duplicates_total";
     assert_eq!(sum(&members, possible).await, 0.0);
-}
-
-/// Where every node leaves, whoever pushes to one that answers no scrape any more would be told that the push is held.
-#[tokio::test]
-async fn where_all_nodes_leave_none_takes_a_push_once_it_answers_no_scrape() {
-    let mut members = cluster(2, Some("secret")).await;
-    let other = Other {
-        condition: Condition::Draining,
-        ..members[1].as_other()
-    };
-    members[0].see(vec![other]).await;
-    let leaving = members.remove(0);
-    let mut app = Peer::connect(leaving.proxy.tcp()).await;
-    app.key().await;
-    let _slow = App::connect(leaving.proxy.tcp(), Answer::Never).await;
-    let web = leaving.proxy.web();
-    let scrape =
-        tokio::spawn(async move { request(web, Method::GET, "/metrics/connected", &[]).await });
-    eventually("the scrape to begin", async || {
-        let series = "prometheus_proxy_scrapes_active";
-        leaving.proxy.own(series).await == 1.0
-    })
-    .await;
-    let started = Instant::now();
-    let draining = tokio::spawn(leaving.proxy.node.drain(Duration::from_secs(60)));
-    eventually("HTTP to be closed", async || {
-        TcpStream::connect(web).await.is_err()
-    })
-    .await;
-    println!("{:?}", started.elapsed());
-    let payload = app.seal("late 1\n");
-    let sent = app.connection.session().request_response(payload);
-    sent.expect("room");
-    app.closed().await;
-    println!("{:?}", started.elapsed());
-    assert!(!scrape.is_finished());
-    drop((scrape, draining));
 }
 
 #[tokio::test]
