@@ -96,16 +96,15 @@ pub(super) fn select(mut candidates: Vec<Candidate<'_>>, busy: SeriesSet) -> Sel
         return take_all(candidates);
     }
     oldest_first(&mut candidates);
+    let common = common(&candidates, &busy);
     let mut selection = Selection::default();
-    let series = candidates.iter().map(|candidate| candidate.series.len());
-    let mut taken = SeriesSet::with_capacity_and_hasher(series.sum(), BuildHasherDefault::new());
-    let mut chosen = HashSet::new();
-    select_pending(&candidates, busy, &mut selection, &mut taken, &mut chosen);
-    select_retained(&candidates, &mut selection, &mut taken, &mut chosen);
-    let order = candidates.iter().map(|candidate| candidate.push);
+    let mut chosen = vec![false; candidates.len()];
+    let taken = select_pending(&candidates, &common, busy, &mut selection, &mut chosen);
+    select_retained(&candidates, &common, taken, &mut selection, &mut chosen);
+    let order = candidates.iter().zip(chosen);
     selection.chosen = order
-        .filter(|push| chosen.contains(push))
-        .cloned()
+        .filter(|(_, chosen)| *chosen)
+        .map(|(candidate, _)| candidate.push.clone())
         .collect();
     selection
 }
@@ -114,56 +113,70 @@ fn oldest_first(candidates: &mut [Candidate<'_>]) {
     candidates.sort_by_key(|candidate| (candidate.order, candidate.push));
 }
 
-/// Oldest first, so that a deferred push is the first of its series the next time.
-fn select_pending<'a>(
-    candidates: &[Candidate<'a>],
+/// The series that two have: only these matter, and there are few as a rule.
+fn common(candidates: &[Candidate<'_>], busy: &SeriesSet) -> SeriesSet {
+    let series = candidates.iter().map(|candidate| candidate.series.len());
+    let all = series.sum::<usize>() + busy.len();
+    let mut seen = SeriesSet::with_capacity_and_hasher(all, BuildHasherDefault::new());
+    seen.extend(busy);
+    let series = candidates.iter().flat_map(|candidate| candidate.series);
+    series.filter(|one| !seen.insert(**one)).copied().collect()
+}
+
+/// Oldest first, so that a deferred push is the first of its series the next time. Gives the series of what goes out.
+fn select_pending(
+    candidates: &[Candidate<'_>],
+    common: &SeriesSet,
     mut waiting: SeriesSet,
     selection: &mut Selection,
-    taken: &mut SeriesSet,
-    chosen: &mut HashSet<&'a PushId>,
-) {
+    chosen: &mut [bool],
+) -> SeriesSet {
+    let mut taken = SeriesSet::default();
     let mut elsewhere = SeriesSet::default();
-    for candidate in candidates {
-        let mut series = candidate.series.iter();
+    for (candidate, chosen) in candidates.iter().zip(chosen) {
+        let series = || candidate.series.iter().filter(|one| common.contains(one));
         // A push behind a deferred one of the same series must not overtake it.
-        let blocked = series.any(|series| taken.contains(series) || waiting.contains(series));
-        let behind =
-            !elsewhere.is_empty() && candidate.series.iter().any(|one| elsewhere.contains(one));
+        let blocked = series().any(|one| taken.contains(one) || waiting.contains(one));
+        let behind = series().any(|one| elsewhere.contains(one));
         match candidate.part {
             Part::Retained => {}
             Part::Elsewhere { patient } => {
                 if patient && (blocked || behind) {
                     selection.waiting.push(candidate.push.clone());
                 }
-                elsewhere.extend(candidate.series);
+                elsewhere.extend(series());
             }
             Part::Fresh { patient } if !blocked && !(behind && patient) => {
-                taken.extend(candidate.series);
-                chosen.insert(candidate.push);
+                taken.extend(series());
+                *chosen = true;
                 selection.overtaking += usize::from(behind);
             }
             Part::Fresh { .. } | Part::Waiting => {
-                waiting.extend(candidate.series);
+                waiting.extend(series());
                 selection.deferred.push(candidate.push.clone());
             }
         }
     }
+    taken
 }
 
 /// Newest first: what a newer push brought again is over.
-fn select_retained<'a>(
-    candidates: &[Candidate<'a>],
+fn select_retained(
+    candidates: &[Candidate<'_>],
+    common: &SeriesSet,
+    mut taken: SeriesSet,
     selection: &mut Selection,
-    taken: &mut SeriesSet,
-    chosen: &mut HashSet<&'a PushId>,
+    chosen: &mut [bool],
 ) {
-    let newest_first = candidates.iter().rev();
-    for candidate in newest_first.filter(|candidate| candidate.part == Part::Retained) {
-        if candidate.series.iter().any(|series| taken.contains(series)) {
+    let newest_first = candidates.iter().zip(chosen).rev();
+    let retained = newest_first.filter(|(candidate, _)| candidate.part == Part::Retained);
+    for (candidate, chosen) in retained {
+        let series = || candidate.series.iter().filter(|one| common.contains(one));
+        if series().any(|one| taken.contains(one)) {
             selection.replaced.push(candidate.push.clone());
         } else {
-            taken.extend(candidate.series);
-            chosen.insert(candidate.push);
+            taken.extend(series());
+            *chosen = true;
         }
     }
 }

@@ -113,6 +113,7 @@ impl Plan {
             late: 0,
             clean: true,
             series: plan.series / 10,
+            push_every: plan.push_every.max(500),
             in_order: true,
             ..plan
         }
