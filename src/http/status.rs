@@ -229,7 +229,7 @@ impl Status {
             .iter()
             .map(|handle| connection(handle))
             .collect();
-        let pushes = pushes(site.pushes.counts(), site.pushes.pushers(PUSHERS));
+        let pushes = pushes(site.pushes.counts(), &site.pushes.pushers(PUSHERS));
         let load = Load {
             connections: connections.len(),
             full: site.registry.is_full(),
@@ -288,7 +288,7 @@ fn drain(site: &Site, connections: usize) -> Option<Drain> {
     })
 }
 
-fn pushes(counts: Counts, pushers: Vec<Holdings>) -> Pushes {
+fn pushes(counts: Counts, pushers: &[Holdings]) -> Pushes {
     let Counts {
         pending,
         claimed,
@@ -302,11 +302,11 @@ fn pushes(counts: Counts, pushers: Vec<Holdings>) -> Pushes {
         retained,
         replicas,
         bytes,
-        pushers: pushers.into_iter().map(pusher).collect(),
+        pushers: pushers.iter().map(pusher).collect(),
     }
 }
 
-fn pusher(holdings: Holdings) -> Pusher {
+fn pusher(holdings: &Holdings) -> Pusher {
     Pusher {
         pusher: holdings.pusher.to_string(),
         pushes: holdings.pushes,

@@ -138,6 +138,7 @@ fn select_pending(
         // A push behind a deferred one of the same series must not overtake it.
         let blocked = series().any(|one| taken.contains(one) || waiting.contains(one));
         let behind = series().any(|one| elsewhere.contains(one));
+        let waits = |patient: bool| blocked || (behind && patient);
         match candidate.part {
             Part::Retained => {}
             Part::Elsewhere { patient } => {
@@ -146,7 +147,7 @@ fn select_pending(
                 }
                 elsewhere.extend(series());
             }
-            Part::Fresh { patient } if !blocked && !(behind && patient) => {
+            Part::Fresh { patient } if !waits(patient) => {
                 taken.extend(series());
                 *chosen = true;
                 selection.overtaking += usize::from(behind);

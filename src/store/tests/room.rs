@@ -33,13 +33,14 @@ fn accept(store: &mut Store, pusher: &str, series: u64) -> Result<PushId, Refusa
 
 /// Pushes until one is refused; how many were taken, and why no more.
 fn fill(store: &mut Store, pusher: &str) -> (usize, Refusal) {
-    for pushes in 0.. {
+    let mut pushes = 0;
+    loop {
         let series = 1_000_000 + pushes as u64;
         if let Err(refusal) = accept(store, pusher, series) {
             return (pushes, refusal);
         }
+        pushes += 1;
     }
-    unreachable!()
 }
 
 #[test]
