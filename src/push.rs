@@ -564,7 +564,7 @@ mod tests {
     fn pushes() -> Pushes {
         let metrics = Arc::new(Metrics::new().unwrap());
         let keys = Arc::new(KeyRing::new(Envelope::Encrypted, Duration::ZERO));
-        let registry = Arc::new(Registry::new(metrics.active_connections.clone()));
+        let registry = Arc::new(Registry::new(metrics.active_connections.clone(), 100));
         let limits = Limits {
             ttl: Duration::from_secs(60),
             retention: Duration::ZERO,
@@ -574,7 +574,7 @@ mod tests {
             NodeId::new("me", 1),
             limits,
             Replication::default(),
-            Opener::new(registry, keys.envelopes(), 1 << 20, 1 << 20).unwrap(),
+            Opener::new(registry, keys.envelopes(), 1 << 20, 1 << 20),
             keys,
             Arc::default(),
             metrics,
