@@ -9,7 +9,7 @@ use crate::app::Peer;
 use crate::cluster_push::{Member, introduce};
 use crate::identities::{bearer, sha256, shown};
 use crate::peers::Scratch;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, eventually};
 
 const GREEDY: [&str; 3] = ["greedy-0", "greedy-1", "greedy-2"];
 
@@ -132,6 +132,12 @@ async fn what_a_greedy_pusher_has_counts_at_every_node_of_a_cluster() {
     let (mut taken, _) = push_until_refused(&mut greedy, text).await;
     assert!(taken > 20, "{taken}");
     for member in &members[1..] {
+        // An acknowledgement waits for one of the two others.
+        eventually("every replica to be held", async || {
+            let status = member.proxy.status().await;
+            status["pushes"]["replicas"].as_u64() >= Some(taken as u64)
+        })
+        .await;
         let mut greedy = pusher(member.proxy.tcp(), Some("greedy")).await;
         let again = |push| text(1_000_000 + push);
         let (more, _) = push_until_refused(&mut greedy, again).await;
