@@ -31,5 +31,6 @@ mod seldom;
 pub mod settings;
 mod sizes;
 pub mod store;
+pub mod tenant;
 pub mod tls;
 mod yaml;

@@ -26,16 +26,16 @@ use tracing::{debug, info, warn};
 use self::foreign::Lookups;
 use crate::cluster::State;
 use crate::cluster::calls::{Calling, Holder, Peer, Peers};
-use crate::identity::network;
 use crate::metrics::Metrics;
 use crate::rsocket::{
     Flow, KeyRing, Opened, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable,
 };
 use crate::seldom::Seldom;
 use crate::store::{
-    ClaimId, Condition, Content, Counts, Effects, Holdings, Kept, Limits, NodeId, PushId, Pusher,
-    Refusal, Replication, Store, Tally, View,
+    ClaimId, Condition, Content, Counts, Effects, Holdings, Kept, Limits, NodeId, PushId, Refusal,
+    Replication, Store, Tally, View,
 };
+use crate::tenant::Tenant;
 
 /// How often the store does what is due: calls repeated, claims renewed, pushes past their time to live dropped.
 const TICK: Duration = Duration::from_millis(250);
@@ -82,15 +82,6 @@ impl Held {
 struct Sender {
     peer: SocketAddr,
     identity: Option<Arc<str>>,
-}
-
-impl Sender {
-    fn pusher(&self) -> Pusher {
-        match &self.identity {
-            Some(name) => Pusher::Identity(Arc::clone(name)),
-            None => Pusher::Address(network(self.peer.ip())),
-        }
-    }
 }
 
 /// Why a push is not held.
@@ -267,7 +258,10 @@ impl Pushes {
                 &sender,
             ));
         }
-        let content = match self.content(&opened, sender.pusher(), &flow).await {
+        let content = match self
+            .content(&opened, Tenant::of(sender.identity.as_ref(), peer), &flow)
+            .await
+        {
             Ok(content) => content,
             Err(unusable) => return Err(self.refuse(&unusable, &sender)),
         };
@@ -302,7 +296,7 @@ impl Pushes {
     async fn content(
         &self,
         opened: &Opened,
-        pusher: Pusher,
+        pusher: Tenant,
         flow: &Flow,
     ) -> Result<Content, Unusable> {
         let text = Arc::clone(&opened.exposition);
@@ -350,7 +344,7 @@ impl Pushes {
             Unusable::Envelope(_) => ("envelope", ErrorCode::APPLICATION_ERROR),
             Unusable::Exposition(error) if error.kind().is_limit() => ("limit", ErrorCode::INVALID),
             Unusable::Exposition(_) => ("exposition", ErrorCode::INVALID),
-            Unusable::Memory => ("memory", ErrorCode::APPLICATION_ERROR),
+            Unusable::Memory | Unusable::Families => ("memory", ErrorCode::APPLICATION_ERROR),
             Unusable::Busy => ("busy", ErrorCode::APPLICATION_ERROR),
             Unusable::Aborted => ("aborted", ErrorCode::APPLICATION_ERROR),
         };
@@ -460,7 +454,7 @@ impl Pushes {
 }
 
 /// A push with its series, each once; and how many stand in it again.
-fn content_of(text: Arc<Exposition>, pusher: Pusher, hasher: &RandomState) -> (Content, usize) {
+fn content_of(text: Arc<Exposition>, pusher: Tenant, hasher: &RandomState) -> (Content, usize) {
     let mut series: Vec<_> = text.series(hasher).collect();
     let all = series.len();
     series.sort_unstable();
@@ -584,7 +578,7 @@ mod tests {
     /// Whether a push is taken in, acknowledged or not.
     fn are_taken(pushes: &Pushes) -> bool {
         let text = Exposition::parse("up 1\n".into()).unwrap();
-        let (content, _) = content_of(Arc::new(text), Pusher::Unknown, &pushes.hasher);
+        let (content, _) = content_of(Arc::new(text), Tenant::Unknown, &pushes.hasher);
         let held = pushes.hold(content).now_or_never();
         !matches!(held, Some(Err(_)))
     }

@@ -24,12 +24,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
-use crate::identity::Tenant;
 use crate::metrics::Metrics;
 use crate::push::{Claim, Pushes};
 use crate::rsocket::{Handle, LastScrape, Opened, Opener, PullError, Registry, Unusable, run};
 use crate::seldom::Seldom;
-use crate::store::{Content, Pusher};
+use crate::store::Content;
+use crate::tenant::Tenant;
 
 /// Once everybody has been pulled, a scrape waits for other nodes' pushes until this long after its beginning: a node that
 /// hangs costs no more, until it is declared dead.
@@ -206,14 +206,9 @@ impl Scraper {
     }
 
     fn pushed(&self, content: &Content) -> Part {
-        let tenant = match &content.pusher {
-            Pusher::Identity(name) => Some(Tenant::Identity(Arc::clone(name))),
-            Pusher::Address(address) => Some(Tenant::Address(*address)),
-            Pusher::Unknown => None,
-        };
         Part {
             exposition: Arc::clone(&content.text),
-            voter: tenant.map(|tenant| self.hasher.hash_one(tenant)),
+            voter: Some(self.hasher.hash_one(&content.pusher)),
         }
     }
 
@@ -381,6 +376,7 @@ impl Failure {
             }
             Self::Unusable(Unusable::Exposition(_)) => ("invalid", "exposition"),
             Self::Pull(PullError::Memory) | Self::Unusable(Unusable::Memory) => ("error", "memory"),
+            Self::Unusable(Unusable::Families) => ("error", "families"),
             Self::Pull(PullError::Busy) | Self::Unusable(Unusable::Busy) => ("error", "busy"),
             Self::Unusable(Unusable::Aborted) => ("error", "aborted"),
         }

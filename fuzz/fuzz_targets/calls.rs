@@ -16,8 +16,9 @@ use prometheus_rsocket_exposition::Exposition;
 use prometheus_rsocket_proxy::cluster::calls::fuzzing::answer;
 use prometheus_rsocket_proxy::cluster::calls::{Calling, Holder, Secret, pack, unpack};
 use prometheus_rsocket_proxy::metrics::Metrics;
+use prometheus_rsocket_proxy::tenant::Tenant;
 use prometheus_rsocket_proxy::store::{
-    ClaimId, Condition, Content, Limits, NodeId, Pusher, Replication, Reply, Request, Store, View,
+    ClaimId, Condition, Content, Limits, NodeId, Replication, Reply, Request, Store, View,
 };
 
 const MAX_BYTES: usize = 40_000;
@@ -53,7 +54,7 @@ impl Holder for Here {
 
     fn unpack(
         &self,
-        packed: Vec<(Bytes, Pusher)>,
+        packed: Vec<(Bytes, Tenant)>,
     ) -> BoxFuture<'static, Vec<Option<Arc<Content>>>> {
         let unpacked = packed
             .into_iter()
@@ -71,7 +72,7 @@ fn text(content: &Arc<Content>) -> Vec<u8> {
     merged.into_chunks(MAX_TEXT).flatten().collect()
 }
 
-fn content(text: Bytes, pusher: Pusher) -> Option<Arc<Content>> {
+fn content(text: Bytes, pusher: Tenant) -> Option<Arc<Content>> {
     let text = Arc::new(Exposition::parse(text).ok()?);
     let hasher = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::new();
     let series = text.series(&hasher).collect();
@@ -136,7 +137,7 @@ fn act(node: &mut Node, step: u8, number: u16) {
         }
         1 => {
             let text = format!("pushed_{} 1\n", number % 4);
-            let content = content(text.into(), Pusher::Unknown);
+            let content = content(text.into(), Tenant::Unknown);
             if let Some(content) = content.and_then(Arc::into_inner) {
                 let _ = store.accept(content, *now);
             }

@@ -6,7 +6,6 @@
 mod file;
 mod proof;
 mod table;
-mod tenant;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,7 +13,6 @@ use std::sync::Arc;
 
 pub use proof::Proof;
 pub use table::{Identity, Shown, Table, Terms, Unknown};
-pub use tenant::{Tenant, network};
 use tokio::sync::watch;
 
 use crate::follow::{Found, ReadError, Settled, Source, follow, read_text};

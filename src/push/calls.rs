@@ -11,7 +11,8 @@ use prometheus_rsocket_exposition::Exposition;
 use super::{Pushes, content_of};
 use crate::cluster::calls::{self, Holder, Secret};
 use crate::rsocket::run;
-use crate::store::{Content, NodeId, Pusher, Reply, Request};
+use crate::store::{Content, NodeId, Reply, Request};
+use crate::tenant::Tenant;
 
 impl Holder for Pushes {
     fn serve(&self, from: &NodeId, request: Request) -> Reply {
@@ -58,7 +59,7 @@ impl Holder for Pushes {
 
     fn unpack(
         &self,
-        packed: Vec<(Bytes, Pusher)>,
+        packed: Vec<(Bytes, Tenant)>,
     ) -> BoxFuture<'static, Vec<Option<Arc<Content>>>> {
         let opener = self.opener.clone();
         let hasher = self.hasher.clone();
@@ -89,7 +90,7 @@ impl Holder for Pushes {
 }
 
 /// The same demands as on what an application pushes.
-fn read(packed: &[u8], pusher: Pusher, max: usize, hasher: &RandomState) -> Option<Arc<Content>> {
+fn read(packed: &[u8], pusher: Tenant, max: usize, hasher: &RandomState) -> Option<Arc<Content>> {
     let text = calls::unpack(packed, max)?;
     let exposition = Exposition::parse(text).ok()?;
     if exposition.has_timestamps() {

@@ -31,8 +31,8 @@ use super::registry::{Registration, Transport};
 use super::retire::{Cause, Retiring};
 use super::turns::Flow;
 use super::{PushSink, Rejection};
-use crate::identity::Tenant;
 use crate::rate::Bucket;
+use crate::tenant::Tenant;
 
 /// Pushes of one connection that are opened and checked at a time.
 const MAX_PUSHES: usize = 16;

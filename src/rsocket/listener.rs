@@ -27,8 +27,8 @@ use super::entry::{Arrival, place_among};
 use super::registry::Transport;
 use super::{balancer, connection};
 use crate::crowd::{self, Newcomer};
-use crate::identity::network;
 use crate::seldom::Seldom;
+use crate::tenant::network;
 use crate::tls::names;
 
 /// Connections that the kernel completes while none is accepted; it takes less where its own limit is lower.

@@ -35,6 +35,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of an answer, as it travels, up to which it waits for no longer one: one that has its turn keeps it to its end.
 /// That is some 300 kB of text.
 const SHORT: usize = 32 << 10;
+/// Families of a text beyond which it counts against [`MAX_FAMILIES`].
+const MANY_FAMILIES: usize = 10_000;
+/// Families that the texts with [`MANY_FAMILIES`] may have together, in all scrapes under way. To merge so many takes a
+/// tenth of a second; the response has to wait for it.
+const MAX_FAMILIES: usize = 1_000_000;
 
 /// Why a payload is not an exposition that can be served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +53,9 @@ pub enum Unusable {
     /// The scrapes under way hold as much text as they may (`--scrape.max-memory`).
     #[error("the scrapes under way hold as much text as --scrape.max-memory allows")]
     Memory,
+    /// It has many families, and so have others in the scrapes under way.
+    #[error("the scrapes under way have as many families as can be merged in time")]
+    Families,
     /// So many pushes were before it that its turn did not come.
     #[error("too many pushes wait to be opened")]
     Busy,
@@ -98,6 +106,7 @@ pub struct Opened {
     pub envelope: &'static str,
     _held: Held,
     _long: Option<Held>,
+    _families: Option<Held>,
 }
 
 impl Opened {
@@ -120,6 +129,8 @@ pub struct Opener {
     held: Arc<AtomicUsize>,
     /// Of these, texts that are longer than their share.
     long: Arc<AtomicUsize>,
+    /// Families of those that have many.
+    families: Arc<AtomicUsize>,
     registry: Arc<Registry>,
     envelopes: Envelopes,
     max_text: usize,
@@ -146,6 +157,7 @@ impl Opener {
             peers: Arc::new(Semaphore::new(1)),
             held: Arc::default(),
             long: Arc::default(),
+            families: Arc::default(),
             registry,
             envelopes,
             max_text,
@@ -274,6 +286,10 @@ impl Opener {
         let long = (memory > share)
             .then(|| Held::new(&self.long, memory, self.max_held / 2).ok_or(Unusable::Memory))
             .transpose()?;
+        let families = texts.families();
+        let many = (families > MANY_FAMILIES)
+            .then(|| Held::new(&self.families, families, MAX_FAMILIES).ok_or(Unusable::Families))
+            .transpose()?;
         let Served {
             head,
             parts,
@@ -287,6 +303,7 @@ impl Opener {
             envelope,
             _held: held,
             _long: long,
+            _families: many,
         })
     }
 
@@ -365,28 +382,28 @@ fn pair(key: &Key) -> Option<&KeyPair> {
     }
 }
 
-/// Bytes counted as held until dropped.
+/// Bytes, or families, counted as held until dropped.
 #[derive(Debug)]
 struct Held {
     counter: Arc<AtomicUsize>,
-    bytes: usize,
+    amount: usize,
 }
 
 impl Held {
     /// `None` if there would be more than `max`, however many ask at once.
-    fn new(counter: &Arc<AtomicUsize>, bytes: usize, max: usize) -> Option<Self> {
-        let with = |held: usize| held.checked_add(bytes).filter(|&held| held <= max);
+    fn new(counter: &Arc<AtomicUsize>, amount: usize, max: usize) -> Option<Self> {
+        let with = |held: usize| held.checked_add(amount).filter(|&held| held <= max);
         let added = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with);
         added.is_ok().then(|| Self {
             counter: Arc::clone(counter),
-            bytes,
+            amount,
         })
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.counter.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.counter.fetch_sub(self.amount, Ordering::Relaxed);
     }
 }
 
@@ -402,7 +419,7 @@ pub(super) mod tests {
 
     use super::super::registry::{ConnectionId, Transport};
     use super::*;
-    use crate::identity::Tenant;
+    use crate::tenant::Tenant;
 
     const ALL: Envelopes = Envelopes {
         version1: true,
@@ -522,6 +539,30 @@ pub(super) mod tests {
         }
         let late = opener.run_for_push(&flow(0), 0, |_| ()).await;
         assert_eq!(late, Err(Unusable::Busy));
+    }
+
+    #[tokio::test]
+    async fn a_few_texts_of_very_many_families_leave_time_to_merge() {
+        let opener = Opener::new(registry(), ALL, 64 << 20, 1 << 30);
+        let waiting = Arc::new(());
+        let wanted = Wanted(Arc::downgrade(&waiting));
+        let open = |families: usize| {
+            let text: String = (0..families).map(|n| format!("a{n:x} 1\n")).collect();
+            let payload = plaintext::seal(text.into()).into();
+            let mut sealed = sealed(payload, ConnectionToken::random(), Purpose::Push);
+            sealed.terms = Arc::new(Terms {
+                max_text: 64 << 20,
+                ..Terms::default()
+            });
+            opener.open_now(sealed, &[Key::Plaintext], &wanted)
+        };
+        let first = open(MAX_FAMILIES - 1).unwrap();
+        let many = open(MANY_FAMILIES + 1);
+        assert!(matches!(many, Err(Unusable::Families)), "{many:?}");
+        let few = open(MANY_FAMILIES);
+        assert!(few.is_ok(), "{few:?}");
+        drop(first);
+        assert!(open(MANY_FAMILIES + 1).is_ok());
     }
 
     #[tokio::test]

@@ -177,6 +177,10 @@ impl Texts {
         self.expositions().map(Exposition::samples).sum()
     }
 
+    pub(super) fn families(&self) -> usize {
+        self.expositions().map(Exposition::families).sum()
+    }
+
     /// Bytes that it takes, as [`Exposition::memory`] counts them, with what is left out of the text and what stands in
     /// front of all parts once more.
     pub(super) fn memory(&self) -> usize {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::registry::ConnectionId;
-use crate::identity::Tenant;
+use crate::tenant::Tenant;
 
 /// What a text costs beside its bytes, as bytes: a private RSA operation.
 const FIXED_COST: u64 = 64 << 10;

@@ -5,7 +5,8 @@ use std::hash::BuildHasherDefault;
 use std::time::{Duration, Instant};
 
 use super::selection::HashedAlready;
-use super::{Content, Pusher, Refusal};
+use super::{Content, Refusal};
+use crate::tenant::Tenant;
 
 /// Pushes of one pusher that wait with one series in common; one more is refused. A scrape takes one of them, so the last
 /// waits for so many scrapes: 25 minutes where one comes every 15 s.
@@ -21,7 +22,7 @@ const LATELY: Duration = Duration::from_secs(900);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holdings {
     /// Who.
-    pub pusher: Pusher,
+    pub pusher: Tenant,
     /// Bytes of its pushes, as [`super::Counts::bytes`] counts.
     pub bytes: usize,
     /// Its pushes, replicas included.
@@ -69,13 +70,13 @@ fn half(series: u64) -> u32 {
 /// The accounts of all who have pushes here.
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
-    open: BTreeMap<Pusher, Account>,
-    refused: BTreeMap<Pusher, Refusals>,
+    open: BTreeMap<Tenant, Account>,
+    refused: BTreeMap<Tenant, Refusals>,
 }
 
 impl Accounts {
     /// Bytes that a pusher has here.
-    pub(super) fn bytes(&self, pusher: &Pusher) -> usize {
+    pub(super) fn bytes(&self, pusher: &Tenant) -> usize {
         self.open.get(pusher).map_or(0, |account| account.bytes)
     }
 
@@ -128,7 +129,7 @@ impl Accounts {
     }
 
     /// Takes note of a refusal.
-    pub(super) fn refuse(&mut self, pusher: &Pusher, refusal: Refusal, now: Instant) {
+    pub(super) fn refuse(&mut self, pusher: &Tenant, refusal: Refusal, now: Instant) {
         if self.refused.len() >= MAX_REFUSED && !self.refused.contains_key(pusher) {
             let first = self.refused.iter().min_by_key(|(_, refused)| refused.last);
             if let Some(first) = first.map(|(pusher, _)| pusher.clone()) {
@@ -154,7 +155,7 @@ impl Accounts {
     /// The `most` who have the most bytes, and as many of those refused last.
     pub(super) fn greatest(&self, most: usize) -> Vec<Holdings> {
         let mut greatest: Vec<_> = self.open.iter().collect();
-        let by_bytes = |(pusher, account): &(&Pusher, &Account)| {
+        let by_bytes = |(pusher, account): &(&Tenant, &Account)| {
             (std::cmp::Reverse(account.bytes), (*pusher).clone())
         };
         if greatest.len() > most {
@@ -178,7 +179,7 @@ impl Accounts {
         holdings
     }
 
-    fn holdings(&self, pusher: &Pusher) -> Holdings {
+    fn holdings(&self, pusher: &Tenant) -> Holdings {
         let account = self.open.get(pusher);
         Holdings {
             pusher: pusher.clone(),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use prometheus_rsocket_exposition::Exposition;
 
-use super::{ClaimId, NodeId, PushId, Pusher};
+use super::{ClaimId, NodeId, PushId};
+use crate::tenant::Tenant;
 
 /// What an application pushed.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub struct Content {
     /// application that knew the hasher could make series of others wait for its own.
     pub series: Vec<u64>,
     /// Who pushed it.
-    pub pusher: Pusher,
+    pub pusher: Tenant,
 }
 
 impl Content {

@@ -26,7 +26,7 @@
 //!
 //! # Room
 //!
-//! A push takes the room of its [`Pusher`], at each node that holds it. A pusher may have at most as many bytes as are free
+//! A push takes the room of its [`Tenant`](crate::tenant::Tenant), at each node that holds it. A pusher may have at most as many bytes as are free
 //! then: one may fill half of the store, n that do what they can leave one part of n + 1, and there is always room for one
 //! more. Of a pusher's pushes that wait, at most [`MAX_WAITING`] have a series in common. A node where a pusher's share is
 //! used up refuses its replicas, and is asked all the same to hold what others push.
@@ -100,7 +100,6 @@ mod members;
 mod message;
 mod outbox;
 mod ownership;
-mod pusher;
 mod replicate;
 mod selection;
 mod tombstones;
@@ -117,8 +116,6 @@ pub use message::{
     Content, Effects, Entry, Handed, Kept, Lent, Over, Ownership, Replica, Reply, Request,
     Standing, Tally,
 };
-
-pub use pusher::Pusher;
 
 use claim::Scrape;
 use clock::Clock;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::ledger::{Held, Holding, State};
 use super::members::rank;
-use super::{NodeId, PushId, Pusher, Replica, Request, Store};
+use super::{NodeId, PushId, Replica, Request, Store};
+use crate::tenant::Tenant;
 
 /// A peer that had no room is not asked to hold as much again for this long.
 const FULL_FOR: Duration = Duration::from_secs(5);
@@ -21,7 +22,7 @@ const MAX_LOOKED_AT: usize = 32;
 
 /// What peers had no room for: the least of anybody's, or of one pusher's, whose share was used up there.
 #[derive(Debug, Default)]
-pub(super) struct FullPeers(BTreeMap<(NodeId, Option<Pusher>), NoRoom>);
+pub(super) struct FullPeers(BTreeMap<(NodeId, Option<Tenant>), NoRoom>);
 
 /// The least that there was no room for, and until when that is believed.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ struct NoRoom {
 }
 
 impl FullPeers {
-    fn have_no_room(&self, node: &NodeId, pusher: &Pusher, bytes: usize) -> bool {
+    fn have_no_room(&self, node: &NodeId, pusher: &Tenant, bytes: usize) -> bool {
         let of = |pusher| self.0.get(&(node.clone(), pusher));
         !self.0.is_empty()
             && [of(None), of(Some(pusher.clone()))]
@@ -40,7 +41,7 @@ impl FullPeers {
                 .any(|full| bytes >= full.bytes)
     }
 
-    fn put(&mut self, node: &NodeId, pusher: Option<Pusher>, bytes: usize, now: Instant) {
+    fn put(&mut self, node: &NodeId, pusher: Option<Tenant>, bytes: usize, now: Instant) {
         let until = now + FULL_FOR;
         let full = self.0.entry((node.clone(), pusher));
         let full = full.or_insert(NoRoom { bytes, until });

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::proto::{self, pusher::Who, standing::State};
-use crate::store::{
-    ClaimId, Content, Entry, Handed, NodeId, Over, Ownership, PushId, Pusher, Standing,
-};
+use crate::store::{ClaimId, Content, Entry, Handed, NodeId, Over, Ownership, PushId, Standing};
+use crate::tenant::Tenant;
 
 /// Bytes of a node's name, or an identity's.
 const MAX_NAME: usize = 256;
@@ -110,41 +109,41 @@ impl TryFrom<proto::ClaimId> for ClaimId {
     }
 }
 
-impl From<&Pusher> for proto::Pusher {
-    fn from(pusher: &Pusher) -> Self {
+impl From<&Tenant> for proto::Pusher {
+    fn from(pusher: &Tenant) -> Self {
         let who = match pusher {
-            Pusher::Identity(name) => Some(Who::Identity(name.to_string())),
-            Pusher::Address(IpAddr::V4(address)) => {
+            Tenant::Identity(name) => Some(Who::Identity(name.to_string())),
+            Tenant::Address(IpAddr::V4(address)) => {
                 Some(Who::Address(address.octets().to_vec().into()))
             }
-            Pusher::Address(IpAddr::V6(address)) => {
+            Tenant::Address(IpAddr::V6(address)) => {
                 let network = (address.to_bits() >> 64) as u64;
                 Some(Who::Address(network.to_be_bytes().to_vec().into()))
             }
-            Pusher::Unknown => None,
+            Tenant::Unknown => None,
         };
         Self { who }
     }
 }
 
 /// Who pushed.
-pub(super) fn pusher(said: Option<proto::Pusher>) -> Result<Pusher, Invalid> {
+pub(super) fn pusher(said: Option<proto::Pusher>) -> Result<Tenant, Invalid> {
     let address = match said.and_then(|said| said.who) {
-        None => return Ok(Pusher::Unknown),
+        None => return Ok(Tenant::Unknown),
         Some(Who::Identity(name)) if !name.is_empty() && name.len() <= MAX_NAME => {
-            return Ok(Pusher::Identity(name.into()));
+            return Ok(Tenant::Identity(name.into()));
         }
         Some(Who::Identity(_)) => return Err(Invalid("an identity's name")),
         Some(Who::Address(address)) => address,
     };
     if let Ok(octets) = <[u8; 4]>::try_from(&address[..]) {
-        return Ok(Pusher::Address(Ipv4Addr::from(octets).into()));
+        return Ok(Tenant::Address(Ipv4Addr::from(octets).into()));
     }
     let network: [u8; 8] = address[..]
         .try_into()
         .map_err(|_| Invalid("a pusher's address"))?;
     let network = u128::from(u64::from_be_bytes(network)) << 64;
-    Ok(Pusher::Address(Ipv6Addr::from_bits(network).into()))
+    Ok(Tenant::Address(Ipv6Addr::from_bits(network).into()))
 }
 
 impl From<&Ownership> for proto::Ownership {
@@ -390,14 +389,14 @@ mod tests {
     #[test]
     fn who_pushed_comes_through_and_an_older_node_says_nothing() {
         for who in [
-            Pusher::Identity("payments".into()),
-            Pusher::Address(Ipv4Addr::new(192, 0, 2, 1).into()),
-            Pusher::Address(Ipv6Addr::new(0x2001, 0xdb8, 1, 2, 0, 0, 0, 0).into()),
-            Pusher::Unknown,
+            Tenant::Identity("payments".into()),
+            Tenant::Address(Ipv4Addr::new(192, 0, 2, 1).into()),
+            Tenant::Address(Ipv6Addr::new(0x2001, 0xdb8, 1, 2, 0, 0, 0, 0).into()),
+            Tenant::Unknown,
         ] {
             assert_eq!(pusher(Some((&who).into())), Ok(who));
         }
-        assert_eq!(pusher(None), Ok(Pusher::Unknown));
+        assert_eq!(pusher(None), Ok(Tenant::Unknown));
         for who in [
             Who::Identity(String::new()),
             Who::Identity("a".repeat(MAX_NAME + 1)),

@@ -49,7 +49,8 @@ pub use text::{pack, unpack};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use crate::store::{Condition, Content, NodeId, Pusher, Reply, Request};
+use crate::store::{Condition, Content, NodeId, Reply, Request};
+use crate::tenant::Tenant;
 
 /// Another live node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +95,7 @@ pub trait Holder: Send + Sync {
 
     /// Unpacks and validates texts that came from another node, with who pushed them, off the async threads; `None` stands for one that is not
     /// fit to be served.
-    fn unpack(&self, packed: Vec<(Bytes, Pusher)>)
+    fn unpack(&self, packed: Vec<(Bytes, Tenant)>)
     -> BoxFuture<'static, Vec<Option<Arc<Content>>>>;
 
     /// Undoes the wrapping of a push's key, if one of this node's keys does.

@@ -244,7 +244,8 @@ mod tests {
     use super::*;
     use crate::cluster::calls::{Secret, unpack};
     use crate::metrics::Metrics;
-    use crate::store::{Content, Pusher, Standing};
+    use crate::store::{Content, Standing};
+    use crate::tenant::Tenant;
 
     /// Takes down what it is asked.
     #[derive(Default)]
@@ -273,9 +274,9 @@ mod tests {
 
         fn unpack(
             &self,
-            packed: Vec<(Bytes, Pusher)>,
+            packed: Vec<(Bytes, Tenant)>,
         ) -> BoxFuture<'static, Vec<Option<Arc<Content>>>> {
-            let read = |(packed, pusher): &(Bytes, Pusher)| {
+            let read = |(packed, pusher): &(Bytes, Tenant)| {
                 let text = Exposition::parse(unpack(packed, 1000)?).ok()?;
                 Some(Arc::new(Content {
                     text: Arc::new(text),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::tenant::Tenant;
 
 fn store(retention: Duration, max_bytes: usize) -> Store {
     let limits = Limits {
@@ -57,7 +58,7 @@ fn a_push_is_counted_for_what_its_families_cost() {
     let content = Content {
         text: Arc::new(Exposition::parse(text.into()).unwrap()),
         series: (0..100).collect(),
-        pusher: Pusher::Unknown,
+        pusher: Tenant::Unknown,
     };
     assert!(store.accept(content, Instant::now()).is_err());
 }

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use prometheus_rsocket_exposition::Exposition;
 
 use super::*;
+use crate::tenant::Tenant;
 
 const TTL: Duration = Duration::from_secs(60);
 const TEXT: &str = "series 1\n";
@@ -43,10 +44,10 @@ fn view(numbers: &[u64]) -> View {
 /// A push of which only the series matter, each by a pusher of its own.
 fn content(series: &[u64]) -> Content {
     let pusher = series.first().map_or(0, |series| *series as u32);
-    content_of(Pusher::Address(IpAddr::V4(pusher.into())), series)
+    content_of(Tenant::Address(IpAddr::V4(pusher.into())), series)
 }
 
-fn content_of(pusher: Pusher, series: &[u64]) -> Content {
+fn content_of(pusher: Tenant, series: &[u64]) -> Content {
     static PARSED: LazyLock<Arc<Exposition>> = LazyLock::new(|| {
         let text = Bytes::from_static(TEXT.as_bytes());
         Arc::new(Exposition::parse(text).expect("a valid text"))

@@ -2,6 +2,7 @@
 
 use super::nodes::Nodes;
 use super::*;
+use crate::tenant::Tenant;
 
 fn limited(max_bytes: usize) -> Limits {
     Limits {
@@ -14,8 +15,8 @@ fn store(max_bytes: usize) -> Store {
     Store::new(node(0), limited(max_bytes), Replication::default())
 }
 
-fn identity(name: &str) -> Pusher {
-    Pusher::Identity(name.into())
+fn identity(name: &str) -> Tenant {
+    Tenant::Identity(name.into())
 }
 
 /// What one push of one series takes.

@@ -1,5 +1,6 @@
-//! Whom the cost of a connection is put down to.
+//! Whom the cost of a connection and of its pushes is put down to.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ pub enum Tenant {
     Identity(Arc<str>),
     /// By where it comes from, as [`network`] makes it.
     Address(IpAddr),
+    /// Of a push that came by a node of an older release, which does not say. All of these are one tenant.
+    Unknown,
 }
 
 impl Tenant {
@@ -21,6 +24,24 @@ impl Tenant {
         match identity {
             Some(name) => Self::Identity(Arc::clone(name)),
             None => Self::Address(network(peer.ip())),
+        }
+    }
+
+    /// Bytes on the heap that a copy received from another node takes.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Identity(name) => name.len(),
+            Self::Address(_) | Self::Unknown => 0,
+        }
+    }
+}
+
+impl fmt::Display for Tenant {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity(name) => formatter.write_str(name),
+            Self::Address(address) => address.fmt(formatter),
+            Self::Unknown => formatter.write_str("unknown"),
         }
     }
 }
