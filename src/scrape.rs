@@ -176,12 +176,12 @@ impl Scraper {
             .map(|content| self.pushed(content))
             .collect();
         let next = self.duplicates.next();
-        let merging = run((), move |_| {
+        let merging = run(move || {
             let merged = merge_in_front(first, behind);
             let equal = merged.equal_series(applications, next, duplicates::BUDGET);
             (merged, equal)
         });
-        let (merged, equal) = merging.await.map_err(|_| ScrapeError::Stopping)?;
+        let (merged, equal) = merging.await.ok_or(ScrapeError::Stopping)?;
         self.note_round(&merged, &equal, &pulled, started);
         Ok(Scrape {
             merged,

@@ -48,12 +48,12 @@ impl Holder for Pushes {
     fn pack(&self, texts: Vec<Arc<Content>>) -> BoxFuture<'static, Vec<Bytes>> {
         Box::pin(async move {
             let texts = texts.into_iter();
-            let pack = move |_: &_| {
+            let pack = move || {
                 texts
                     .map_while(|content| calls::pack(content.text.text()))
                     .collect()
             };
-            run((), pack).await.unwrap_or_default()
+            run(pack).await.unwrap_or_default()
         })
     }
 

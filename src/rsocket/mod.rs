@@ -25,14 +25,14 @@ use std::pin::Pin;
 pub use applications::{Applications, Shared};
 pub use keys::{Key, KeyRing, Keys};
 pub use listener::Listener;
-pub use opener::{Opened, Opener, Sealed, Unusable, run};
+pub use opener::{Opened, Opener, Sealed, Unusable};
 pub use parts::{TargetFailure, TargetOutcome, Targets};
 use prometheus_rsocket_wire::ErrorCode;
 pub use pull::{Answer, PullError};
 pub use registry::{ConnectionId, Handle, LastScrape, Left, Registry, Transport};
 pub use retire::{Cause, Retirement};
 pub use rhythm::Rhythm;
-pub use turns::Flow;
+pub use turns::{Flow, Wanted, run};
 
 /// Why a push is not held; told to the application where it waits for an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,8 @@
 //! scrapes together hold is bounded: an answer that would pass the bound is refused and costs only its application.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -19,18 +19,16 @@ use prometheus_rsocket_wire::key::{KeyPair, WRAPPED_BYTES};
 use prometheus_rsocket_wire::memory::Reservation;
 use prometheus_rsocket_wire::{Envelopes, Payload};
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
-use tracing::error;
 
 use super::keys::Key;
 use super::parts::{Served, Targets, Texts};
 use super::registry::Registry;
-use super::turns::{Flow, Turns};
+use super::turns::{Flow, Turns, Wanted, run};
 use crate::identity::Terms;
 
-/// The longest that a push, or what another node asks, waits for its turn. Nobody waits for an acknowledgement for that
-/// long.
+/// The longest that a push waits until it is opened, and what another node asks for its turn. Nobody waits for an
+/// acknowledgement for that long.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of an answer, as it travels, up to which it waits for no longer one: one that has its turn keeps it to its end.
 /// That is some 300 kB of text.
@@ -201,17 +199,17 @@ impl Opener {
         let opener = self.clone();
         async move {
             let bytes = sealed.payload.len();
-            let turns = match bytes > SHORT {
-                true => &opener.long_answers,
-                false => &opener.answers,
-            };
-            let turn = turns.turn(&sealed.flow, bytes).await;
-            let turn = turn.ok_or(Unusable::Aborted)?;
+            let flow = sealed.flow.clone();
             let open = {
                 let opener = opener.clone();
                 move |wanted: &Wanted| opener.open_now(sealed, &[key], wanted)
             };
-            run(Some(turn), open).await?.map(Arc::new)
+            let turns = match bytes > SHORT {
+                true => &opener.long_answers,
+                false => &opener.answers,
+            };
+            let opened = turns.run(&flow, bytes, open).await;
+            opened.ok_or(Unusable::Aborted)?.map(Arc::new)
         }
     }
 
@@ -237,8 +235,8 @@ impl Opener {
         bytes: usize,
         work: impl FnOnce(&Wanted) -> R + Send + 'static,
     ) -> Result<R, Unusable> {
-        let turn = timeout(PATIENCE, self.pushes.turn(flow, bytes)).await;
-        run(turn.map_err(|_| Unusable::Busy)?, work).await
+        let done = timeout(PATIENCE, self.pushes.run(flow, bytes, work)).await;
+        done.map_err(|_| Unusable::Busy)?.ok_or(Unusable::Aborted)
     }
 
     /// Runs CPU work for what other nodes bring and ask, one at a time.
@@ -248,7 +246,12 @@ impl Opener {
     ) -> Result<R, Unusable> {
         let turn = timeout(PATIENCE, Arc::clone(&self.peers).acquire_owned()).await;
         let turn = turn.map_err(|_| Unusable::Busy)?;
-        run(turn.ok(), move |_| work()).await
+        let done = run(move || {
+            // Until it is done, even if nobody waits for it any more.
+            let _turn = turn;
+            work()
+        });
+        done.await.ok_or(Unusable::Aborted)
     }
 
     fn open_now(&self, sealed: Sealed, keys: &[Key], wanted: &Wanted) -> Result<Opened, Unusable> {
@@ -279,7 +282,9 @@ impl Opener {
         };
         let bytes = text.len();
         let texts = validate(text, &terms.limits, &|| wanted.is_some())?;
-        wanted.check()?;
+        if !wanted.is_some() {
+            return Err(Unusable::Aborted);
+        }
         let labels = texts.samples() * terms.labels.to_string().len();
         let memory = texts.memory().saturating_add(labels);
         let held = Held::new(&self.held, memory, self.max_held).ok_or(Unusable::Memory)?;
@@ -341,40 +346,6 @@ impl Opener {
     }
 }
 
-/// Whether somebody still waits for work that was begun.
-#[derive(Debug)]
-pub struct Wanted(Weak<()>);
-
-impl Wanted {
-    fn is_some(&self) -> bool {
-        self.0.strong_count() > 0
-    }
-
-    /// An error where nobody waits.
-    pub fn check(&self) -> Result<(), Unusable> {
-        self.is_some().then_some(()).ok_or(Unusable::Aborted)
-    }
-}
-
-/// Runs CPU work off the async threads, holding its turn until it has ended. It is told when the future is dropped.
-pub async fn run<T: Send + 'static, R: Send + 'static>(
-    turn: T,
-    work: impl FnOnce(&Wanted) -> R + Send + 'static,
-) -> Result<R, Unusable> {
-    let waiting = Arc::new(());
-    let wanted = Wanted(Arc::downgrade(&waiting));
-    let done = spawn_blocking(move || {
-        let _turn = turn;
-        work(&wanted)
-    });
-    done.await.map_err(|failed| {
-        if failed.is_panic() {
-            error!("opening a payload panicked, which is a bug");
-        }
-        Unusable::Aborted
-    })
-}
-
 fn pair(key: &Key) -> Option<&KeyPair> {
     match key {
         Key::Pair(pair) => Some(pair),
@@ -411,7 +382,6 @@ impl Drop for Held {
 pub(super) mod tests {
     use std::sync::{Mutex, mpsc};
 
-    use futures_util::FutureExt;
     use prometheus::IntGauge;
     use prometheus_rsocket_wire::ConnectionToken;
     use prometheus_rsocket_wire::memory::Memory;
@@ -442,7 +412,7 @@ pub(super) mod tests {
         token: ConnectionToken,
         purpose: Purpose,
     ) -> Sealed {
-        let memory = Memory::new(1 << 20, Duration::from_secs(1));
+        let memory = Memory::new(64 << 20, Duration::from_secs(1));
         Sealed {
             unsealer: Arc::new(Unsealer::new(token)),
             purpose,
@@ -501,51 +471,40 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_scrape_does_with_the_texts_waits_for_no_turn() {
+    async fn a_short_answer_waits_for_no_long_one_and_a_merge_for_none() {
         let opener = opener(&registry(), 1 << 20);
-        let mut turns = Vec::new();
-        while let Some(turn) = opener.answers.turn(&flow(0), 0).now_or_never() {
-            turns.push(turn);
+        let (go, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let mut long = JoinSet::new();
+        for connection in 0..20 {
+            let (turns, gate) = (opener.long_answers.clone(), Arc::clone(&gate));
+            let endless = move |_: &Wanted| drop(gate.lock().map(|gate| gate.recv()));
+            long.spawn(async move { turns.run(&flow(connection), 1, endless).await });
         }
-        let late = opener.open_answer(answer("up 1\n"), Key::Plaintext);
-        assert!(late.now_or_never().is_none());
-        assert_eq!(run((), |_| "merged").await, Ok("merged"));
-    }
-
-    #[tokio::test]
-    async fn work_that_nobody_waits_for_any_more_learns_it() {
-        let (told, mut stopped) = tokio::sync::mpsc::unbounded_channel();
-        let mut work = Box::pin(run((), move |wanted: &Wanted| {
-            let _ = told.send("begun");
-            while wanted.check().is_ok() {
-                std::thread::yield_now();
-            }
-            let _ = told.send("stopped");
-        }));
-        tokio::select! {
-            _ = &mut work => unreachable!("it is wanted"),
-            begun = stopped.recv() => assert_eq!(begun, Some("begun")),
-        }
-        drop(work);
-        assert_eq!(stopped.recv().await, Some("stopped"));
+        tokio::task::yield_now().await;
+        let short = opener.open_answer(answer("up 1\n"), Key::Plaintext).await;
+        assert!(short.is_ok());
+        assert_eq!(run(|| "merged").await, Some("merged"));
+        drop(go);
+        long.join_all().await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_push_waits_without_end() {
         let opener = opener(&registry(), 1 << 20);
-        let mut turns = Vec::new();
-        while let Some(turn) = opener.pushes.turn(&flow(0), 0).now_or_never() {
-            turns.push(turn);
+        let (go, mut pushes) = endless_pushes(&opener);
+        tokio::task::yield_now().await;
+        tokio::time::advance(PATIENCE).await;
+        while let Some(push) = pushes.join_next().await {
+            assert_eq!(push.unwrap(), Err(Unusable::Busy));
         }
-        let late = opener.run_for_push(&flow(0), 0, |_| ()).await;
-        assert_eq!(late, Err(Unusable::Busy));
+        drop(go);
     }
 
     #[tokio::test]
     async fn a_few_texts_of_very_many_families_leave_time_to_merge() {
         let opener = Opener::new(registry(), ALL, 64 << 20, 1 << 30);
-        let waiting = Arc::new(());
-        let wanted = Wanted(Arc::downgrade(&waiting));
+        let (_asked, wanted) = Wanted::new();
         let open = |families: usize| {
             let text: String = (0..families).map(|n| format!("a{n:x} 1\n")).collect();
             let payload = plaintext::seal(text.into()).into();
@@ -574,8 +533,7 @@ pub(super) mod tests {
         };
         let _connections: Vec<_> = (0..10).map(connect).collect();
         let opener = opener(&registry, 1000);
-        let waiting = Arc::new(());
-        let wanted = Wanted(Arc::downgrade(&waiting));
+        let (_asked, wanted) = Wanted::new();
         let open = |bytes: usize| {
             let text = format!("#{}\n", "a".repeat(bytes - 2));
             let payload = plaintext::seal(text.into()).into();

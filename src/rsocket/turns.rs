@@ -10,10 +10,14 @@
 //! finishes before that, so that nothing waits without end.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::oneshot;
+use tokio::task::{JoinError, spawn_blocking};
+use tracing::error;
 
 use super::registry::ConnectionId;
 use crate::tenant::Tenant;
@@ -30,33 +34,26 @@ pub struct Flow {
     pub connection: ConnectionId,
 }
 
-/// Gives turns to those that wait. Cheap to clone.
-#[derive(Debug, Clone)]
+/// Runs work in turn, off the async threads. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Turns(Arc<Mutex<State>>);
 
-#[derive(Debug)]
+type Job = Box<dyn FnOnce() + Send>;
+
 struct State {
-    /// Turns that can be given at the moment.
+    /// Threads that may be taken at the moment.
     free: usize,
-    queue: Queue<oneshot::Sender<Turn>>,
+    queue: Queue<Job>,
 }
 
-/// A turn, until dropped.
-#[derive(Debug)]
-pub(super) struct Turn {
-    turns: Turns,
-    /// Whether it is to be given back.
-    given: bool,
-}
-
-/// Takes who does not wait any more out of the queue.
+/// Takes work that nobody waits for any more out of the queue.
 struct Waiting<'a> {
     turns: &'a Turns,
     place: Place,
 }
 
 impl Turns {
-    /// So many have a turn at a time.
+    /// So much is done at a time.
     pub(super) fn new(at_a_time: usize) -> Self {
         Self(Arc::new(Mutex::new(State {
             free: at_a_time,
@@ -64,30 +61,50 @@ impl Turns {
         })))
     }
 
-    /// Waits for a turn for a text of so many bytes, as they travel. Dropped, it waits no longer.
-    pub(super) async fn turn(&self, flow: &Flow, bytes: usize) -> Option<Turn> {
+    /// Does the work for a text of so many bytes, as they travel, when its turn comes. Dropped, it is not begun, or learns
+    /// it. `None`: it panicked, or the node is stopping.
+    pub(super) async fn run<R: Send + 'static>(
+        &self,
+        flow: &Flow,
+        bytes: usize,
+        work: impl FnOnce(&Wanted) -> R + Send + 'static,
+    ) -> Option<R> {
+        let (done, result) = oneshot::channel();
+        let (_asked, wanted) = Wanted::new();
+        let job = move || {
+            // Nobody waits for it if it was given up meanwhile.
+            let _ = done.send(work(&wanted));
+        };
         let cost = FIXED_COST.saturating_add(bytes as u64);
-        let (grant, granted) = oneshot::channel();
-        let place = self.lock().queue.push(flow, cost, grant);
+        let place = self.lock().queue.push(flow, cost, Box::new(job));
         let _waiting = Waiting { turns: self, place };
-        self.give();
-        granted.await.ok()
+        self.begin();
+        result.await.ok()
     }
 
-    /// Gives the turns that are free.
-    fn give(&self) {
+    /// Begins what there are threads for.
+    fn begin(&self) {
         let mut state = self.lock();
         while state.free > 0
-            && let Some(next) = state.queue.pop()
+            && let Some(job) = state.queue.pop()
         {
-            let turn = Turn {
-                turns: self.clone(),
-                given: true,
-            };
-            match next.send(turn) {
-                Ok(()) => state.free -= 1,
-                // Gave up just now. Without this, the turn would be given back under the lock.
-                Err(mut turn) => turn.given = false,
+            state.free -= 1;
+            let turns = self.clone();
+            spawn_blocking(move || turns.work(job));
+        }
+    }
+
+    /// Does one job after the other as long as there are any.
+    fn work(&self, first: Job) {
+        let mut next = Some(first);
+        while let Some(job) = next {
+            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                error!("opening a payload panicked, which is a bug");
+            }
+            let mut state = self.lock();
+            next = state.queue.pop();
+            if next.is_none() {
+                state.free += 1;
             }
         }
     }
@@ -97,19 +114,44 @@ impl Turns {
     }
 }
 
-impl Drop for Turn {
-    fn drop(&mut self) {
-        if self.given {
-            self.turns.lock().free += 1;
-            self.turns.give();
-        }
+impl fmt::Debug for Turns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turns").finish_non_exhaustive()
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.turns.lock().queue.remove(&self.place);
+        let given_up = self.turns.lock().queue.remove(&self.place);
+        drop(given_up);
     }
+}
+
+/// Whether somebody still waits for work that was begun.
+#[derive(Debug)]
+pub struct Wanted(Weak<()>);
+
+impl Wanted {
+    /// It is wanted until the first of these is dropped.
+    pub(super) fn new() -> (Arc<()>, Self) {
+        let asked = Arc::new(());
+        let wanted = Self(Arc::downgrade(&asked));
+        (asked, wanted)
+    }
+
+    /// Whether somebody waits.
+    pub fn is_some(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+/// Does CPU work off the async threads at once. `None`: it panicked, or the node is stopping.
+pub async fn run<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Option<R> {
+    let done = spawn_blocking(work).await;
+    if done.as_ref().is_err_and(JoinError::is_panic) {
+        error!("work off the async threads panicked, which is a bug");
+    }
+    done.ok()
 }
 
 /// Finish time, then order of arrival.
@@ -183,6 +225,7 @@ fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, u64>, key: &K) {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::mpsc;
 
     use futures_util::FutureExt;
     use proptest::collection::vec;
@@ -190,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    pub(super) fn flow(tenant: u8, connection: ConnectionId) -> Flow {
+    fn flow(tenant: u8, connection: ConnectionId) -> Flow {
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, tenant));
         Flow {
             tenant: Tenant::Address(address),
@@ -252,25 +295,64 @@ mod tests {
         assert_eq!(before, 99);
     }
 
+    /// Work that goes on until the gate is dropped.
+    fn endless(gate: &Gate) -> impl FnOnce(&Wanted) + Send + 'static {
+        let gate = Arc::clone(gate);
+        move |_| drop(gate.lock().map(|gate| gate.recv()))
+    }
+
+    type Gate = Arc<Mutex<mpsc::Receiver<()>>>;
+
     #[tokio::test]
-    async fn so_many_have_a_turn_at_a_time_and_who_gives_up_takes_none() {
+    async fn so_much_is_done_at_a_time_and_what_was_given_up_is_not_begun() {
         let turns = Turns::new(2);
         let flow = flow(1, 0);
-        let first = turns.turn(&flow, 0).await.unwrap();
-        let _second = turns.turn(&flow, 0).await.unwrap();
-        let mut third = Box::pin(turns.turn(&flow, 0));
-        let mut fourth = Box::pin(turns.turn(&flow, 0));
-        assert!((&mut third).now_or_never().is_none());
-        assert!((&mut fourth).now_or_never().is_none());
-        drop(third);
-        drop(first);
-        let fourth = fourth.now_or_never().unwrap();
-        // Given, and never fetched.
-        let mut fifth = Box::pin(turns.turn(&flow, 0));
-        assert!((&mut fifth).now_or_never().is_none());
-        drop(fourth);
-        drop(fifth);
-        assert!(turns.turn(&flow, 0).now_or_never().is_some());
+        let (go, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let mut running = Vec::new();
+        for _ in 0..2 {
+            let mut work = Box::pin(turns.run(&flow, 0, endless(&gate)));
+            assert!((&mut work).now_or_never().is_none());
+            running.push(work);
+        }
+        let mut given_up = Box::pin(turns.run(&flow, 0, |_| assert_eq!(1, 2, "given up")));
+        let mut waiting = Box::pin(turns.run(&flow, 0, |_| "done"));
+        assert!((&mut given_up).now_or_never().is_none());
+        assert!((&mut waiting).now_or_never().is_none());
+        assert_eq!(turns.lock().queue.waiting.len(), 2);
+        drop(given_up);
+        assert_eq!(turns.lock().queue.waiting.len(), 1);
+        drop(go);
+        assert_eq!(waiting.await, Some("done"));
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_any_more_learns_it() {
+        let turns = Turns::new(1);
+        let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let flow = flow(1, 0);
+        let mut work = Box::pin(turns.run(&flow, 0, move |wanted| {
+            let _ = told.send("begun");
+            while wanted.is_some() {
+                std::thread::yield_now();
+            }
+            let _ = told.send("stopped");
+        }));
+        tokio::select! {
+            _ = &mut work => unreachable!("it is wanted"),
+            begun = heard.recv() => assert_eq!(begun, Some("begun")),
+        }
+        drop(work);
+        assert_eq!(heard.recv().await, Some("stopped"));
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_costs_no_turn() {
+        let turns = Turns::new(1);
+        let flow = flow(1, 0);
+        let panicked = turns.run(&flow, 0, |_| assert_eq!(1, 2)).await;
+        assert_eq!(panicked, None);
+        assert_eq!(turns.run(&flow, 0, |_| "done").await, Some("done"));
     }
 
     proptest! {
