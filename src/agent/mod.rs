@@ -12,6 +12,7 @@ mod credentials;
 mod families;
 mod fetch;
 mod file_sd;
+mod files;
 mod gzip;
 mod job;
 mod redirect;

@@ -94,6 +94,81 @@ async fn labels_of_a_sample_are_counted_with_those_that_its_identity_adds() {
     assert_eq!(proxy.own(limit).await, 2.0);
 }
 
+/// What one identity may say without costing another a sample.
+const HOSTILE: [&str; 12] = [
+    "# TYPE queue histogram\n",
+    "# TYPE queue_count summary\n# HELP queue_count mine\n",
+    "# TYPE latency histogram\nlatency_bucket{le=\"high\"} -1\nlatency_count -1\n",
+    "latency{quantile=\"p99\"} 1\n",
+    "# TYPE took gauge\n",
+    "took_bucket{le=\"rubbish\"} 1\ntook_count -2\ntook_sum{le=\"\"} 1\n",
+    "# TYPE took counter\ntook 1\n# TYPE took histogram\n# TYPE took_bucket counter\n",
+    "# TYPE queue info\nqueue_info{a=\"b\"} 1\nqueue_total 1\nqueue_created 1\n# EOF\n",
+    "{\"kind\":\"Status\",\"code\":404}",
+    "queue{a=\"1\",b=\"2\",c=\"3\",d=\"4\",e=\"5\",f=\"6\"} 1\n",
+    "queue{a=\"1\",a=\"2\"} 1\n",
+    "}{\n",
+];
+
+#[tokio::test]
+async fn what_an_identity_declares_costs_no_other_a_sample() {
+    const HEALTHY: [&str; 9] = [
+        "queue 1",
+        "queue_count -3",
+        "latency{quantile=\"0.5\"} 1",
+        "latency_sum 2",
+        "latency_count 3",
+        "took_bucket{le=\"0.5\"} 1",
+        "took_bucket{le=\"+Inf\"} 2",
+        "took_sum 3",
+        "took_count 2",
+    ];
+    let (proxy, ..) = asking(&identities(), &["--scrape.max-labels=5"]).await;
+    let (payments, reports) = (bearer("token of payments"), bearer("token of reports"));
+    let healthy = HEALTHY.join("\n") + "\n# TYPE took histogram\n# TYPE latency summary\n";
+    let labelled = HEALTHY.map(|sample| {
+        let labels = "{team=\"reports\",".to_owned();
+        match sample.split_once('{') {
+            Some((name, rest)) => format!("{name}{labels}{rest}"),
+            None => sample.replacen(' ', "{team=\"reports\"} ", 1),
+        }
+    });
+    let mut apps = Vec::new();
+    for text in HOSTILE {
+        apps.push(app(&proxy, &payments, text).await);
+    }
+    apps.push(app(&proxy, &reports, &healthy).await);
+    let hostile_pushes = async || {
+        let mut pusher = Peer::connect_with(proxy.tcp(), shown(&payments)).await;
+        pusher.key().await;
+        for text in HOSTILE {
+            // Held or refused: what is held has to be served.
+            let _ = pusher.push(text).await;
+        }
+    };
+    for pushes in 0..3 {
+        let mut pusher = Peer::connect_with(proxy.tcp(), shown(&reports)).await;
+        pusher.key().await;
+        let pushed = format!("pushed{{number=\"{pushes}\"}} 1\n");
+        pusher.push(&pushed).await.expect("acknowledged");
+        hostile_pushes().await;
+        let scraped = proxy.get("/metrics/connected").await;
+        let lines: Vec<_> = scraped.text().lines().collect();
+        let pushed = format!("pushed{{team=\"reports\",number=\"{pushes}\"}} 1");
+        for sample in labelled.iter().chain([&pushed]) {
+            let there = lines.iter().filter(|line| **line == sample.as_str());
+            assert_eq!(there.count(), 1, "{sample} of\n{}", scraped.text());
+        }
+        assert!(
+            lines.contains(&"# TYPE took histogram"),
+            "{}",
+            scraped.text()
+        );
+    }
+    let dropped = proxy.own("prometheus_proxy_scrape_dropped_samples_total");
+    assert_eq!(dropped.await, 0.0);
+}
+
 async fn refused(proxy: &Sandbox, exception: &str) -> f64 {
     let labels = format!("{{exception=\"{exception}\",transport=\"TCP\"}}");
     let series = format!("prometheus_proxy_connection_error_total{labels}");
