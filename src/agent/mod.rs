@@ -3,7 +3,7 @@
 //!
 //! A pull: every target is fetched at once under the pull's deadline, their texts are validated and given the target's
 //! labels. A target that is dead, slow, too long or invalid costs its own samples; its `up` says 0. The answer keeps the
-//! targets apart, so that the proxy, too, can refuse one without the others ([`crate::parts`]).
+//! targets apart, so that the proxy, too, can refuse one without the others (`parts`).
 
 mod budget;
 mod config;
