@@ -152,7 +152,7 @@ impl Fetcher {
         }
     }
 
-    /// The whole body of the target. Whoever calls gives up after `timeout`, which the target is told.
+    /// The whole body of the target. The caller gives up after `timeout`, which the target is told.
     ///
     /// What it takes is counted in `budget`.
     pub(super) async fn fetch(

@@ -287,7 +287,7 @@ impl Registry {
         self.lock().handles.len()
     }
 
-    /// Whether there are as many connections as may be.
+    /// Whether the limit of connections is reached.
     pub fn is_full(&self) -> bool {
         self.len() >= self.max
     }

@@ -80,7 +80,7 @@ impl Accounts {
         self.open.get(pusher).map_or(0, |account| account.bytes)
     }
 
-    /// Whether as many pushes as may be wait with one of these series.
+    /// Whether [`MAX_WAITING`] pushes wait with one of these series.
     pub(super) fn is_behind(&self, content: &Content) -> bool {
         self.open.get(&content.pusher).is_some_and(|account| {
             let mut series = content.series.iter();

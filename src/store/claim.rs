@@ -182,7 +182,7 @@ impl Store {
             part: match taken.retained {
                 true => Part::Retained,
                 false if scrape.waiting.contains(push) => Part::Waiting,
-                // Whoever lent it knows what it waits for.
+                // The node that lent it knows what it waits for.
                 false => Part::Fresh { patient: false },
             },
         });

@@ -179,7 +179,7 @@ impl Default for Replication {
 /// Why a push was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Too few bytes are free, whoever pushes.
+    /// Too few bytes are free for any pusher.
     #[error(
         "the proxy has no room for this push (--push.max-bytes); push again after the next scrape"
     )]

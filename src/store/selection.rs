@@ -22,8 +22,8 @@ pub(super) enum Part {
     Fresh { patient: bool },
     /// It has been served and is retained.
     Retained,
-    /// No scrape has served it yet, and another node hands it out. Unless it has waited for too long, whoever that one hands
-    /// it to is told where it is to wait.
+    /// No scrape has served it yet, and another node hands it out. Unless it has waited for too long, the node that gets
+    /// it is told where it is to wait.
     Elsewhere { patient: bool },
     /// It was lent, and another node said that it is to wait.
     Waiting,
