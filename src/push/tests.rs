@@ -1,0 +1,58 @@
+//! Which pushes are taken while nodes leave.
+
+use futures_util::FutureExt;
+
+use super::*;
+use crate::rsocket::Registry;
+use crate::settings::Envelope;
+
+fn pushes() -> Pushes {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let keys = Arc::new(KeyRing::new(Envelope::Encrypted, Duration::ZERO));
+    let registry = Arc::new(Registry::new(metrics.active_connections.clone(), 100));
+    let limits = Limits {
+        ttl: Duration::from_secs(60),
+        retention: Duration::ZERO,
+        max_bytes: 1 << 20,
+    };
+    Pushes::new(
+        NodeId::new("me", 1),
+        limits,
+        Replication::default(),
+        Opener::new(registry, keys.envelopes(), 1 << 20, 1 << 20),
+        keys,
+        Arc::default(),
+        metrics,
+    )
+}
+
+/// Whether a push is taken in, acknowledged or not.
+fn are_taken(pushes: &Pushes) -> bool {
+    let text = Exposition::parse("up 1\n".into()).unwrap();
+    let (content, _) = content_of(Arc::new(text), Tenant::Unknown, &pushes.hasher);
+    let held = pushes.hold(content).now_or_never();
+    !matches!(held, Some(Err(_)))
+}
+
+#[test]
+fn once_no_scrape_is_answered_pushes_are_taken_only_where_another_node_stays() {
+    let pushes = pushes();
+    let see = |condition| {
+        let other = Peer {
+            id: NodeId::new("other", 1),
+            grpc: ([127, 0, 0, 1], 1).into(),
+            condition,
+        };
+        pushes.see(State::Draining, &[other]);
+    };
+    see(Condition::Draining);
+    assert!(are_taken(&pushes), "a scrape may yet come");
+    pushes.end_scrapes();
+    assert!(!are_taken(&pushes));
+    for stays in [Condition::Active, Condition::Starting] {
+        see(stays);
+        assert!(are_taken(&pushes), "{stays:?}");
+    }
+    see(Condition::Draining);
+    assert!(!are_taken(&pushes));
+}
