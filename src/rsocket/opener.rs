@@ -1,9 +1,10 @@
 //! Turns an application's payload into a validated exposition, off the async threads and within bounds.
 //!
 //! The work (an RSA private operation, AES, Snappy, reading every line) is CPU time. As many short answers are opened at a
-//! time as there are processors, as many long ones, and one push fewer; the others wait for their [`Turns`]. Work that nobody waits for any more
-//! is not begun, and stops where it has begun. What a scrape does with the texts waits for no turn. The text that all
-//! scrapes together hold is bounded: an answer that would pass the bound is refused and costs only its application.
+//! time as there are processors, as many long ones, and one push fewer; the others wait for their [`Turns`]. Work that
+//! nobody waits for any more is not begun, and stops where it has begun. What a scrape does with the texts waits for no
+//! turn. The text that all scrapes together hold is bounded: an answer that would pass the bound is refused and costs only
+//! its application.
 
 use std::future::Future;
 use std::sync::Arc;

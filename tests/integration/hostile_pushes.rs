@@ -13,7 +13,7 @@ use crate::sandbox::{Sandbox, eventually};
 
 const GREEDY: [&str; 3] = ["greedy-0", "greedy-1", "greedy-2"];
 
-/// A file in which each of `names` has a token that is the name; applications that show none are let in.
+/// A file in which each of `names` has a token that is the name; applications that show none may connect.
 fn identities(names: &[&str]) -> (Scratch, String) {
     let mut file = "anonymous: {}\nidentities:\n".to_owned();
     for name in names {
