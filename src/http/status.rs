@@ -69,6 +69,23 @@ pub(super) struct Duplicate {
     pub(super) seen_at: SystemTime,
 }
 
+impl Duplicate {
+    /// Whether two targets of one agent serve them.
+    pub(super) fn is_of_one_agent(&self) -> bool {
+        let [one, other] = &self.connections;
+        one.id == other.id
+    }
+
+    /// Each once.
+    pub(super) fn applications(&self) -> &[Application] {
+        let [one, _] = &self.connections;
+        match self.is_of_one_agent() {
+            true => std::slice::from_ref(one),
+            false => &self.connections,
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct Application {
     pub(super) id: String,

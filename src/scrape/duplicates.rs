@@ -23,10 +23,10 @@ const KEPT: Duration = Duration::from_secs(15 * 60);
 /// Pairs that are shown; the one that was not seen for longest makes room.
 const MAX_PAIRS: usize = 16;
 
-/// Two applications that serve a series both.
+/// Two applications that serve a series both, or two targets of one agent.
 #[derive(Debug, Clone)]
 pub struct Duplicate {
-    /// The one that connected earlier comes first.
+    /// The one that connected earlier comes first; for two targets of one agent, its connection twice.
     pub connections: [Arc<Handle>; 2],
     /// When it was last seen.
     pub seen_at: SystemTime,
@@ -73,13 +73,7 @@ impl Duplicates {
         if pairs.len() == before
             && let Some(left_out) = SAID.due()
         {
-            let [one, other] = &pair;
-            warn!(
-                connection = one.id, peer = %one.peer, identity = one.identity.as_deref(),
-                other_connection = other.id, other_peer = %other.peer, other_identity = other.identity.as_deref(),
-                left_out,
-                "two applications serve the same series, of which Prometheus keeps one: give them labels that differ"
-            );
+            log(&pair, left_out);
         }
         pairs.truncate(MAX_PAIRS - 1);
         pairs.push_front(Duplicate {
@@ -98,4 +92,20 @@ impl Duplicates {
         });
         pairs.iter().cloned().collect()
     }
+}
+
+fn log([one, other]: &[Arc<Handle>; 2], left_out: u64) {
+    if one.id == other.id {
+        warn!(
+            connection = one.id, peer = %one.peer, identity = one.identity.as_deref(), left_out,
+            "two targets of an agent serve the same series, of which Prometheus keeps one: give targets labels that differ"
+        );
+        return;
+    }
+    warn!(
+        connection = one.id, peer = %one.peer, identity = one.identity.as_deref(),
+        other_connection = other.id, other_peer = %other.peer, other_identity = other.identity.as_deref(),
+        left_out,
+        "two applications serve the same series, of which Prometheus keeps one: give them labels that differ"
+    );
 }

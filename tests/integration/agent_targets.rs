@@ -70,6 +70,27 @@ async fn every_member_of_a_gzip_body_is_read() {
     );
 }
 
+#[tokio::test]
+async fn two_targets_that_serve_the_same_series_are_told_from_two_applications() {
+    let proxy = Sandbox::start(&[]).await;
+    let page = || Page::Typed("text/plain", "jobs_total 1\n".into());
+    let targets = [
+        HttpTarget::start(page()).await,
+        HttpTarget::start(page()).await,
+    ];
+    let flags = targets.each_ref().map(|target| target.flag(""));
+    let _agent = agent(&proxy, &[&flags[0], &flags[1]]).await;
+    scrape(&proxy).await;
+    let duplicates = proxy.status().await["duplicates"].clone();
+    assert_eq!(duplicates.as_array().map(Vec::len), Some(1), "{duplicates}");
+    let page = proxy.get("/").await;
+    assert!(
+        page.text().contains("Two targets of the agent"),
+        "{}",
+        page.text()
+    );
+}
+
 /// An agent's configuration of one job with the target and what else is said of it.
 fn config(scratch: &Scratch, target: SocketAddr, rest: &str) -> String {
     let text = format!(
