@@ -152,7 +152,7 @@ impl Node {
         let identities = match settings.rsocket.identities.clone() {
             Some(identities) => {
                 let (table, file) = identities.followed();
-                background.spawn(file.follow(parts.metrics.reloads(File::Identities)));
+                background.spawn(file.run(parts.metrics.reloads(File::Identities)));
                 table
             }
             None => watch::channel(Arc::new(Table::of_everybody(settings.scrape.terms()))).1,
@@ -161,13 +161,13 @@ impl Node {
         if let Some(tls) = settings.rsocket.tls {
             let mutual = tls.is_mutual();
             let (offer, files) = tls.followed();
-            background.spawn(files.follow(parts.metrics.reloads(File::RSocketTls)));
+            background.spawn(files.run(parts.metrics.reloads(File::RSocketTls)));
             apps = apps.with_tls(offer, mutual);
         }
         let apps = Arc::new(apps);
         let access = settings.web.access.map(|access| {
             let (active, file) = access.followed();
-            background.spawn(file.follow(parts.metrics.reloads(File::WebConfig)));
+            background.spawn(file.run(parts.metrics.reloads(File::WebConfig)));
             active
         });
         background.spawn(ports.tcp.run(Arc::clone(&apps), stop_accepting.clone()));
@@ -480,7 +480,7 @@ fn identity(
         return calls::Identity::new(&settings.secrets.keys(Purpose::Calls));
     };
     let (identity, files) = certificates.followed();
-    background.spawn(files.follow(metrics.reloads(File::ClusterTls)));
+    background.spawn(files.run(metrics.reloads(File::ClusterTls)));
     Ok(Some(identity))
 }
 

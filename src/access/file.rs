@@ -12,9 +12,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Deserializer};
 
 use super::tls::TlsServer;
+use crate::files::yaml::{self, FileError, or_default};
 use crate::rate::Rate;
 use crate::tls::Tls;
-use crate::yaml::{self, FileError, or_default};
 
 /// What a file says.
 #[derive(Debug)]

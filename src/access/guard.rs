@@ -17,7 +17,7 @@ use crate::passwords::{Users, Verdict};
 
 /// Answers what may not be asked; a header that a response has of its own stays.
 pub(crate) async fn guard(
-    State(active): State<watch::Receiver<Active>>,
+    State(active): State<watch::Receiver<Arc<Active>>>,
     request: Request,
     next: Next,
 ) -> Response {

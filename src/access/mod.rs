@@ -18,12 +18,12 @@ pub(crate) use guard::guard;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use crate::follow::{Found, ReadError, Settled, Source, follow, read_text};
-use crate::metrics::Reloads;
+use crate::files::follow::{Followed, Found, Settled, Source};
+use crate::files::yaml::FileError;
+use crate::files::{ReadError, read_text};
 use crate::passwords::{Users, Verifier};
 use crate::rate::Bucket;
 use crate::tls::Tls;
-use crate::yaml::FileError;
 
 /// Why a file is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub struct Access {
     path: PathBuf,
     text: Settled<String>,
     tls: Option<Tls>,
-    rules: Arc<Rules>,
+    active: Arc<Active>,
     verifier: Arc<Verifier>,
 }
 
@@ -68,7 +68,6 @@ struct Rules {
 }
 
 /// What holds for the next connection, and for the next request of every one.
-#[derive(Clone)]
 pub struct Active {
     /// `None`: in the clear.
     pub(crate) tls: Option<Arc<ServerConfig>>,
@@ -94,52 +93,30 @@ impl Access {
         Ok(Self {
             path,
             text: Settled::new(text),
+            active: active(tls.as_ref(), Arc::new(rules)),
             tls,
-            rules: Arc::new(rules),
             verifier,
         })
     }
 
-    fn active(&self) -> Active {
-        Active {
-            tls: self.tls.as_ref().map(|tls| Arc::clone(tls.config())),
-            rules: Arc::clone(&self.rules),
-        }
-    }
-
-    /// What holds at the moment; changes as long as the task of `follow` runs.
-    pub fn followed(self) -> (watch::Receiver<Active>, Followed) {
-        let (told, active) = watch::channel(self.active());
-        (active, Followed { access: self, told })
-    }
-}
-
-/// A file to look at again and again.
-pub struct Followed {
-    access: Access,
-    told: watch::Sender<Active>,
-}
-
-impl Followed {
-    /// Reads the file when it changes, for ever. What is of no use is logged, and what it said before goes on.
-    pub async fn follow(self, reloads: Reloads) {
-        let Self { access, told } = self;
-        let file = access.path.display().to_string();
-        follow(
-            access,
-            "web configuration",
-            file,
-            reloads,
-            |access: &Access| {
-                told.send_replace(access.active());
-            },
-        )
-        .await;
+    /// What holds at the moment; changes while the second of the two runs.
+    pub(crate) fn followed(self) -> (watch::Receiver<Arc<Active>>, Followed<Self>) {
+        Followed::new(self)
     }
 }
 
 impl Source for Access {
+    type Value = Active;
     type Error = Unusable;
+    const NAME: &'static str = "web configuration";
+
+    fn value(&self) -> &Arc<Active> {
+        &self.active
+    }
+
+    fn file(&self) -> String {
+        self.path.display().to_string()
+    }
 
     fn look(&mut self) -> Result<Found, Unusable> {
         let reread = self.reread();
@@ -148,6 +125,9 @@ impl Source for Access {
             Some(tls) => tls.look().map_err(Problem::Certificates),
             None => Ok(Found::Same),
         };
+        if matches!(renewed, Ok(Found::Taken)) {
+            self.active = active(self.tls.as_ref(), Arc::clone(&self.active.rules));
+        }
         Ok(reread?.max(renewed?))
     }
 
@@ -175,21 +155,22 @@ impl Access {
             return Err(Problem::Settled(what));
         }
         let mut users = known(users, &self.verifier)?;
-        match (&mut users, &self.rules.users) {
+        match (&mut users, &self.active.rules.users) {
             (Some(users), Some(before)) => users.keep(before),
             (None, Some(_)) => return Err(Problem::Settled("that there are basic_auth_users")),
             (_, None) => {}
         }
-        let before = self.rules.bucket.as_ref();
+        let before = self.active.rules.bucket.as_ref();
         let bucket = rate.map(|rate| match before.filter(|before| before.rate == rate) {
             Some(before) => Arc::clone(before),
             None => Arc::new(Bucket::new(rate)),
         });
-        self.rules = Arc::new(Rules {
+        let rules = Rules {
             headers,
             users,
             bucket,
-        });
+        };
+        self.active = active(tls.as_ref(), Arc::new(rules));
         self.tls = tls;
         self.text.take(text);
         Ok(found)
@@ -208,6 +189,11 @@ impl Access {
             None
         }
     }
+}
+
+fn active(tls: Option<&Tls>, rules: Arc<Rules>) -> Arc<Active> {
+    let tls = tls.map(|tls| Arc::clone(tls.config()));
+    Arc::new(Active { tls, rules })
 }
 
 /// What relative paths in the file are relative to.

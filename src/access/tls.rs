@@ -7,8 +7,8 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 use serde::Deserialize;
 
+use crate::files::yaml::{FileError, or_default};
 use crate::tls::{ClientAuth, Files, Pem, Policy, Role, Tls};
-use crate::yaml::{FileError, or_default};
 
 /// All that is spoken above TLS.
 const PROTOCOL: &[u8] = b"http/1.1";

@@ -31,8 +31,8 @@ use super::credentials::{Credentials, Secret};
 use super::file_sd::Group;
 use super::job::JobSettings;
 use super::tls::Tls;
+use crate::files::yaml::{self, Error, or_default};
 use crate::sizes;
-use crate::yaml::{self, Error, or_default};
 
 /// One `scrape_config`.
 pub(super) struct Parsed {

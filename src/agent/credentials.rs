@@ -9,7 +9,7 @@ use hyper::header::HeaderValue;
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
-use crate::follow::read_text;
+use crate::files::read_text;
 
 /// A secret, or the file that holds it.
 #[derive(Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use serde_saphyr::Spanned;
 
 use super::job::Job;
 use super::target::Target;
-use crate::yaml::{self, Error};
+use crate::files::yaml::{self, Error};
 
 /// Targets with labels in common.
 #[derive(Deserialize)]

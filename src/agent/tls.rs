@@ -12,7 +12,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, Signatur
 use tracing::debug;
 use zeroize::Zeroizing;
 
-use crate::follow::read_bounded;
+use crate::files::read_bounded;
 
 /// Where the parts are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

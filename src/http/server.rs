@@ -73,7 +73,7 @@ impl Listener {
     pub fn serve(
         self,
         router: Router,
-        access: Option<watch::Receiver<Active>>,
+        access: Option<watch::Receiver<Arc<Active>>>,
         metrics: Arc<Metrics>,
         ended: CancellationToken,
     ) -> Server {
@@ -149,7 +149,7 @@ enum EndError {
 #[derive(Clone)]
 struct Door {
     router: Router,
-    access: Option<watch::Receiver<Active>>,
+    access: Option<watch::Receiver<Arc<Active>>>,
     /// Connections on which nothing is asked at the moment.
     idle: Arc<Crowd>,
     metrics: Arc<Metrics>,

@@ -7,9 +7,9 @@ use prometheus_rsocket_exposition::Labels;
 use serde::Deserialize;
 
 use super::proof::{Proof, Token};
+use crate::files::yaml::{self, FileError};
 use crate::rate::Rate;
 use crate::sizes;
-use crate::yaml::{self, FileError};
 
 /// Most identities, and most tokens, users and certificates of one.
 const MAX_ENTRIES: usize = 10_000;

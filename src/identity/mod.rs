@@ -15,10 +15,10 @@ pub use proof::Proof;
 pub use table::{Identity, Shown, Table, Terms, Unknown};
 use tokio::sync::watch;
 
-use crate::follow::{Found, ReadError, Settled, Source, follow, read_text};
-use crate::metrics::Reloads;
+use crate::files::follow::{Followed, Found, Settled, Source};
+use crate::files::yaml::FileError;
+use crate::files::{ReadError, read_text};
 use crate::passwords::Verifier;
-use crate::yaml::FileError;
 
 /// Why the file is of no use: one line.
 #[derive(Debug, thiserror::Error)]
@@ -71,44 +71,24 @@ impl Identities {
         self.table.knows_certificates()
     }
 
-    /// What holds at the moment; changes as long as the task of `follow` runs.
-    pub fn followed(self) -> (watch::Receiver<Arc<Table>>, Followed) {
-        let (told, table) = watch::channel(Arc::clone(&self.table));
-        let identities = self;
-        (table, Followed { identities, told })
-    }
-}
-
-/// A file to look at again and again.
-pub struct Followed {
-    identities: Identities,
-    told: watch::Sender<Arc<Table>>,
-}
-
-impl Followed {
-    /// Reads the file when it changes, for ever. What is of no use is logged, and what it said before goes on.
-    pub async fn follow(self, reloads: Reloads) {
-        let Self { identities, told } = self;
-        let file = identities.path.display().to_string();
-        follow(
-            identities,
-            "identities",
-            file,
-            reloads,
-            |identities: &Identities| {
-                told.send_if_modified(|table| {
-                    let changed = !Arc::ptr_eq(table, &identities.table);
-                    *table = Arc::clone(&identities.table);
-                    changed
-                });
-            },
-        )
-        .await;
+    /// What holds at the moment; changes while the second of the two runs.
+    pub(crate) fn followed(self) -> (watch::Receiver<Arc<Table>>, Followed<Self>) {
+        Followed::new(self)
     }
 }
 
 impl Source for Identities {
+    type Value = Table;
     type Error = Unusable;
+    const NAME: &'static str = "identities";
+
+    fn value(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    fn file(&self) -> String {
+        self.path.display().to_string()
+    }
 
     fn look(&mut self) -> Result<Found, Unusable> {
         let text = read_text(&self.path)?;

@@ -8,9 +8,9 @@ use prometheus_rsocket_wire::Credentials;
 
 use super::file::{Entitlement, Parsed};
 use super::proof::{Proof, Token};
+use crate::files::yaml::FileError;
 use crate::passwords::{Users, Verdict, Verifier};
 use crate::rate::Bucket;
-use crate::yaml::FileError;
 
 /// What holds for an application's texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -21,8 +21,8 @@ use rustls::{ClientConfig, ServerConfig, SupportedCipherSuite, SupportedProtocol
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use crate::follow::{self, Found, ReadError, Settled, follow};
-use crate::metrics::Reloads;
+use crate::files::follow::{Followed, Found, Settled, Source};
+use crate::files::{ReadError, read_bounded};
 
 /// PEM text, or the file that holds it.
 #[derive(Clone)]
@@ -42,7 +42,7 @@ impl From<PathBuf> for Pem {
 impl Pem {
     fn read(&self) -> Result<Vec<u8>, ReadError> {
         match self {
-            Self::File(path) => follow::read_bounded(path),
+            Self::File(path) => read_bounded(path),
             Self::Text(text) => Ok(text.as_bytes().to_vec()),
         }
     }
@@ -205,37 +205,24 @@ impl Tls {
         &self.offer.config
     }
 
-    /// What to offer to the next client; changes as long as the task of `follow` runs.
-    pub fn followed(self) -> (watch::Receiver<Arc<Offer>>, Followed) {
-        let (told, offer) = watch::channel(Arc::clone(&self.offer));
-        (offer, Followed { tls: self, told })
+    /// What to offer to the next client; changes while the second of the two runs.
+    pub(crate) fn followed(self) -> (watch::Receiver<Arc<Offer>>, Followed<Self>) {
+        Followed::new(self)
     }
 }
 
-/// Files to look at again and again.
-pub struct Followed {
-    tls: Tls,
-    told: watch::Sender<Arc<Offer>>,
-}
-
-impl Followed {
-    /// Reads the files when they change, for ever. What is of no use is logged, and the last good ones go on.
-    pub async fn follow(self, reloads: Reloads) {
-        let Self { tls, told } = self;
-        let file = format!("{:?}", tls.files.certificate);
-        follow(tls, "certificate", file, reloads, |tls: &Tls| {
-            told.send_if_modified(|offer| {
-                let changed = !Arc::ptr_eq(offer, &tls.offer);
-                *offer = Arc::clone(&tls.offer);
-                changed
-            });
-        })
-        .await;
-    }
-}
-
-impl follow::Source for Tls {
+impl Source for Tls {
+    type Value = Offer;
     type Error = Unusable;
+    const NAME: &'static str = "certificate";
+
+    fn value(&self) -> &Arc<Offer> {
+        &self.offer
+    }
+
+    fn file(&self) -> String {
+        format!("{:?}", self.files.certificate)
+    }
 
     fn look(&mut self) -> Result<Found, Unusable> {
         let contents = self.files.read()?;
@@ -328,7 +315,6 @@ mod tests {
     use rustls::{ClientConnection, ConnectionCommon, HandshakeKind, ServerConnection};
 
     use super::*;
-    use crate::follow::Source as _;
 
     struct Folder(PathBuf);
 

@@ -1,28 +1,33 @@
 //! Who may call, where the operator hands out certificates: nodes with one that the authority issued for the name that all
 //! nodes have, and nobody else.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
-use tokio::sync::watch;
 
 use super::identity::{Ends, Identity};
-use crate::follow::{self, Found, follow};
-use crate::metrics::Reloads;
+use crate::files::follow::{Followed, Found, Source};
 use crate::tls::{self, ClientAuth, Files, Pem, Policy, Role, Tls, Unusable};
 
 /// A node's certificate, and the authority of all nodes' certificates.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Certificates {
     tls: Tls,
-    client: Arc<ClientConfig>,
+    ends: Arc<Ends>,
     files: Files,
     name: ServerName<'static>,
     /// The files have changed, and the client's end has not.
     behind: bool,
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Certificates").field(&self.files).finish()
+    }
 }
 
 impl Certificates {
@@ -46,9 +51,10 @@ impl Certificates {
             protocols: vec![super::identity::ALPN.to_vec()],
             ..Policy::default()
         };
+        let tls = Tls::read(files.clone(), policy)?;
         Ok(Self {
-            tls: Tls::read(files.clone(), policy)?,
-            client: client(&files)?,
+            ends: ends(&tls, &files)?,
+            tls,
             files,
             name,
             behind: false,
@@ -64,45 +70,26 @@ impl Certificates {
         }
     }
 
-    fn ends(&self) -> Ends {
-        Ends::new(Arc::clone(self.tls.config()), Arc::clone(&self.client))
-    }
-
-    /// What a node shows and believes; changes as long as the task of `follow` runs.
-    pub fn followed(self) -> (Identity, Followed) {
-        let (told, ends) = watch::channel(self.ends());
-        let identity = Identity::followed(ends, self.name.clone());
-        let certificates = self;
-        (identity, Followed { certificates, told })
+    /// What a node shows and believes; changes while the second of the two runs.
+    pub(crate) fn followed(self) -> (Identity, Followed<Self>) {
+        let name = self.name.clone();
+        let (ends, followed) = Followed::new(self);
+        (Identity::followed(ends, name), followed)
     }
 }
 
-/// Files to look at again and again.
-pub struct Followed {
-    certificates: Certificates,
-    told: watch::Sender<Ends>,
-}
-
-impl Followed {
-    /// Reads the files when they change, for ever. What is of no use is logged, and the last good ones go on.
-    pub async fn follow(self, reloads: Reloads) {
-        let Self { certificates, told } = self;
-        let file = format!("{:?}", certificates.files.certificate);
-        follow(
-            certificates,
-            "certificate of this node",
-            file,
-            reloads,
-            |latest: &Certificates| {
-                told.send_replace(latest.ends());
-            },
-        )
-        .await;
-    }
-}
-
-impl follow::Source for Certificates {
+impl Source for Certificates {
+    type Value = Ends;
     type Error = Unusable;
+    const NAME: &'static str = "certificate of this node";
+
+    fn value(&self) -> &Arc<Ends> {
+        &self.ends
+    }
+
+    fn file(&self) -> String {
+        format!("{:?}", self.files.certificate)
+    }
 
     fn look(&mut self) -> Result<Found, Unusable> {
         let found = self.tls.look()?;
@@ -110,7 +97,7 @@ impl follow::Source for Certificates {
         if !self.behind {
             return Ok(found);
         }
-        self.client = client(&self.files)?;
+        self.ends = ends(&self.tls, &self.files)?;
         self.behind = false;
         Ok(found.max(Found::Taken))
     }
@@ -120,11 +107,12 @@ impl follow::Source for Certificates {
     }
 }
 
-fn client(files: &Files) -> Result<Arc<ClientConfig>, Unusable> {
+fn ends(tls: &Tls, files: &Files) -> Result<Arc<Ends>, Unusable> {
     let own: (Pem, Pem) = (files.certificate.clone(), files.key.clone());
     let config = tls::client_config(files.client_ca.as_ref(), Some(&own))?;
     let mut config = ClientConfig::clone(&config);
     config.alpn_protocols = vec![super::identity::ALPN.to_vec()];
     config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
+    let ends = Ends::new(Arc::clone(tls.config()), Arc::new(config));
+    Ok(Arc::new(ends))
 }

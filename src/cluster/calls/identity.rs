@@ -61,13 +61,13 @@ pub enum IdentityError {
 /// What shows other nodes that this one is one of theirs, and checks the same of them.
 #[derive(Clone)]
 pub struct Identity {
-    ends: watch::Receiver<Ends>,
+    ends: watch::Receiver<Arc<Ends>>,
     name: ServerName<'static>,
 }
 
 /// What makes TLS of a connection, at either end.
 #[derive(Clone)]
-pub(super) struct Ends {
+pub(crate) struct Ends {
     acceptor: TlsAcceptor,
     connector: TlsConnector,
 }
@@ -99,12 +99,12 @@ impl Identity {
         let name = ServerName::try_from(NAME).map_err(|_| IdentityError::Derivation)?;
         let server = server(&own, &trusted, &provider)?;
         let client = client(&own, &trusted, &provider)?;
-        let ends = watch::channel(Ends::new(server, client)).1;
+        let ends = watch::channel(Arc::new(Ends::new(server, client))).1;
         Ok(Some(Self { ends, name }))
     }
 
     /// One that changes with `ends`.
-    pub(super) fn followed(ends: watch::Receiver<Ends>, name: ServerName<'static>) -> Self {
+    pub(super) fn followed(ends: watch::Receiver<Arc<Ends>>, name: ServerName<'static>) -> Self {
         Self { ends, name }
     }
 

@@ -1,11 +1,10 @@
-//! Files that are read again when they change: certificates, and what says who may ask over HTTP.
+//! Files that are read again when they change.
 
 use std::fmt::Display;
-use std::fs;
-use std::io;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, interval_at};
 use tracing::{error, info};
@@ -19,8 +18,6 @@ use crate::metrics::Reloads;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Until the next look after one that panicked.
 const AFTER_PANIC: Duration = Duration::from_secs(60);
-/// Longer files are no certificates, and no configuration.
-pub(crate) const MAX_FILE: u64 = 1 << 20;
 
 /// What a look has found. Of several files, the last that applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,13 +66,23 @@ impl<T: Clone + PartialEq> Settled<T> {
     }
 }
 
-/// Something made from files.
+/// What is made from files, and made again when they change.
 pub(crate) trait Source: Clone + Send + 'static {
-    /// Why what the files hold now is of no use: one line.
+    /// What the rest of the program takes from it.
+    type Value: Send + Sync + 'static;
+    /// Why what the files hold now is not taken: one line.
     type Error: Display + Send;
+    /// The name of it in the log.
+    const NAME: &'static str;
 
     /// Reads the files, and takes what has changed. On an error, what was made before stays.
     fn look(&mut self) -> Result<Found, Self::Error>;
+
+    /// What is in force. A new `Arc` each time that it changes, and only then.
+    fn value(&self) -> &Arc<Self::Value>;
+
+    /// The file that the log names.
+    fn file(&self) -> String;
 
     /// When the certificate ends that is among the files, in seconds since 1970.
     fn certificate_ends(&self) -> Option<i64> {
@@ -83,49 +90,65 @@ pub(crate) trait Source: Clone + Send + 'static {
     }
 }
 
-/// Looks at `source` for ever, and tells of it after each look. What is of no use is logged, once.
-///
-/// `what` and `file` are words for the log.
-pub(crate) async fn follow<S: Source>(
-    mut source: S,
-    what: &'static str,
-    file: String,
-    reloads: Reloads,
-    tell: impl Fn(&S),
-) {
-    let mut looks = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
-    let mut failing = None;
-    reloads.certificate_ends(source.certificate_ends());
-    loop {
-        looks.tick().await;
-        let failed = match look(&source).await {
-            None => return,
-            Some(Err(Panicked)) => {
-                looks.reset_after(AFTER_PANIC);
-                Some(Panicked.to_string())
-            }
-            Some(Ok((looked, found))) => {
-                source = looked;
-                tell(&source);
-                reloads.certificate_ends(source.certificate_ends());
-                match found {
-                    Ok(Found::Unsettled) => continue,
-                    Ok(Found::Same) => None,
-                    Ok(Found::Taken) => {
-                        info!(file, "{what} read again");
-                        reloads.taken();
-                        None
-                    }
-                    Err(why) => Some(why.to_string()),
-                }
-            }
-        };
-        reloads.is_in_force(failed.is_none());
-        if let Some(why) = failed.as_ref().filter(|_| failed != failing) {
-            error!(file, error = why, "keeping the last good {what}");
-        }
-        failing = failed;
+/// Files to be read again when they change.
+pub(crate) struct Followed<S: Source> {
+    source: S,
+    value: watch::Sender<Arc<S::Value>>,
+}
+
+impl<S: Source> Followed<S> {
+    /// With what is in force, which changes while [`Followed::run`] does.
+    pub(crate) fn new(source: S) -> (watch::Receiver<Arc<S::Value>>, Self) {
+        let (value, receiver) = watch::channel(Arc::clone(source.value()));
+        (receiver, Self { source, value })
     }
+
+    /// Reads the files when they change, until the program ends. An error is logged once, and what was in force stays.
+    pub(crate) async fn run(self, reloads: Reloads) {
+        let Self { mut source, value } = self;
+        let file = source.file();
+        let mut looks = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
+        let mut failing = None;
+        reloads.certificate_ends(source.certificate_ends());
+        loop {
+            looks.tick().await;
+            let failed = match look(&source).await {
+                None => return,
+                Some(Err(Panicked)) => {
+                    looks.reset_after(AFTER_PANIC);
+                    Some(Panicked.to_string())
+                }
+                Some(Ok((looked, found))) => {
+                    source = looked;
+                    tell(&value, source.value());
+                    reloads.certificate_ends(source.certificate_ends());
+                    match found {
+                        Ok(Found::Unsettled) => continue,
+                        Ok(Found::Same) => None,
+                        Ok(Found::Taken) => {
+                            info!(file, "{} read again", S::NAME);
+                            reloads.taken();
+                            None
+                        }
+                        Err(why) => Some(why.to_string()),
+                    }
+                }
+            };
+            reloads.is_in_force(failed.is_none());
+            if let Some(why) = failed.as_ref().filter(|_| failed != failing) {
+                error!(file, error = why, "keeping the last good {}", S::NAME);
+            }
+            failing = failed;
+        }
+    }
+}
+
+fn tell<T>(told: &watch::Sender<Arc<T>>, latest: &Arc<T>) {
+    told.send_if_modified(|told| {
+        let changed = !Arc::ptr_eq(told, latest);
+        *told = Arc::clone(latest);
+        changed
+    });
 }
 
 /// What reads a file is wrong, not the file alone.
@@ -147,36 +170,11 @@ async fn look<S: Source>(source: &S) -> Option<Result<(S, Result<Found, S::Error
     }
 }
 
-/// Why a file was not read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    #[error("{0}")]
-    Unreadable(#[from] io::Error),
-    #[error("longer than {MAX_FILE} bytes")]
-    TooLong,
-    #[error("is not UTF-8")]
-    Text,
-}
-
-/// A whole file, which is no longer than [`MAX_FILE`].
-pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>, ReadError> {
-    if fs::metadata(path)?.len() > MAX_FILE {
-        return Err(ReadError::TooLong);
-    }
-    Ok(fs::read(path)?)
-}
-
-/// As [`read_bounded`], for text.
-pub(crate) fn read_text(path: &Path) -> Result<String, ReadError> {
-    String::from_utf8(read_bounded(path)?).map_err(|_| ReadError::Text)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::LazyLock;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use tokio::sync::watch;
     use tokio::time::sleep;
 
     use super::*;
@@ -188,8 +186,20 @@ mod tests {
     #[derive(Clone)]
     struct Script(std::vec::IntoIter<Look>);
 
+    static NOTHING: LazyLock<Arc<()>> = LazyLock::new(Arc::default);
+
     impl Source for Script {
+        type Value = ();
         type Error = &'static str;
+        const NAME: &'static str = "script";
+
+        fn value(&self) -> &Arc<()> {
+            &NOTHING
+        }
+
+        fn file(&self) -> String {
+            "a".into()
+        }
 
         fn look(&mut self) -> Look {
             self.0.next().unwrap_or(Ok(Found::Same))
@@ -204,8 +214,8 @@ mod tests {
     async fn followed(looks: Vec<Look>) -> Metrics {
         let metrics = Metrics::new().unwrap();
         let reloads = metrics.reloads(File::WebConfig);
-        let script = Script(looks.into_iter());
-        tokio::spawn(follow(script, "script", "a".into(), reloads, |_| {}));
+        let (_, script) = Followed::new(Script(looks.into_iter()));
+        tokio::spawn(script.run(reloads));
         sleep(LOOK_EVERY / 2).await;
         metrics
     }
@@ -246,23 +256,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_panic_leaves_the_last_good_in_force_and_is_got_over() {
         #[derive(Clone)]
-        struct Fragile(Arc<AtomicUsize>, usize);
+        struct Fragile(Arc<AtomicUsize>, Arc<usize>);
         impl Source for Fragile {
+            type Value = usize;
             type Error = &'static str;
+            const NAME: &'static str = "script";
             fn look(&mut self) -> Look {
-                self.1 = self.0.fetch_add(1, Ordering::Relaxed);
-                assert!(self.1 != 1, "the second look");
+                let look = self.0.fetch_add(1, Ordering::Relaxed);
+                self.1 = Arc::new(look);
+                assert!(look != 1, "the second look");
                 Ok(Found::Taken)
+            }
+            fn value(&self) -> &Arc<usize> {
+                &self.1
+            }
+            fn file(&self) -> String {
+                "a".into()
             }
         }
         let metrics = Metrics::new().unwrap();
         let reloads = metrics.reloads(File::WebConfig);
-        let fragile = Fragile(Arc::default(), 9);
-        let (told, good) = watch::channel(9);
-        let tell = move |fragile: &Fragile| {
-            told.send_replace(fragile.1);
-        };
-        tokio::spawn(follow(fragile, "script", "a".into(), reloads, tell));
+        let (good, fragile) = Followed::new(Fragile(Arc::default(), Arc::new(9)));
+        tokio::spawn(fragile.run(reloads));
         sleep(LOOK_EVERY / 2).await;
         for (pause, number, successful) in [
             (LOOK_EVERY, 0, 1.0),
@@ -272,7 +287,7 @@ mod tests {
         ] {
             sleep(pause).await;
             assert_eq!(
-                (*good.borrow(), value(&metrics, SUCCESSFUL)),
+                (**good.borrow(), value(&metrics, SUCCESSFUL)),
                 (number, successful)
             );
         }
