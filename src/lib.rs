@@ -20,6 +20,7 @@ pub mod identity;
 pub mod logging;
 pub mod metrics;
 pub mod node;
+pub mod nodes;
 mod parts;
 mod passwords;
 pub mod push;

@@ -14,17 +14,17 @@ use tracing::{info, warn};
 
 use crate::cluster::calls::{self, Calling, Joining, Peers};
 use crate::cluster::secret::Purpose;
-use crate::cluster::{self, Cluster, Load, MemberId, Members, Vitals};
-use crate::drain::{self, Leaving, Lifecycle, State, Times};
+use crate::cluster::{self, Cluster, Load, Members, Vitals};
+use crate::drain::{self, Leaving, Lifecycle, Times};
 use crate::http::{self, Identity, Site};
 use crate::identity::Table;
 use crate::metrics::{File, Metrics};
+use crate::nodes::{NodeId, NodeState};
 use crate::push::{Pushes, Sink};
 use crate::rebalance;
 use crate::rsocket::{Applications, KeyRing, Listener, Opener, Registry, Shared, Transport};
 use crate::scrape::Scraper;
 use crate::settings::{self, Settings};
-use crate::store::NodeId;
 
 /// A node that joins waits no longer than this for others to know it.
 const JOIN_WITHIN: Duration = Duration::from_secs(5);
@@ -220,7 +220,7 @@ impl Node {
     pub async fn drain_asked(&self) {
         let mut state = self.lifecycle.subscribe();
         // The node itself keeps the sender.
-        let _ = state.wait_for(|state| *state == State::Draining).await;
+        let _ = state.wait_for(|state| *state == NodeState::Draining).await;
     }
 }
 
@@ -501,11 +501,11 @@ async fn join_cluster(
         ))
 }
 
-fn member_id(web_address: SocketAddr, started_at: SystemTime) -> MemberId {
+fn member_id(web_address: SocketAddr, started_at: SystemTime) -> NodeId {
     let since_1970 = started_at
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    MemberId {
+    NodeId {
         name: node_id(web_address).into(),
         generation: u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX),
     }

@@ -26,16 +26,16 @@ use tokio::time::timeout_at;
 use tracing::{debug, info, warn};
 
 use self::foreign::Lookups;
-use crate::cluster::State;
 use crate::cluster::calls::{Calling, Holder, Peer, Peers};
 use crate::metrics::Metrics;
+use crate::nodes::{NodeId, NodeState};
 use crate::rsocket::{
     Flow, KeyRing, Opened, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable,
 };
 use crate::seldom::Seldom;
 use crate::store::{
-    ClaimId, Condition, Content, Counts, Effects, Holdings, Kept, Limits, NodeId, PushId, Refusal,
-    Replication, Store, Tally, View,
+    ClaimId, Content, Counts, Effects, Holdings, Kept, Limits, PushId, Refusal, Replication, Store,
+    Tally, View,
 };
 use crate::tenant::Tenant;
 
@@ -160,7 +160,7 @@ impl Pushes {
     /// Lets the store know the time and who lives, for ever. Without `calling` there is nobody else.
     pub async fn run(
         &self,
-        mut state: watch::Receiver<State>,
+        mut state: watch::Receiver<NodeState>,
         mut peers: watch::Receiver<Arc<[Peer]>>,
         calling: Option<Calling>,
     ) {
@@ -183,13 +183,13 @@ impl Pushes {
         }
     }
 
-    fn see(&self, state: State, peers: &[Peer]) {
-        let others = peers.iter().map(|peer| (peer.id.clone(), peer.condition));
+    fn see(&self, state: NodeState, peers: &[Peer]) {
+        let others = peers.iter().map(|peer| (peer.id.clone(), peer.state));
         let mut view: View = others.collect();
-        view.insert(self.me.clone(), state.into());
+        view.insert(self.me.clone(), state);
         let others = view.len() - 1;
-        let mut conditions = peers.iter().map(|peer| peer.condition);
-        let others_stay = conditions.any(|condition| condition != Condition::Draining);
+        let mut states = peers.iter().map(|peer| peer.state);
+        let others_stay = states.any(|state| state != NodeState::Draining);
         self.with(|held, now| {
             held.alone = others == 0;
             held.others_stay = others_stay;

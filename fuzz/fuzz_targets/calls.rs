@@ -16,10 +16,9 @@ use prometheus_rsocket_exposition::Exposition;
 use prometheus_rsocket_proxy::cluster::calls::fuzzing::answer;
 use prometheus_rsocket_proxy::cluster::calls::{Calling, Holder, Secret, pack, unpack};
 use prometheus_rsocket_proxy::metrics::Metrics;
+use prometheus_rsocket_proxy::nodes::{NodeId, NodeState};
 use prometheus_rsocket_proxy::tenant::Tenant;
-use prometheus_rsocket_proxy::store::{
-    ClaimId, Condition, Content, Limits, NodeId, Replication, Reply, Request, Store, View,
-};
+use prometheus_rsocket_proxy::store::{ClaimId, Content, Limits, Replication, Reply, Request, Store, View};
 
 const MAX_BYTES: usize = 40_000;
 const MAX_TEXT: usize = 1000;
@@ -146,7 +145,7 @@ fn act(node: &mut Node, step: u8, number: u16) {
             let names = ["me", "a", "b", "c"].into_iter().enumerate();
             let alive = names.filter(|(bit, _)| *bit == 0 || number >> bit & 1 == 1);
             let view: View = alive
-                .map(|(_, name)| (self::node(name), Condition::Active))
+                .map(|(_, name)| (self::node(name), NodeState::Active))
                 .collect();
             store.members(view, *now);
         }

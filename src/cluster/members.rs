@@ -1,51 +1,9 @@
 //! Who is in the cluster, as plain data: what the rest of the node is told.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
-/// What a node is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Not serving everything yet.
-    Starting,
-    /// Serving.
-    Active,
-    /// Leaving.
-    Draining,
-}
-
-impl State {
-    /// Every state, in the order of a node's life.
-    pub const ALL: [Self; 3] = [Self::Starting, Self::Active, Self::Draining];
-
-    /// The word in status, metrics, log and gossip.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Active => "active",
-            Self::Draining => "draining",
-        }
-    }
-}
-
-/// Names one life of one node.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MemberId {
-    /// The node's name, the same after a restart.
-    pub name: Arc<str>,
-    /// When this life began, in microseconds since 1970: greater after each restart, and so fine that two nodes of one
-    /// name, which a mistake can make, hardly share it. A gossip that had to be started again within the process does
-    /// not change it.
-    pub generation: u64,
-}
-
-impl fmt::Display for MemberId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
-    }
-}
+use crate::nodes::{NodeId, NodeState};
 
 /// What a node has to do: counts, never payloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,7 +19,7 @@ pub struct Load {
 /// What a node tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
-    /// [`MemberId::generation`].
+    /// [`NodeId::generation`].
     pub generation: u64,
     /// Where it serves HTTP.
     pub http_address: SocketAddr,
@@ -70,7 +28,7 @@ pub struct Profile {
     /// The version of its software.
     pub version: String,
     /// What it is doing.
-    pub state: State,
+    pub state: NodeState,
     /// What it has to do.
     pub load: Load,
 }
@@ -94,7 +52,7 @@ pub enum Presence {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Which one.
-    pub id: MemberId,
+    pub id: NodeId,
     /// Where it gossips.
     pub gossip_address: SocketAddr,
     /// What it told last.
@@ -122,7 +80,7 @@ impl Member {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Me {
     /// Which one.
-    pub id: MemberId,
+    pub id: NodeId,
     /// Where its HTTP is reached.
     pub http_address: SocketAddr,
     /// Where its peers reach it; `None` for a cluster of one, which opens no port for peers.

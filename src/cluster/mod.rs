@@ -33,7 +33,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-pub use members::{Load, Me, Member, MemberId, Members, Peering, Presence, Profile, State};
+pub use members::{Load, Me, Member, Members, Peering, Presence, Profile};
 pub use peer::{Advertised, Peer};
 pub use secret::Secrets;
 use tokio::sync::watch;
@@ -47,6 +47,7 @@ use self::roster::Roster;
 use self::seeds::missing;
 use self::transport::Port;
 use crate::metrics::Metrics;
+use crate::nodes::{NodeId, NodeState};
 use calls::Certificates;
 
 /// A node that starts waits no longer than this for peers that may not be there.
@@ -56,11 +57,11 @@ const FIND_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Vitals {
     /// Which one it is.
-    pub id: MemberId,
+    pub id: NodeId,
     /// Where its HTTP is reached.
     pub http_address: SocketAddr,
     /// What it is doing; told at once.
-    pub state: watch::Receiver<State>,
+    pub state: watch::Receiver<NodeState>,
     /// What it has to do; asked for and told from time to time.
     pub load: Arc<dyn Fn() -> Load + Send + Sync>,
 }
@@ -233,7 +234,7 @@ impl Cluster {
     }
 }
 
-async fn count_alone(mut state: watch::Receiver<State>, metrics: Arc<Metrics>) {
+async fn count_alone(mut state: watch::Receiver<NodeState>, metrics: Arc<Metrics>) {
     loop {
         metrics.count_members([state.borrow_and_update().name()]);
         if state.changed().await.is_err() {

@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::members::{Member, MemberId, Presence, Profile, State};
+use super::members::{Member, Presence, Profile};
+use crate::nodes::{NodeId, NodeState};
 
 /// A node that is not heard for this long is dead.
 pub const DEAD_AFTER: Duration = Duration::from_secs(2);
@@ -71,15 +72,15 @@ struct Track {
 /// The members, and what is known of them.
 #[derive(Debug)]
 pub(super) struct Roster {
-    me: MemberId,
+    me: NodeId,
     tracks: BTreeMap<Instance, Track>,
-    members: BTreeMap<MemberId, Member>,
+    members: BTreeMap<NodeId, Member>,
     observed_at: Option<Instant>,
 }
 
 impl Roster {
     /// Nobody but this node.
-    pub(super) fn new(me: MemberId) -> Self {
+    pub(super) fn new(me: NodeId) -> Self {
         Self {
             me,
             tracks: BTreeMap::new(),
@@ -149,13 +150,13 @@ impl Roster {
     }
 
     /// The members as the tracks have them: of several instances of one life, the one heard last speaks.
-    fn current(&self, now: Instant) -> BTreeMap<MemberId, Member> {
-        let mut heard: BTreeMap<MemberId, (Instant, SocketAddr, &Profile)> = BTreeMap::new();
+    fn current(&self, now: Instant) -> BTreeMap<NodeId, Member> {
+        let mut heard: BTreeMap<NodeId, (Instant, SocketAddr, &Profile)> = BTreeMap::new();
         for (instance, track) in &self.tracks {
             let (Some(profile), Some(heard_at)) = (&track.profile, track.heard_at) else {
                 continue;
             };
-            let id = MemberId {
+            let id = NodeId {
                 name: Arc::clone(&instance.name),
                 generation: profile.generation,
             };
@@ -175,7 +176,7 @@ impl Roster {
             .filter_map(|(id, entry)| alive(entry).then_some(id))
             .chain([&self.me])
             .collect::<BTreeSet<_>>();
-        let successor_lives = |id: &MemberId| {
+        let successor_lives = |id: &NodeId| {
             living
                 .iter()
                 .any(|other| other.name == id.name && other.generation > id.generation)
@@ -183,7 +184,7 @@ impl Roster {
         heard
             .iter()
             .filter(|(id, entry)| {
-                let leaving = entry.2.state == State::Draining;
+                let leaving = entry.2.state == NodeState::Draining;
                 alive(entry) || !(leaving || successor_lives(id))
             })
             .map(|(id, entry)| (id.clone(), self.member(id, entry, alive(entry), now)))
@@ -192,7 +193,7 @@ impl Roster {
 
     fn member(
         &self,
-        id: &MemberId,
+        id: &NodeId,
         &(_, gossip_address, profile): &(Instant, SocketAddr, &Profile),
         alive: bool,
         now: Instant,
@@ -213,12 +214,12 @@ impl Roster {
     }
 }
 
-fn changes(before: &BTreeMap<MemberId, Member>, now: &BTreeMap<MemberId, Member>) -> Vec<Change> {
+fn changes(before: &BTreeMap<NodeId, Member>, now: &BTreeMap<NodeId, Member>) -> Vec<Change> {
     let gone = before
         .values()
         .filter(|member| !now.contains_key(&member.id))
         .filter_map(|member| match (member.is_alive(), member.profile.state) {
-            (true, State::Draining) => Some(Change::Left(member.clone())),
+            (true, NodeState::Draining) => Some(Change::Left(member.clone())),
             (true, _) => Some(Change::Died(member.clone())),
             (false, _) if now.keys().any(|id| id.name == member.id.name) => None,
             (false, _) => Some(Change::Forgotten(member.clone())),
@@ -257,7 +258,7 @@ mod tests {
                     http_address: "10.0.0.1:8080".parse().unwrap(),
                     grpc_address: "10.0.0.1:7947".parse().unwrap(),
                     version: "1.0.0".into(),
-                    state: State::Active,
+                    state: NodeState::Active,
                     load: Load::default(),
                 },
             }
@@ -290,7 +291,7 @@ mod tests {
     impl Peer {
         fn new() -> Self {
             Self {
-                roster: Roster::new(MemberId {
+                roster: Roster::new(NodeId {
                     name: "me:8080".into(),
                     generation: 10,
                 }),
@@ -359,7 +360,7 @@ mod tests {
         let (mut peer, mut node) = (Peer::new(), Node::new(1));
         peer.observe([node.beat()]);
         peer.observe([node.beat()]);
-        node.profile.state = State::Draining;
+        node.profile.state = NodeState::Draining;
         assert!(peer.observe([node.beat()]).is_empty());
         assert_eq!(peer.states(), ["draining"]);
         assert_eq!(peer.wait(DEAD_AFTER, &node.silent()), ["left"]);

@@ -115,14 +115,15 @@ pub(super) fn missing(members: &Members, found: &[SocketAddr]) -> Vec<SocketAddr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::members::{Load, Me, Member, MemberId, Presence, Profile, State};
+    use crate::cluster::members::{Load, Me, Member, Presence, Profile};
+    use crate::nodes::{NodeId, NodeState};
 
     fn address(host: u8) -> SocketAddr {
         ([10, 0, 0, host], 7946).into()
     }
 
     fn members(others: &[u8]) -> Members {
-        let id = |host: u8| MemberId {
+        let id = |host: u8| NodeId {
             name: format!("host-{host}").into(),
             generation: 1,
         };
@@ -134,7 +135,7 @@ mod tests {
                 http_address: address(*host),
                 grpc_address: address(*host),
                 version: "1.0.0".into(),
-                state: State::Active,
+                state: NodeState::Active,
                 load: Load::default(),
             },
             presence: Presence::Alive {

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use super::members::{Load, Profile, State};
+use super::members::{Load, Profile};
+use crate::nodes::NodeState;
 
 /// When the node's life began: [`Profile::generation`].
 const GENERATION: &str = "boot";
@@ -58,8 +59,10 @@ fn number<N: FromStr>(text: &str) -> Option<N> {
     text.parse().ok()
 }
 
-fn state(name: &str) -> Option<State> {
-    State::ALL.into_iter().find(|state| state.name() == name)
+fn state(name: &str) -> Option<NodeState> {
+    NodeState::ALL
+        .into_iter()
+        .find(|state| state.name() == name)
 }
 
 #[cfg(test)]
@@ -76,7 +79,7 @@ mod tests {
             http_address: "10.0.0.1:8080".parse().unwrap(),
             grpc_address: "[fd00::1]:7947".parse().unwrap(),
             version: "1.2.3".into(),
-            state: State::Draining,
+            state: NodeState::Draining,
             load: Load {
                 connections: 12_345,
                 full: true,

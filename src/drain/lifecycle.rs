@@ -4,18 +4,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use crate::cluster::State;
-use crate::store::Condition;
-
-impl From<State> for Condition {
-    fn from(state: State) -> Self {
-        match state {
-            State::Starting => Self::Starting,
-            State::Active => Self::Active,
-            State::Draining => Self::Draining,
-        }
-    }
-}
+use crate::nodes::NodeState;
 
 /// What a drain is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +86,7 @@ pub struct Progress {
 /// Where a node stands; a drain is never taken back.
 #[derive(Debug)]
 pub struct Lifecycle {
-    state: watch::Sender<State>,
+    state: watch::Sender<NodeState>,
     progress: watch::Sender<Option<Progress>>,
 }
 
@@ -105,27 +94,27 @@ impl Lifecycle {
     /// Starting.
     pub fn new() -> Self {
         Self {
-            state: watch::Sender::new(State::Starting),
+            state: watch::Sender::new(NodeState::Starting),
             progress: watch::Sender::new(None),
         }
     }
 
     /// The state of the moment, and each change.
-    pub fn subscribe(&self) -> watch::Receiver<State> {
+    pub fn subscribe(&self) -> watch::Receiver<NodeState> {
         self.state.subscribe()
     }
 
     /// The state of the moment.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> NodeState {
         *self.state.borrow()
     }
 
     /// Everything is there, unless the node is leaving already.
     pub fn activate(&self) {
         self.state.send_if_modified(|state| {
-            let starting = *state == State::Starting;
+            let starting = *state == NodeState::Starting;
             if starting {
-                *state = State::Active;
+                *state = NodeState::Active;
             }
             starting
         });
@@ -133,7 +122,7 @@ impl Lifecycle {
 
     /// The node leaves, or is asked to.
     pub fn drain(&self) {
-        self.state.send_replace(State::Draining);
+        self.state.send_replace(NodeState::Draining);
     }
 
     /// How far the drain has come; `None` before its first stage.

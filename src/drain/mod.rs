@@ -18,9 +18,9 @@ use tracing::{info, warn};
 use self::farewells::Farewells;
 pub use self::lifecycle::{Lifecycle, Progress, Stage};
 pub use self::signals::Signals;
-pub use crate::cluster::State;
 use crate::cluster::{Cluster, Members};
 use crate::metrics::Metrics;
+use crate::nodes::NodeState;
 use crate::push::Pushes;
 use crate::rsocket::Applications;
 
@@ -154,7 +154,7 @@ impl Leaving {
     fn has_others(&self) -> bool {
         let members = self.members.borrow();
         let mut others = members.alive();
-        others.any(|member| member.profile.state == State::Active)
+        others.any(|member| member.profile.state == NodeState::Active)
     }
 
     async fn let_balancers_notice(&self, times: Times, deadline: Deadline) {

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 use super::Site;
 use crate::cluster::{self, Load, Me};
-use crate::drain;
+use crate::nodes::NodeState;
 use crate::rebalance::{Report, Tally};
 use crate::rsocket::{self, Handle, Left};
 use crate::scrape::Duplicates;
@@ -271,7 +271,7 @@ impl Status {
 
 fn node(site: &Site) -> Node {
     let state = site.lifecycle.state();
-    let starting = state == drain::State::Starting;
+    let starting = state == NodeState::Starting;
     Node {
         id: site.identity.id.clone(),
         version: env!("CARGO_PKG_VERSION"),

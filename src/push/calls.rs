@@ -10,8 +10,9 @@ use prometheus_rsocket_exposition::Exposition;
 
 use super::{Pushes, content_of};
 use crate::cluster::calls::{self, Holder, Secret};
+use crate::nodes::NodeId;
 use crate::rsocket::run;
-use crate::store::{Content, NodeId, Reply, Request};
+use crate::store::{Content, Reply, Request};
 use crate::tenant::Tenant;
 
 impl Holder for Pushes {

@@ -3,6 +3,7 @@
 use futures_util::FutureExt;
 
 use super::*;
+use crate::nodes::{NodeId, NodeState};
 use crate::rsocket::Registry;
 use crate::settings::Envelope;
 
@@ -37,22 +38,22 @@ fn are_taken(pushes: &Pushes) -> bool {
 #[test]
 fn once_no_scrape_is_answered_pushes_are_taken_only_where_another_node_stays() {
     let pushes = pushes();
-    let see = |condition| {
+    let see = |state| {
         let other = Peer {
             id: NodeId::new("other", 1),
             grpc: ([127, 0, 0, 1], 1).into(),
-            condition,
+            state,
         };
-        pushes.see(State::Draining, &[other]);
+        pushes.see(NodeState::Draining, &[other]);
     };
-    see(Condition::Draining);
+    see(NodeState::Draining);
     assert!(are_taken(&pushes), "a scrape may yet come");
     pushes.end_scrapes();
     assert!(!are_taken(&pushes));
-    for stays in [Condition::Active, Condition::Starting] {
+    for stays in [NodeState::Active, NodeState::Starting] {
         see(stays);
         assert!(are_taken(&pushes), "{stays:?}");
     }
-    see(Condition::Draining);
+    see(NodeState::Draining);
     assert!(!are_taken(&pushes));
 }

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use crate::cluster::{Member, MemberId, Members, State};
+use crate::cluster::{Member, Members};
+use crate::nodes::{NodeId, NodeState};
 
 /// Follows who is in the cluster and what they are doing.
 #[derive(Debug, Default)]
@@ -12,8 +13,8 @@ pub struct Membership {
 
 #[derive(Debug)]
 struct Seen {
-    own: State,
-    others: Vec<(MemberId, State)>,
+    own: NodeState,
+    others: Vec<(NodeId, NodeState)>,
     since: Instant,
 }
 
@@ -25,7 +26,7 @@ impl Membership {
     pub fn settled_since(
         &mut self,
         now: Instant,
-        own: State,
+        own: NodeState,
         members: &Members,
     ) -> Option<Instant> {
         let same = self
@@ -39,17 +40,18 @@ impl Membership {
             self.seen = Some(Seen { own, others, since });
         }
         let mut states = members.alive().map(|member| member.profile.state);
-        (own == State::Active && states.all(|state| state == State::Active)).then_some(since)
+        (own == NodeState::Active && states.all(|state| state == NodeState::Active))
+            .then_some(since)
     }
 }
 
 impl Seen {
-    fn kept(&self) -> impl Iterator<Item = (&MemberId, State)> {
+    fn kept(&self) -> impl Iterator<Item = (&NodeId, NodeState)> {
         self.others.iter().map(|(id, state)| (id, *state))
     }
 }
 
-fn kept(member: &Member) -> (&MemberId, State) {
+fn kept(member: &Member) -> (&NodeId, NodeState) {
     (&member.id, member.profile.state)
 }
 
@@ -60,10 +62,10 @@ mod tests {
     use super::*;
     use crate::cluster::{Load, Me, Presence, Profile};
 
-    fn member(name: &str, state: State, now: Instant) -> Member {
+    fn member(name: &str, state: NodeState, now: Instant) -> Member {
         let address = "127.0.0.1:1".parse().unwrap();
         Member {
-            id: MemberId {
+            id: NodeId {
                 name: name.into(),
                 generation: 1,
             },
@@ -82,7 +84,7 @@ mod tests {
 
     fn members(others: Vec<Member>) -> Members {
         let me = Me {
-            id: MemberId {
+            id: NodeId {
                 name: "me".into(),
                 generation: 1,
             },
@@ -96,11 +98,11 @@ mod tests {
     fn counts_may_change_and_the_dead_be_forgotten_while_a_cluster_is_settled() {
         let (mut membership, start) = (Membership::default(), Instant::now());
         let later = |seconds| start + Duration::from_secs(seconds);
-        let mut a = member("a", State::Active, start);
-        let mut b = member("b", State::Active, start);
+        let mut a = member("a", NodeState::Active, start);
+        let mut b = member("b", NodeState::Active, start);
         let mut settled = |now, others: &[&Member]| {
             let others = others.iter().copied().cloned().collect();
-            membership.settled_since(now, State::Active, &members(others))
+            membership.settled_since(now, NodeState::Active, &members(others))
         };
         assert_eq!(settled(start, &[&a, &b]), Some(start));
         a.profile.load.connections = 7;
@@ -113,15 +115,18 @@ mod tests {
     #[test]
     fn nothing_is_settled_while_a_node_starts_or_leaves() {
         let (mut membership, now) = (Membership::default(), Instant::now());
-        for state in [State::Starting, State::Draining] {
+        for state in [NodeState::Starting, NodeState::Draining] {
             let moving = members(vec![member("a", state, now)]);
-            assert_eq!(membership.settled_since(now, State::Active, &moving), None);
+            assert_eq!(
+                membership.settled_since(now, NodeState::Active, &moving),
+                None
+            );
             let alone = members(Vec::new());
             assert_eq!(membership.settled_since(now, state, &alone), None);
         }
         let later = now + Duration::from_secs(1);
-        let settled = members(vec![member("a", State::Active, now)]);
-        let since = membership.settled_since(later, State::Active, &settled);
+        let settled = members(vec![member("a", NodeState::Active, now)]);
+        let since = membership.settled_since(later, NodeState::Active, &settled);
         assert_eq!(since, Some(later));
     }
 }

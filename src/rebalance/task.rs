@@ -11,8 +11,9 @@ use super::membership::Membership;
 use super::overview::Overview;
 use super::plan::{Phase, Plan, Step, Tally, Turn, View};
 use super::victims;
-use crate::cluster::{Load, Members, State};
+use crate::cluster::{Load, Members};
 use crate::metrics::Metrics;
+use crate::nodes::NodeState;
 use crate::rsocket::Registry;
 use crate::settings::Rebalance;
 
@@ -52,7 +53,7 @@ pub struct Task {
     /// The other nodes.
     pub members: watch::Receiver<Members>,
     /// What this node is doing.
-    pub state: watch::Receiver<State>,
+    pub state: watch::Receiver<NodeState>,
     /// The node's metrics.
     pub metrics: Arc<Metrics>,
     /// Where the status page finds how it stands.
@@ -88,7 +89,7 @@ impl Task {
         let state = *self.state.borrow();
         let active = members
             .alive()
-            .filter(|member| member.profile.state == State::Active);
+            .filter(|member| member.profile.state == NodeState::Active);
         let others = active.map(|member| member.profile.load);
         View {
             overview: overview(self.registry.len(), others),

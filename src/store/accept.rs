@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::holders::Holders;
 use super::ledger::Held;
-use super::{Content, Effects, Kept, NodeId, Ownership, PushId, Refusal, Replica, Standing, Store};
+use super::{Content, Effects, Kept, Ownership, PushId, Refusal, Replica, Standing, Store};
+use crate::nodes::NodeId;
 
 impl Store {
     /// Takes a push. It may be acknowledged when [`Effects::acknowledged`], of this call or a later one, names it.

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::ledger::{Holding, State};
-use super::{Entry, Kept, NodeId, Over, PushId, Request, Standing, Store};
+use super::{Entry, Kept, Over, PushId, Request, Standing, Store};
+use crate::nodes::NodeId;
 
 /// Pushes in one call.
 const MAX_ENTRIES: usize = 500;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::selection::{Candidate, Part, SeriesSet, select, take_all};
-use super::{ClaimId, Content, Effects, Handed, Lent, NodeId, Over, PushId, Request, Store};
+use super::{ClaimId, Content, Effects, Handed, Lent, Over, PushId, Request, Store};
+use crate::nodes::NodeId;
 
 /// A claim is renewed after this part of its lease, so that two renewals may be lost.
 const RENEWALS_PER_LEASE: u32 = 3;

@@ -1,7 +1,7 @@
 //! Who else holds a push.
 
-use super::NodeId;
 use super::ledger::Holding;
+use crate::nodes::NodeId;
 
 /// The other holders of a push, in the order of their names. There are few: a list takes less room than a map.
 #[derive(Debug, Default)]

@@ -1,27 +1,6 @@
-//! What names nodes, pushes and claims in a cluster.
+//! What names pushes and claims in a cluster.
 
-use std::sync::Arc;
-
-/// One life of a node.
-///
-/// A node that is started again has lost what it held: it has a new generation and is another node.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId {
-    /// What the node calls itself, unique among those that live.
-    pub name: Arc<str>,
-    /// Greater with each start.
-    pub generation: u64,
-}
-
-impl NodeId {
-    /// The node of this name that was started as its `generation`th.
-    pub fn new(name: &str, generation: u64) -> Self {
-        Self {
-            name: name.into(),
-            generation,
-        }
-    }
-}
+use crate::nodes::NodeId;
 
 /// Names one push in the whole cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

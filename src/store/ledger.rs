@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::accounts::{Accounts, SERIES_BYTES};
 use super::holders::Holders;
 use super::tombstones::Tombstones;
-use super::{ClaimId, Content, Counts, Entry, NodeId, Ownership, PushId, Refusal};
+use super::{ClaimId, Content, Counts, Entry, Ownership, PushId, Refusal};
+use crate::nodes::NodeId;
 
 /// A tombstone outlives the push by the longest that a message may be under way.
 const LATE: Duration = Duration::from_secs(60);

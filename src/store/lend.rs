@@ -7,7 +7,8 @@ use std::time::Instant;
 use super::claim::Scrape;
 use super::ledger::{Held, Holding, State};
 use super::selection::{Candidate, Part, Selection, SeriesMap, SeriesSet, select};
-use super::{ClaimId, Handed, Kept, Lent, NodeId, Over, PushId, Store};
+use super::{ClaimId, Handed, Kept, Lent, Over, PushId, Store};
+use crate::nodes::NodeId;
 
 /// Pushes in one answer to another node's claim: their names and holders have to fit into a message, too.
 const MAX_HANDED: usize = 8192;

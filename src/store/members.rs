@@ -6,21 +6,11 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::{NodeId, PushId};
-
-/// What a live node is up to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Condition {
-    /// In service.
-    Active,
-    /// Not ready yet.
-    Starting,
-    /// About to leave.
-    Draining,
-}
+use super::PushId;
+use crate::nodes::{NodeId, NodeState};
 
 /// The live nodes, this one among them.
-pub type View = BTreeMap<NodeId, Condition>;
+pub type View = BTreeMap<NodeId, NodeState>;
 
 /// A node that no view has named yet counts as alive for this long after it was heard of: views lag.
 const STRANGER: Duration = Duration::from_secs(10);
@@ -46,7 +36,7 @@ impl Members {
     /// This node alone.
     pub(super) fn new(me: NodeId) -> Self {
         Self {
-            view: View::from([(me.clone(), Condition::Active)]),
+            view: View::from([(me.clone(), NodeState::Active)]),
             me,
             strangers: BTreeMap::new(),
             gone: BTreeMap::new(),
@@ -123,7 +113,7 @@ impl Members {
 
     /// Whether this node is about to leave.
     pub(super) fn am_draining(&self) -> bool {
-        self.condition(&self.me) == Some(Condition::Draining)
+        self.state(&self.me) == Some(NodeState::Draining)
     }
 
     /// Since when this node is about to leave.
@@ -131,14 +121,24 @@ impl Members {
         self.draining_since
     }
 
-    /// What `node` is up to, if the view names it.
-    pub(super) fn condition(&self, node: &NodeId) -> Option<Condition> {
+    /// Smaller for a node that is rather asked to hold a push.
+    pub(super) fn preference(&self, node: &NodeId) -> u8 {
+        match self.state(node) {
+            None => 0,
+            Some(NodeState::Active) => 1,
+            Some(NodeState::Starting) => 2,
+            Some(NodeState::Draining) => 3,
+        }
+    }
+
+    /// What `node` is doing, if the view names it.
+    pub(super) fn state(&self, node: &NodeId) -> Option<NodeState> {
         self.view.get(node).copied()
     }
 
     /// Whether `node` is in service.
     pub(super) fn is_active(&self, node: &NodeId) -> bool {
-        self.condition(node) == Some(Condition::Active)
+        self.state(node) == Some(NodeState::Active)
     }
 
     /// All other nodes in the view.
@@ -156,7 +156,7 @@ impl Members {
         let any = !self.peers().any(|node| self.is_active(node));
         let leaving = self.am_draining();
         let peers = self.peers().filter(|node| {
-            let starting = self.condition(node) == Some(Condition::Starting);
+            let starting = self.state(node) == Some(NodeState::Starting);
             any || self.is_active(node) || (starting && !leaving)
         });
         peers.cloned().collect()

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use prometheus_rsocket_exposition::Exposition;
 
-use super::{ClaimId, NodeId, PushId};
+use super::{ClaimId, PushId};
+use crate::nodes::NodeId;
 use crate::tenant::Tenant;
 
 /// What an application pushed.

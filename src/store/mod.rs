@@ -110,8 +110,8 @@ use std::time::{Duration, Instant};
 
 pub use accounts::{Holdings, MAX_WAITING, Refusals};
 pub use claim::Claimed;
-pub use id::{ClaimId, NodeId, PushId};
-pub use members::{Condition, View};
+pub use id::{ClaimId, PushId};
+pub use members::View;
 pub use message::{
     Content, Effects, Entry, Handed, Kept, Lent, Over, Ownership, Replica, Reply, Request,
     Standing, Tally,
@@ -125,6 +125,8 @@ use members::Members;
 use outbox::Outbox;
 use replicate::FullPeers;
 use underway::Underway;
+
+use crate::nodes::NodeId;
 
 /// Bounds of a store.
 #[derive(Debug, Clone)]
@@ -351,7 +353,7 @@ impl Store {
         self.effects(now)
     }
 
-    /// Takes a new view of who lives, this node included with its own condition.
+    /// Takes a new view of who lives, this node included with its own state.
     pub fn members(&mut self, view: View, now: Instant) -> Effects {
         if self.members.update(view, now) {
             self.underway.retain(|node| self.members.is_alive(node));

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::members::Members;
-use super::{ClaimId, NodeId, Over, Request, Store};
+use super::{ClaimId, Over, Request, Store};
+use crate::nodes::NodeId;
 
 /// Letters not yet answered; past it the oldest is given up.
 const MAX: usize = 10_000;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::ledger::{Holding, State};
-use super::{Kept, NodeId, Ownership, PushId, Store};
+use super::{Kept, Ownership, PushId, Store};
+use crate::nodes::NodeId;
 
 /// Pushes taken over in one [`Store::tick`], so that it takes no longer than some other steps do; the rest follows in the
 /// next.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::ledger::{Held, Holding, State};
 use super::members::rank;
-use super::{NodeId, PushId, Replica, Request, Store};
+use super::{PushId, Replica, Request, Store};
+use crate::nodes::NodeId;
 use crate::tenant::Tenant;
 
 /// A peer that had no room is not asked to hold as much again for this long.
@@ -105,7 +106,7 @@ impl Store {
             .collect();
         free.sort_by_cached_key(|node| {
             let asked = held.holders.contains(node);
-            (asked, self.members.condition(node), rank(push, node))
+            (asked, self.members.preference(node), rank(push, node))
         });
         let missing = missing.min(free.len());
         let share = self.share(push);

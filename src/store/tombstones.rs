@@ -55,10 +55,10 @@ impl Tombstones {
 
 #[cfg(test)]
 mod tests {
+    use crate::nodes::NodeId;
     use std::time::Duration;
 
     use super::*;
-    use crate::store::NodeId;
 
     #[test]
     fn no_more_are_kept_than_may_be_and_the_oldest_go_first() {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{NodeId, PushId};
+use super::PushId;
+use crate::nodes::NodeId;
 
 /// After this, and a second more for each [`BYTES_PER_SECOND`], a call of whose end nobody has told is taken for over. It
 /// is longer than any call takes.

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
 use prometheus_rsocket_proxy::cluster::calls::{Identity, Joining, Peer as Other};
 use prometheus_rsocket_proxy::node::Node;
-use prometheus_rsocket_proxy::store::{Condition, NodeId};
+use prometheus_rsocket_proxy::nodes::{NodeId, NodeState};
 use prometheus_rsocket_wire::Payload;
 use prometheus_rsocket_wire::session::StreamError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -53,7 +53,7 @@ impl Member {
         Other {
             id: self.id.clone(),
             grpc: self.node_address(),
-            condition: Condition::Active,
+            state: NodeState::Active,
         }
     }
 
@@ -236,7 +236,7 @@ impl Hung {
         Other {
             id: NodeId::new("hung", 1),
             grpc: self.address,
-            condition: Condition::Active,
+            state: NodeState::Active,
         }
     }
 }

@@ -28,7 +28,8 @@ use super::message::{Invalid, all, each, handed, millis, pusher, standing, stand
 use super::proto::replication_client::ReplicationClient;
 use super::{Holder, Identity, Peer, Secret, proto};
 use crate::metrics::Metrics;
-use crate::store::{ClaimId, Lent, NodeId, Replica, Reply, Request};
+use crate::nodes::NodeId;
+use crate::store::{ClaimId, Lent, Replica, Reply, Request};
 
 /// Calls with texts at a time, and waiting for their turn.
 const TEXTS: (usize, usize) = (8, 256);

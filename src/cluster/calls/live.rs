@@ -6,8 +6,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Peer;
-use crate::cluster::{Member, Members, State};
-use crate::store::{Condition, NodeId};
+use crate::cluster::{Member, Members};
 
 /// Follows the membership, in a task among `tasks`.
 pub fn live_peers(
@@ -34,12 +33,8 @@ fn of(members: &Members) -> Arc<[Peer]> {
 
 fn peer(member: &Member) -> Peer {
     Peer {
-        id: NodeId::new(&member.id.name, member.id.generation),
+        id: member.id.clone(),
         grpc: member.profile.grpc_address,
-        condition: match member.profile.state {
-            State::Starting => Condition::Starting,
-            State::Active => Condition::Active,
-            State::Draining => Condition::Draining,
-        },
+        state: member.profile.state,
     }
 }

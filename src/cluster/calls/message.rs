@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::proto::{self, pusher::Who, standing::State};
-use crate::store::{ClaimId, Content, Entry, Handed, NodeId, Over, Ownership, PushId, Standing};
+use crate::nodes::NodeId;
+use crate::store::{ClaimId, Content, Entry, Handed, Over, Ownership, PushId, Standing};
 use crate::tenant::Tenant;
 
 /// Bytes of a node's name, or an identity's.

@@ -49,7 +49,8 @@ pub use text::{pack, unpack};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use crate::store::{Condition, Content, NodeId, Reply, Request};
+use crate::nodes::{NodeId, NodeState};
+use crate::store::{Content, Reply, Request};
 use crate::tenant::Tenant;
 
 /// Another live node.
@@ -60,7 +61,7 @@ pub struct Peer {
     /// Where it takes calls.
     pub grpc: SocketAddr,
     /// What it is up to.
-    pub condition: Condition,
+    pub state: NodeState,
 }
 
 /// What makes a node one of several.

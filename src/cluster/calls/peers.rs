@@ -11,7 +11,8 @@ use tokio::time::timeout;
 
 use super::link::{Calling, Link};
 use super::{Peer, Secret};
-use crate::store::{NodeId, Request};
+use crate::nodes::NodeId;
+use crate::store::Request;
 
 /// How long an application waits for another node to unwrap the key of its push.
 const OPEN_WITHIN: Duration = Duration::from_secs(2);

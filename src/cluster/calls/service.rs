@@ -16,7 +16,8 @@ use tonic::{Request, Response, Status};
 use super::message::{Invalid, all, each, handed_without_text, need, pusher};
 use super::proto::replication_server::{Replication, ReplicationServer};
 use super::{Calling, Holder, proto};
-use crate::store::{self, Handed, NodeId, Replica, Reply};
+use crate::nodes::NodeId;
+use crate::store::{self, Handed, Replica, Reply};
 
 /// Keys unwrapped at a time, each a quarter of a millisecond of CPU; more are refused.
 const MAX_OPENINGS: usize = 16;

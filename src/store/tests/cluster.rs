@@ -2,16 +2,17 @@
 
 use super::nodes::{Mail, Nodes, Word};
 use super::*;
+use crate::nodes::NodeState;
 
 fn nodes(number: u64) -> Nodes {
     Nodes::new(number, &limits(), &Replication::default())
 }
 
-fn condition(nodes: &mut Nodes, who: u64, what: Condition) {
+fn state(nodes: &mut Nodes, who: u64, what: NodeState) {
     let mut view: View = nodes
         .stores
         .keys()
-        .map(|id| (id.clone(), Condition::Active))
+        .map(|id| (id.clone(), NodeState::Active))
         .collect();
     view.insert(node(who), what);
     nodes.see(&view);
@@ -22,7 +23,7 @@ fn kill(nodes: &mut Nodes, who: u64) {
     let view = nodes
         .stores
         .keys()
-        .map(|id| (id.clone(), Condition::Active))
+        .map(|id| (id.clone(), NodeState::Active))
         .collect();
     nodes.see(&view);
     nodes.wait(Duration::from_secs(3));
@@ -93,7 +94,7 @@ fn what_a_node_holds_alone_goes_out_as_fast_as_it_is_taken_and_new_pushes_first(
     for number in 0..5_000 {
         nodes.push(&node(0), &[number]).unwrap();
     }
-    nodes.join(1, Condition::Active);
+    nodes.join(1, NodeState::Active);
     nodes.tick();
     assert_eq!(nodes.replicas_sent().len(), 64);
     let fresh = nodes.push(&node(0), &[5_000]).unwrap();
@@ -123,8 +124,8 @@ fn a_node_that_leaves_soon_after_another_joined_loses_nothing() {
     for number in 0..5_000 {
         nodes.push(&node(0), &[number]).unwrap();
     }
-    nodes.join(1, Condition::Active);
-    condition(&mut nodes, 0, Condition::Draining);
+    nodes.join(1, NodeState::Active);
+    state(&mut nodes, 0, NodeState::Draining);
     nodes.wait(Duration::from_secs(5));
     assert!(nodes.stores[&node(0)].may_leave(nodes.now));
     assert_eq!(nodes.stores[&node(1)].counts().pending, 5_000);
@@ -198,7 +199,7 @@ fn what_a_dead_holder_held_is_held_by_another_node_soon() {
     let view = nodes
         .stores
         .keys()
-        .map(|id| (id.clone(), Condition::Active))
+        .map(|id| (id.clone(), NodeState::Active))
         .collect();
     nodes.see(&view);
     nodes.wait(Duration::from_secs(1));
@@ -359,7 +360,7 @@ fn a_node_that_leaves_hands_its_pushes_over_and_nothing_is_served_twice() {
     let mut nodes = nodes(4);
     let before = nodes.push(&node(0), &[1]).unwrap();
     nodes.talk();
-    condition(&mut nodes, 0, Condition::Draining);
+    state(&mut nodes, 0, NodeState::Draining);
     nodes.talk();
     let during = nodes.push(&node(0), &[2]).unwrap();
     nodes.wait(Duration::from_secs(4));
@@ -382,7 +383,7 @@ fn a_node_that_leaves_hands_over_what_no_other_node_was_to_hold() {
     let mut nodes = Nodes::new(2, &limits(), &alone);
     let before = nodes.push(&node(0), &[1]).unwrap();
     assert_eq!(nodes.acknowledged[&before], Kept::Alone);
-    condition(&mut nodes, 0, Condition::Draining);
+    state(&mut nodes, 0, NodeState::Draining);
     let during = nodes.push(&node(0), &[2]).unwrap();
     nodes.wait(Duration::from_secs(4));
     assert_eq!(nodes.tally.handed_over, 2);
@@ -397,7 +398,7 @@ fn a_node_does_not_leave_under_a_scrape_that_has_its_pushes() {
     nodes.push(&node(0), &[1]).unwrap();
     nodes.talk();
     let (claim, _) = nodes.claim(&node(1));
-    condition(&mut nodes, 0, Condition::Draining);
+    state(&mut nodes, 0, NodeState::Draining);
     nodes.wait(Duration::from_secs(4));
     assert!(!nodes.stores[&node(0)].may_leave(nodes.now));
     nodes.commit(&claim);
@@ -427,7 +428,7 @@ fn a_node_that_joins_is_given_what_is_held_by_too_few_and_told_when_that_is_done
         }
     };
     assert_eq!(call(&mut nodes), None, "not seen yet");
-    nodes.join(1, Condition::Starting);
+    nodes.join(1, NodeState::Starting);
     assert_eq!(call(&mut nodes), Some(250));
     nodes.wait(Duration::from_secs(2));
     assert_eq!(call(&mut nodes), Some(0));
@@ -440,7 +441,7 @@ fn a_node_that_is_not_ready_yet_is_given_what_others_in_service_are_too_few_to_h
     let push = nodes.push(&node(0), &[1]).unwrap();
     nodes.talk();
     assert_eq!(nodes.holders(&push).len(), 2);
-    nodes.join(2, Condition::Starting);
+    nodes.join(2, NodeState::Starting);
     let now = nodes.now;
     let owner = nodes.stores.get_mut(&node(0)).unwrap();
     assert!(matches!(

@@ -7,6 +7,7 @@ use proptest::sample::Index;
 
 use super::nodes::Nodes;
 use super::*;
+use crate::nodes::{NodeId, NodeState};
 
 const NODES: u64 = 3;
 
@@ -136,7 +137,7 @@ impl Run {
                 self.kill(&node(at));
             }
             Step::Drain(at) if self.view.contains_key(&node(at)) => {
-                self.view.insert(node(at), Condition::Draining);
+                self.view.insert(node(at), NodeState::Draining);
                 nodes.see(&self.view);
             }
             _ => {}

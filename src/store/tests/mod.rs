@@ -17,6 +17,7 @@ use bytes::Bytes;
 use prometheus_rsocket_exposition::Exposition;
 
 use super::*;
+use crate::nodes::{NodeId, NodeState};
 use crate::tenant::Tenant;
 
 const TTL: Duration = Duration::from_secs(60);
@@ -37,7 +38,7 @@ fn node(number: u64) -> NodeId {
 fn view(numbers: &[u64]) -> View {
     let nodes = numbers.iter();
     nodes
-        .map(|number| (node(*number), Condition::Active))
+        .map(|number| (node(*number), NodeState::Active))
         .collect()
 }
 

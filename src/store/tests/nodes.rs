@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::*;
+use crate::nodes::{NodeId, NodeState};
 
 /// A request or a reply under way.
 #[derive(Debug, Clone)]
@@ -127,14 +128,14 @@ impl Nodes {
         sent.collect()
     }
 
-    /// Adds a node, seen by all in that condition.
-    pub(super) fn join(&mut self, number: u64, condition: Condition) {
+    /// Adds a node, seen by all in that state.
+    pub(super) fn join(&mut self, number: u64, state: NodeState) {
         let replication = Replication::default();
         let store = Store::new(node(number), limits(), replication);
         self.stores.insert(node(number), store);
         let stores = self.stores.keys();
-        let mut view: View = stores.map(|id| (id.clone(), Condition::Active)).collect();
-        view.insert(node(number), condition);
+        let mut view: View = stores.map(|id| (id.clone(), NodeState::Active)).collect();
+        view.insert(node(number), state);
         self.see(&view);
     }
 

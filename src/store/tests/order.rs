@@ -3,6 +3,7 @@
 use super::super::members::rank;
 use super::nodes::{Nodes, Word};
 use super::*;
+use crate::nodes::NodeState;
 
 /// Each push has one holder besides its owner.
 fn nodes(number: u64) -> Nodes {
@@ -85,7 +86,7 @@ fn a_push_waits_for_one_that_a_response_of_its_owner_brings() {
 fn what_a_node_takes_after_a_scrape_of_others_is_newer_however_long_it_has_been_there() {
     let mut nodes = nodes(3);
     nodes.now += Duration::from_secs(20);
-    nodes.join(3, Condition::Active);
+    nodes.join(3, NodeState::Active);
     let older = push_held_by(&mut nodes, 0, 2, 1);
     let (claim, _) = nodes.claim(&node(3));
     nodes.release(&claim);

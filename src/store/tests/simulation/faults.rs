@@ -3,6 +3,7 @@
 use super::super::*;
 use super::plan::Trouble;
 use super::world::{Event, SimulatedNode, World};
+use crate::nodes::{NodeId, NodeState};
 
 /// A node that leaves is given this long.
 const GRACE: u64 = 30_000;
@@ -17,11 +18,11 @@ impl World {
         let id = NodeId::new(&format!("node-{}", number % 4), number);
         let (limits, replication) = (self.plan.limits.clone(), self.plan.replication.clone());
         let mut store = Store::new(id.clone(), limits, replication);
-        let view = View::from([(id.clone(), Condition::Active)]);
+        let view = View::from([(id.clone(), NodeState::Active)]);
         store.members(view.clone(), self.now());
         let node = SimulatedNode {
             store,
-            condition: Condition::Active,
+            state: NodeState::Active,
             view,
             leaves_by: None,
         };
@@ -52,12 +53,12 @@ impl World {
     pub(super) fn notice(&mut self, observer: &NodeId, subject: &NodeId) {
         let reached = self.reaches(observer, subject);
         let subject_node = self.nodes.get(subject).filter(|_| reached);
-        let condition = subject_node.map(|node| node.condition);
+        let state = subject_node.map(|node| node.state);
         let Some(node) = self.nodes.get_mut(observer) else {
             return;
         };
-        match condition {
-            Some(condition) => node.view.insert(subject.clone(), condition),
+        match state {
+            Some(state) => node.view.insert(subject.clone(), state),
             None => node.view.remove(subject),
         };
         let view = node.view.clone();
@@ -102,7 +103,7 @@ impl World {
         let live: View = self
             .nodes
             .iter()
-            .map(|(id, node)| (id.clone(), node.condition))
+            .map(|(id, node)| (id.clone(), node.state))
             .collect();
         let mut nodes = self.nodes.values();
         let agree = nodes.all(|node| node.view == live && node.leaves_by.is_none());
@@ -167,7 +168,7 @@ impl World {
         }
         let id = &active[self.plan.rng.usize(0..active.len())];
         if let Some(node) = self.nodes.get_mut(id) {
-            node.condition = Condition::Draining;
+            node.state = NodeState::Draining;
             node.leaves_by = Some(self.clock + GRACE);
             self.news_of(id);
         }
@@ -180,7 +181,7 @@ impl World {
         let Some(by) = node.leaves_by else {
             return;
         };
-        let settled = node.view.get(id) == Some(&Condition::Draining);
+        let settled = node.view.get(id) == Some(&NodeState::Draining);
         if settled && node.store.may_leave(self.now()) {
             self.remove(id);
             self.after(5_000, Event::Start);

@@ -5,6 +5,7 @@ use super::super::*;
 use super::account::Account;
 use super::order::Precedence;
 use super::plan::{Plan, Scraped, Trouble};
+use crate::nodes::{NodeId, NodeState};
 
 const TICK: u64 = 200;
 /// A scrape waits no longer than this for what peers lend.
@@ -33,7 +34,7 @@ pub(super) enum Event {
 
 pub(super) struct SimulatedNode {
     pub(super) store: Store,
-    pub(super) condition: Condition,
+    pub(super) state: NodeState,
     pub(super) view: View,
     /// A node that leaves and may not after this is stopped.
     pub(super) leaves_by: Option<u64>,
