@@ -27,12 +27,12 @@ use tracing::{debug, info, warn};
 
 use self::foreign::Lookups;
 use crate::cluster::calls::{Calling, Holder, Peer, Peers};
+use crate::limits::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::nodes::{NodeId, NodeState};
 use crate::rsocket::{
     Flow, KeyRing, Opened, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable,
 };
-use crate::seldom::Seldom;
 use crate::store::{
     ClaimId, Content, Counts, Effects, Holdings, Kept, Limits, PushId, Refusal, Replication, Store,
     Tally, View,
@@ -358,14 +358,16 @@ impl Pushes {
         reason: String,
         sender: &Sender,
     ) -> Rejection {
-        static SAID: Seldom = Seldom::new(10);
+        static LOG_LIMIT: LogLimit = LogLimit::new(10);
         self.metrics
             .pushes_refused
             .with_label_values(&[label])
             .inc();
         let (peer, identity) = (sender.peer, sender.identity.as_deref());
-        match SAID.due() {
-            Some(left_out) => warn!(%peer, identity, reason, left_out, "push refused"),
+        match LOG_LIMIT.due() {
+            Some(suppressed) => {
+                warn!(%peer, identity, reason, suppressed = suppressed.count(), "push refused")
+            }
             None => debug!(%peer, identity, reason, "push refused"),
         }
         Rejection { code, reason }

@@ -24,10 +24,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
+use crate::limits::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::push::{Claim, Pushes};
 use crate::rsocket::{Handle, LastScrape, Opened, Opener, PullError, Registry, Unusable, run};
-use crate::seldom::Seldom;
 use crate::store::Content;
 use crate::tenant::Tenant;
 
@@ -36,9 +36,9 @@ use crate::tenant::Tenant;
 const CLAIM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Many fail at once where something is wrong with all; who comes back again and again to fail fills no disk.
-static NOT_SCRAPED: Seldom = Seldom::new(100);
+static NOT_SCRAPED: LogLimit = LogLimit::new(100);
 /// And who succeeds in between.
-static SCRAPED_AGAIN: Seldom = Seldom::new(100);
+static SCRAPED_AGAIN: LogLimit = LogLimit::new(100);
 
 /// Why there is no scrape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -289,8 +289,8 @@ impl Scraper {
         match (before, outcome) {
             ("success", "success") => {}
             (_, "success") => match SCRAPED_AGAIN.due() {
-                Some(left_out) => {
-                    info!(connection, %peer, identity, left_out, "application is scraped again");
+                Some(suppressed) => {
+                    info!(connection, %peer, identity, suppressed = suppressed.count(), "application is scraped again");
                 }
                 None => debug!(connection, %peer, identity, "application is scraped again"),
             },
@@ -298,8 +298,8 @@ impl Scraper {
                 debug!(connection, %peer, identity, reason, "application left during a scrape");
             }
             ("success", _) => match NOT_SCRAPED.due() {
-                Some(left_out) => {
-                    warn!(connection, %peer, identity, outcome, reason, left_out, "application not scraped");
+                Some(suppressed) => {
+                    warn!(connection, %peer, identity, outcome, reason, suppressed = suppressed.count(), "application not scraped");
                 }
                 None => {
                     debug!(connection, %peer, identity, outcome, reason, "application not scraped");

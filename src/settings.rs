@@ -8,7 +8,7 @@ use prometheus_rsocket_exposition as exposition;
 
 use crate::access::Access;
 use crate::identity::{Identities, Terms};
-use crate::rate::Rate;
+use crate::limits::rate::Rate;
 use crate::tls::Tls;
 use crate::{cluster, store};
 

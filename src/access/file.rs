@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::tls::TlsServer;
 use crate::files::yaml::{self, FileError, or_default};
-use crate::rate::Rate;
+use crate::limits::rate::Rate;
 use crate::tls::Tls;
 
 /// What a file says.

@@ -21,8 +21,8 @@ use tokio::sync::watch;
 use crate::files::follow::{Followed, Found, Settled, Source};
 use crate::files::yaml::FileError;
 use crate::files::{ReadError, read_text};
+use crate::limits::rate::Bucket;
 use crate::passwords::{Users, Verifier};
-use crate::rate::Bucket;
 use crate::tls::Tls;
 
 /// Why a file is of no use.

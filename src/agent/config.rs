@@ -32,7 +32,7 @@ use super::file_sd::Group;
 use super::job::JobSettings;
 use super::tls::Tls;
 use crate::files::yaml::{self, Error, or_default};
-use crate::sizes;
+use crate::limits::sizes;
 
 /// One `scrape_config`.
 pub(super) struct Parsed {

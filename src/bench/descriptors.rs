@@ -1,6 +1,6 @@
 //! Whether the system allows as many connections as there are to be applications.
 
-use crate::descriptors;
+use crate::limits::descriptors;
 
 /// For what is open besides the connections.
 const SPARE: u64 = 64;

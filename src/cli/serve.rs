@@ -19,11 +19,12 @@ use super::values::{
 use super::{LogArgs, bad_usage, runtime};
 use crate::access::Access;
 use crate::identity::{Identities, Terms};
+use crate::limits::descriptors;
+use crate::limits::rate::Rate;
 use crate::node::Node;
-use crate::rate::Rate;
 use crate::settings::{Envelope, RSocket, Scrape, Settings, Web};
 use crate::tls::Tls;
-use crate::{descriptors, drain, logging, store};
+use crate::{drain, logging, store};
 
 /// Open files besides the connections of applications and over HTTP, for calls between nodes and files that are read.
 const OTHER_FILES: usize = 600;

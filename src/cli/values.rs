@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub(super) use crate::sizes::bytes;
+pub(super) use crate::limits::sizes::bytes;
 
 /// Bytes of one RSocket frame: its length prefix has 24 bits.
 const MAX_FRAME: u64 = (1 << 24) - 1;

@@ -19,8 +19,8 @@ use super::drops::Drops;
 use super::packet::{MAX_PACKET, Opener, Refusal, Sealer};
 use super::secret::Secrets;
 use super::vet::is_bounded;
+use crate::limits::log_limit::LogLimit;
 use crate::metrics::Metrics;
-use crate::seldom::Seldom;
 
 /// Messages that wait for the gossip; more are dropped, and asked for again by the next round.
 const WAITING: usize = 256;
@@ -145,10 +145,10 @@ impl Shared {
             }
             Err(error) => {
                 // Mostly for all peers alike, again and again: no network, or addresses of the other family.
-                static SAID: Seldom = Seldom::new(1);
-                match SAID.due() {
-                    Some(left_out) => {
-                        warn!(%to, %error, left_out, "gossip packets could not be sent");
+                static LOG_LIMIT: LogLimit = LogLimit::new(1);
+                match LOG_LIMIT.due() {
+                    Some(suppressed) => {
+                        warn!(%to, %error, suppressed = suppressed.count(), "gossip packets could not be sent");
                     }
                     None => debug!(%to, %error, "a gossip packet could not be sent"),
                 }

@@ -33,9 +33,9 @@ use tracing::{debug, warn};
 
 use super::delivery::{self, Committing, Left, Outbox};
 use crate::access::{Active, guard};
-use crate::crowd::{self, Crowd, Newcomer};
+use crate::limits::eviction::{self, Evictable, EvictionQueue};
+use crate::limits::log_limit::LogLimit;
 use crate::metrics::Metrics;
-use crate::seldom::Seldom;
 use crate::settings;
 
 /// Bytes of a request's head; a scrape's has a few hundred.
@@ -84,20 +84,20 @@ impl Listener {
         };
         // The fastest level: a scrape goes over the network once, and its CPU is spent every few seconds.
         let router = router.layer(CompressionLayer::new().quality(CompressionLevel::Fastest));
-        let door = Door {
+        let handler = ConnectionHandler {
             router,
             access,
-            idle: Crowd::new(usize::MAX),
+            idle: EvictionQueue::new(usize::MAX),
             metrics,
             io_timeout: self.settings.io_timeout,
             stop: stop.clone(),
         };
-        let run = self.run(door, ended.clone());
+        let run = self.run(handler, ended.clone());
         let accepting = tokio::spawn(async move { ended.run_until_cancelled_owned(run).await });
         Server { stop, accepting }
     }
 
-    async fn run(self, door: Door, ended: CancellationToken) {
+    async fn run(self, handler: ConnectionHandler, ended: CancellationToken) {
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(self.settings.max_connections));
         let accept = async {
@@ -105,29 +105,31 @@ impl Listener {
                 match self.socket.accept().await {
                     Ok((stream, peer)) => {
                         let place = Arc::clone(&places).acquire_owned();
-                        let (place, gone) = crowd::place(&[&door.idle], place).await;
-                        door.crowded(gone);
+                        let (place, gone) = eviction::place(&[&handler.idle], place).await;
+                        handler.evicted(gone);
                         let end = ended.child_token();
-                        let door = door.clone();
+                        let handler = handler.clone();
                         let watcher = graceful.watcher();
                         tokio::spawn(async move {
-                            let connection = door.serve(stream, watcher, &end);
+                            let connection = handler.serve(stream, watcher, &end);
                             if let Some(Err(error)) = end.run_until_cancelled(connection).await {
-                                door.failed(&error);
+                                handler.failed(&error);
                                 debug!(%peer, %error, "HTTP connection ended early");
                             }
                             drop(place);
                         });
                     }
                     Err(error) => {
-                        door.crowded(crowd::unaccepted(&error, "web", &[&door.idle]).await);
+                        handler.evicted(
+                            eviction::after_failed_accept(&error, "web", &[&handler.idle]).await,
+                        );
                     }
                 }
             }
         };
         tokio::select! {
             () = accept => {}
-            () = door.stop.cancelled() => {}
+            () = handler.stop.cancelled() => {}
         }
         drop(self.socket);
         graceful.shutdown().await;
@@ -147,11 +149,11 @@ enum EndError {
 
 /// What every connection comes through.
 #[derive(Clone)]
-struct Door {
+struct ConnectionHandler {
     router: Router,
     access: Option<watch::Receiver<Arc<Active>>>,
     /// Connections on which nothing is asked at the moment.
-    idle: Arc<Crowd>,
+    idle: Arc<EvictionQueue>,
     metrics: Arc<Metrics>,
     io_timeout: Duration,
     stop: CancellationToken,
@@ -159,7 +161,7 @@ struct Door {
 
 type Bounded = Pin<Box<TimeoutStream<TcpStream>>>;
 
-impl Door {
+impl ConnectionHandler {
     /// Serves one connection, from its handshake to its end.
     async fn serve(
         &self,
@@ -223,19 +225,19 @@ impl Door {
     }
 }
 
-impl Door {
+impl ConnectionHandler {
     /// So many had to go because nothing was asked on them.
-    fn crowded(&self, connections: usize) {
-        static SAID: Seldom = Seldom::new(1);
+    fn evicted(&self, connections: usize) {
+        static LOG_LIMIT: LogLimit = LogLimit::new(1);
         if connections == 0 {
             return;
         }
         let errors = &self.metrics.http_connection_errors;
         let errors = errors.with_label_values(&["crowded"]);
         errors.inc_by(connections as u64);
-        if let Some(left_out) = SAID.due() {
+        if let Some(suppressed) = LOG_LIMIT.due() {
             warn!(
-                left_out,
+                suppressed = suppressed.count(),
                 "too many HTTP connections (--web.max-connections): the one idle for longest is ended"
             );
         }
@@ -266,7 +268,7 @@ impl Server {
 /// One connection among those on which nothing is asked, except while something is.
 #[derive(Clone)]
 struct Idle {
-    crowd: Arc<Crowd>,
+    queue: Arc<EvictionQueue>,
     end: CancellationToken,
     waits: Arc<Mutex<Waits>>,
     /// Whether anything ever was.
@@ -276,17 +278,17 @@ struct Idle {
 struct Waits {
     /// Requests under way; a second one may come before the response to the first is handed over.
     requests: usize,
-    newcomer: Option<Newcomer>,
+    evictable: Option<Evictable>,
 }
 
 impl Idle {
-    fn new(crowd: &Arc<Crowd>, end: &CancellationToken) -> Self {
+    fn new(queue: &Arc<EvictionQueue>, end: &CancellationToken) -> Self {
         let waits = Waits {
             requests: 0,
-            newcomer: Some(crowd.join(end.clone())),
+            evictable: Some(queue.join(end.clone())),
         };
         Self {
-            crowd: Arc::clone(crowd),
+            queue: Arc::clone(queue),
             end: end.clone(),
             waits: Arc::new(Mutex::new(waits)),
             asked: Arc::default(),
@@ -297,7 +299,7 @@ impl Idle {
     fn asked(&self) -> Asked {
         let mut waits = self.waits();
         waits.requests += 1;
-        waits.newcomer = None;
+        waits.evictable = None;
         self.asked.store(true, Ordering::Relaxed);
         Asked {
             idle: self.clone(),
@@ -337,8 +339,8 @@ impl Drop for Asked {
         let mut waits = self.idle.waits();
         waits.requests -= 1;
         if waits.requests == 0 {
-            let newcomer = self.idle.crowd.join(self.idle.end.clone());
-            waits.newcomer = Some(newcomer);
+            let evictable = self.idle.queue.join(self.idle.end.clone());
+            waits.evictable = Some(evictable);
         }
     }
 }
@@ -409,10 +411,10 @@ mod tests {
             .route("/short", get(|| async { "up 1\n" }))
             .route("/endless", get(endless));
         let metrics = Arc::new(Metrics::new().unwrap());
-        let door = Door {
+        let handler = ConnectionHandler {
             router,
             access: None,
-            idle: Crowd::new(usize::MAX),
+            idle: EvictionQueue::new(usize::MAX),
             metrics: Arc::clone(&metrics),
             io_timeout: IO_TIMEOUT,
             stop: CancellationToken::new(),
@@ -420,9 +422,9 @@ mod tests {
         let (reader, stream) = tokio::io::duplex(1024);
         tokio::spawn(async move {
             let end = CancellationToken::new();
-            let idle = Idle::new(&door.idle, &end);
+            let idle = Idle::new(&handler.idle, &end);
             let graceful = GracefulShutdown::new();
-            let speaking = door.speak(stream, graceful.watcher(), idle);
+            let speaking = handler.speak(stream, graceful.watcher(), idle);
             end.run_until_cancelled(speaking).await
         });
         (reader, metrics)

@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::proof::{Proof, Token};
 use crate::files::yaml::{self, FileError};
-use crate::rate::Rate;
-use crate::sizes;
+use crate::limits::rate::Rate;
+use crate::limits::sizes;
 
 /// Most identities, and most tokens, users and certificates of one.
 const MAX_ENTRIES: usize = 10_000;

@@ -9,8 +9,8 @@ use prometheus_rsocket_wire::Credentials;
 use super::file::{Entitlement, Parsed};
 use super::proof::{Proof, Token};
 use crate::files::yaml::FileError;
+use crate::limits::rate::Bucket;
 use crate::passwords::{Users, Verdict, Verifier};
-use crate::rate::Bucket;
 
 /// What holds for an application's texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use zeroize::Zeroizing;
 
 use super::Pushes;
-use crate::rate::{Bucket, Rate};
+use crate::limits::rate::{Bucket, Rate};
 use crate::rsocket::{Opened, Sealed, Unusable};
 
 /// Look-ups at a time; more are refused.

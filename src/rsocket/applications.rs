@@ -12,10 +12,10 @@ use tokio_util::task::TaskTracker;
 use super::admission::Admission;
 use super::registry::Registry;
 use super::{KeyRing, PushSink};
-use crate::crowd::Crowd;
 use crate::identity::Table;
+use crate::limits::eviction::EvictionQueue;
+use crate::limits::rate::Rate;
 use crate::metrics::Metrics;
-use crate::rate::Rate;
 use crate::settings;
 use crate::tls::Offer;
 
@@ -40,10 +40,10 @@ pub struct Applications {
     pub(super) memory: Arc<Memory>,
     pub(super) admission: Admission,
     /// Connections that are not set up.
-    pub(super) handshakes: Arc<Crowd>,
+    pub(super) handshakes: Arc<EvictionQueue>,
     /// Connections that are left unanswered for a while, instead of being closed at once. Apart from the handshakes, lest they
     /// keep those out, and because they would be back at once if they had to go.
-    pub(super) unanswered: Arc<Crowd>,
+    pub(super) unanswered: Arc<EvictionQueue>,
     /// Of web pages that may connect.
     pub(super) allowed_origins: Vec<String>,
     /// Who is believed where a connection comes from.
@@ -121,8 +121,8 @@ impl Applications {
                 settings.max_connections,
                 settings.max_connections_per_address,
             ),
-            handshakes: Crowd::new(settings.max_handshakes),
-            unanswered: Crowd::new(usize::MAX),
+            handshakes: EvictionQueue::new(settings.max_handshakes),
+            unanswered: EvictionQueue::new(usize::MAX),
             allowed_origins: settings.allowed_origins.clone(),
             balancers: settings.balancers.clone(),
             tasks: TaskTracker::new(),
@@ -138,7 +138,7 @@ impl Applications {
     }
 
     /// Those that may have to make room for others, first those that go first.
-    pub(super) fn crowds(&self) -> [&Crowd; 2] {
+    pub(super) fn eviction_queues(&self) -> [&EvictionQueue; 2] {
         [&self.handshakes, &self.unanswered]
     }
 

@@ -31,7 +31,7 @@ use super::registry::{Registration, Transport};
 use super::retire::{Cause, Retiring};
 use super::turns::Flow;
 use super::{PushSink, Rejection};
-use crate::rate::Bucket;
+use crate::limits::rate::Bucket;
 use crate::tenant::Tenant;
 
 /// Pushes of one connection that are opened and checked at a time.
@@ -64,7 +64,7 @@ pub(super) async fn run<T: FrameTransport>(
             return Box::pin(connection.finish()).await;
         }
     };
-    drop(arrival.newcomer);
+    drop(arrival.evictable);
     let identity = member.identity.terms.identity.clone();
     let mut task = ConnectionTask {
         connection,

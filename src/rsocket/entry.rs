@@ -19,9 +19,9 @@ use tracing::{debug, warn};
 use super::admission::{MAX_UNANSWERED, Place, Shares};
 use super::applications::Applications;
 use super::registry::Transport;
-use crate::crowd::Newcomer;
 use crate::identity::{Identity, Proof, Shown, Table, Unknown};
-use crate::seldom::Seldom;
+use crate::limits::eviction::Evictable;
+use crate::limits::log_limit::LogLimit;
 
 /// Before a client hears that its credentials are wrong, so that it cannot ask too often.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub(super) struct Arrival {
     /// When its SETUP had to be there.
     pub(super) due: Instant,
     /// Until it is let in, it may have to make room.
-    pub(super) newcomer: Newcomer,
+    pub(super) evictable: Evictable,
 }
 
 /// Whose a connection is, as long as that holds.
@@ -155,7 +155,7 @@ async fn deny(
     apps: &Applications,
 ) -> Denied {
     note(denied.exception, arrival, apps);
-    arrival.newcomer.join(&apps.unanswered);
+    arrival.evictable.move_to(&apps.unanswered);
     sleep_until(until).await;
     denied
 }
@@ -201,19 +201,21 @@ pub(super) async fn place_among<K: Clone + Eq + Hash>(
         return Some(place);
     }
     note(exception, arrival, apps);
-    arrival.newcomer.join(&apps.unanswered);
+    arrival.evictable.move_to(&apps.unanswered);
     let place = shares.place_of(&key, max);
     timeout(MAX_UNANSWERED, place).await.ok()
 }
 
 fn note(exception: &'static str, arrival: &Arrival, apps: &Applications) {
-    static SAID: Seldom = Seldom::new(10);
+    static LOG_LIMIT: LogLimit = LogLimit::new(10);
     let labels = [exception, arrival.transport.label()];
     let errors = &apps.metrics.connection_errors;
     errors.with_label_values(&labels).inc();
     let (peer, transport) = (arrival.peer, arrival.transport.name());
-    match SAID.due() {
-        Some(left_out) => warn!(%peer, transport, exception, left_out, "application not let in"),
+    match LOG_LIMIT.due() {
+        Some(suppressed) => {
+            warn!(%peer, transport, exception, suppressed = suppressed.count(), "application not let in")
+        }
         None => debug!(%peer, transport, exception, "application not let in"),
     }
 }

@@ -22,12 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::applications::{Applications, Secured};
-use super::balancer::HeaderError;
 use super::entry::{Arrival, place_among};
+use super::proxy_protocol::HeaderError;
 use super::registry::Transport;
-use super::{balancer, connection};
-use crate::crowd::{self, Newcomer};
-use crate::seldom::Seldom;
+use super::{connection, proxy_protocol};
+use crate::limits::eviction::{self, Evictable};
+use crate::limits::log_limit::LogLimit;
 use crate::tenant::network;
 use crate::tls::names;
 
@@ -71,22 +71,24 @@ impl Listener {
                     Ok(accepted) => accepted,
                     Err(error) => {
                         let name = self.transport.name();
-                        let gone = crowd::unaccepted(&error, name, &apps.crowds()).await;
-                        crowded(&apps, self.transport, gone);
+                        let gone =
+                            eviction::after_failed_accept(&error, name, &apps.eviction_queues())
+                                .await;
+                        evicted(&apps, self.transport, gone);
                         continue;
                     }
                 };
                 let transport = self.transport;
                 // This one is left unanswered until there is a place, and those behind it wait in the backlog. A place
-                // taken before accepting would be kept from the other listener while this one has no visitor.
+                // taken before accepting would be kept from the other listener while this one has no handshake.
                 let Some(place) = place(&apps, transport).await else {
                     return;
                 };
                 let shared = Arc::clone(&apps);
                 let end = apps.ended.child_token();
-                let newcomer = apps.handshakes.join(end.clone());
+                let evictable = apps.handshakes.join(end.clone());
                 apps.tasks.spawn(async move {
-                    let serve = serve(&shared, stream, peer, transport, newcomer);
+                    let serve = serve(&shared, stream, peer, transport, evictable);
                     end.run_until_cancelled(serve).await;
                     drop(place);
                 });
@@ -102,15 +104,15 @@ impl Listener {
 /// A place among all connections, and among those that are not set up. Where there is none, the one whose handshakes take the
 /// longest has to go; for one among all, also the one that has been left unanswered for the longest.
 async fn place(apps: &Applications, transport: Transport) -> Option<OwnedSemaphorePermit> {
-    let (place, gone) = crowd::place(&apps.crowds(), apps.admission.place()).await;
+    let (place, gone) = eviction::place(&apps.eviction_queues(), apps.admission.place()).await;
     let gone = gone + usize::from(apps.handshakes.room().await);
-    crowded(apps, transport, gone);
+    evicted(apps, transport, gone);
     place
 }
 
 /// So many connections had to go.
-fn crowded(apps: &Applications, transport: Transport, gone: usize) {
-    static SAID: Seldom = Seldom::new(1);
+fn evicted(apps: &Applications, transport: Transport, gone: usize) {
+    static LOG_LIMIT: LogLimit = LogLimit::new(1);
     if gone == 0 {
         return;
     }
@@ -118,9 +120,9 @@ fn crowded(apps: &Applications, transport: Transport, gone: usize) {
     errors
         .with_label_values(&["crowded", transport.label()])
         .inc_by(gone as u64);
-    if let Some(left_out) = SAID.due() {
+    if let Some(suppressed) = LOG_LIMIT.due() {
         warn!(
-            left_out,
+            suppressed = suppressed.count(),
             "too many connections are not set up (--rsocket.max-handshakes, --rsocket.max-connections): \
              the oldest of them is ended"
         );
@@ -133,7 +135,7 @@ async fn serve(
     mut stream: TcpStream,
     peer: SocketAddr,
     transport: Transport,
-    newcomer: Newcomer,
+    evictable: Evictable,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         return debug!(%peer, %error, "connection lost");
@@ -143,9 +145,9 @@ async fn serve(
         transport,
         certificate: Vec::new(),
         due: Instant::now() + apps.limits.setup_timeout,
-        newcomer,
+        evictable,
     };
-    if balancer::is_trusted(&apps.balancers, peer) {
+    if proxy_protocol::is_trusted(&apps.balancers, peer) {
         let origin = Box::pin(origin(&mut stream, &mut arrival, apps));
         let Some(peer) = origin.await else {
             return;
@@ -164,10 +166,10 @@ async fn serve(
         return;
     };
     // It may have waited for its place for longer than it may take from now on.
-    arrival.newcomer.join(&apps.handshakes);
+    arrival.evictable.move_to(&apps.handshakes);
     let accepted_at = Instant::now();
     arrival.due = accepted_at + apps.limits.setup_timeout;
-    let mut visitor = Visitor {
+    let mut handshake = Handshake {
         apps,
         arrival,
         // Boxed, here and in `connection`, for what thousands of idle connections cost: a future is as large as the
@@ -175,10 +177,10 @@ async fn serve(
         session: Box::new(Session::accepting(apps.limits, accepted_at.into_std())),
     };
     match &apps.tls {
-        None => visitor.speak(stream).await,
+        None => handshake.speak(stream).await,
         Some(tls) => {
-            if let Some(stream) = Box::pin(visitor.secure(stream, tls)).await {
-                visitor.speak(stream).await;
+            if let Some(stream) = Box::pin(handshake.secure(stream, tls)).await {
+                handshake.speak(stream).await;
             }
         }
     }
@@ -190,7 +192,7 @@ async fn origin(
     arrival: &mut Arrival,
     apps: &Applications,
 ) -> Option<SocketAddr> {
-    let header = timeout_at(arrival.due, balancer::origin(stream, arrival.peer));
+    let header = timeout_at(arrival.due, proxy_protocol::origin(stream, arrival.peer));
     let reason = match apps.leaving.run_until_cancelled(header).await? {
         Ok(Ok(peer)) => return Some(peer),
         // Whether the port is open is asked so, too.
@@ -213,7 +215,7 @@ async fn leave_unanswered(
     arrival: &mut Arrival,
     apps: &Applications,
 ) {
-    arrival.newcomer.join(&apps.unanswered);
+    arrival.evictable.move_to(&apps.unanswered);
     let ended = async {
         // What is behind that is not worth reading, even to see the end.
         let read = copy(&mut stream.take(MAX_IGNORED), &mut sink()).await;
@@ -235,13 +237,13 @@ fn failed(apps: &Applications, arrival: &Arrival, exception: &'static str, reaso
 }
 
 /// A connection before its SETUP.
-struct Visitor<'a> {
+struct Handshake<'a> {
     apps: &'a Applications,
     arrival: Arrival,
     session: Box<Session>,
 }
 
-impl<'a> Visitor<'a> {
+impl<'a> Handshake<'a> {
     /// The TLS handshake. A client that was to show a certificate, and has none or not a good one, is left unanswered until
     /// it is due: told so, a Java client would be back at once, for ever. (In TLS 1.3 its handshake is over by then.)
     async fn secure(

@@ -5,17 +5,17 @@
 
 mod admission;
 mod applications;
-mod balancer;
 mod connection;
 mod entry;
 mod keys;
 mod listener;
 mod opener;
 mod parts;
+mod proxy_protocol;
 mod pull;
+mod pull_timing;
 mod registry;
 mod retire;
-mod rhythm;
 mod turns;
 
 use std::future::Future;
@@ -29,9 +29,9 @@ pub use opener::{Opened, Opener, Sealed, Unusable};
 pub use parts::{TargetFailure, TargetOutcome, Targets};
 use prometheus_rsocket_wire::ErrorCode;
 pub use pull::{Answer, PullError};
+pub use pull_timing::PullTiming;
 pub use registry::{ConnectionId, Handle, LastScrape, Left, Registry, Transport};
 pub use retire::{Cause, Retirement};
-pub use rhythm::Rhythm;
 pub use turns::{Flow, Wanted, run};
 
 /// Why a push is not held; told to the application where it waits for an answer.
@@ -62,6 +62,6 @@ pub mod fuzzing {
 
     /// The address that a header of the PROXY protocol names.
     pub fn origin(header: &[u8]) -> Option<SocketAddr> {
-        super::balancer::source(header).ok().flatten()
+        super::proxy_protocol::source(header).ok().flatten()
     }
 }

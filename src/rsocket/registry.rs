@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::parts::Targets;
 use super::pull::{Answer, PullError, PullReply, PullRequest};
+use super::pull_timing::PullTiming;
 use super::retire::Retirement;
-use super::rhythm::Rhythm;
 
 /// Connections that left, remembered for the status page.
 const LEFT_KEPT: usize = 100;
@@ -85,7 +85,7 @@ pub struct Handle {
     since: Instant,
     last_scrape: Mutex<Option<LastScrape>>,
     targets: Mutex<Targets>,
-    rhythm: Mutex<Option<Rhythm>>,
+    timing: Mutex<Option<PullTiming>>,
 }
 
 impl Handle {
@@ -120,8 +120,8 @@ impl Handle {
     }
 
     /// When pulls end; `None` before the first.
-    pub fn rhythm(&self) -> Option<Rhythm> {
-        *self.rhythm.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn timing(&self) -> Option<PullTiming> {
+        *self.timing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long ago SETUP was accepted.
@@ -132,11 +132,11 @@ impl Handle {
     /// Notes how a pull went and gives what was noted before.
     pub fn note_scrape(&self, scrape: LastScrape) -> Option<LastScrape> {
         let now = Instant::now();
-        self.rhythm
+        self.timing
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(Rhythm::new(now))
-            .beat(now);
+            .get_or_insert(PullTiming::new(now))
+            .pull_ended(now);
         self.last_scrape
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -264,7 +264,7 @@ impl Registry {
             since: Instant::now(),
             last_scrape: Mutex::default(),
             targets: Mutex::default(),
-            rhythm: Mutex::default(),
+            timing: Mutex::default(),
         });
         inner.handles.insert(id, Arc::clone(&handle));
         self.active.set(count(inner.handles.len()));

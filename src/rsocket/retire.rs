@@ -218,7 +218,7 @@ mod tests {
                 transport: Transport::Tcp,
                 certificate: Vec::new(),
                 due: Instant::now() + HOUR,
-                newcomer: apps.handshakes.join(CancellationToken::new()),
+                evictable: apps.handshakes.join(CancellationToken::new()),
             };
             let node = tokio::spawn(async move { run(node, arrival, &apps).await });
             let limits = Limits {

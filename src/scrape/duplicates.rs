@@ -13,8 +13,8 @@ use prometheus_rsocket_exposition::EqualSeries;
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::limits::log_limit::{LogLimit, Suppressed};
 use crate::rsocket::Handle;
-use crate::seldom::Seldom;
 
 /// Samples that one scrape looks at: some two milliseconds.
 pub(super) const BUDGET: usize = 10_000;
@@ -66,14 +66,14 @@ impl Duplicates {
     }
 
     fn seen(&self, pair: [Arc<Handle>; 2]) {
-        static SAID: Seldom = Seldom::new(10);
+        static LOG_LIMIT: LogLimit = LogLimit::new(10);
         let mut pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
         let before = pairs.len();
         pairs.retain(|known| !known.is_of(&pair));
         if pairs.len() == before
-            && let Some(left_out) = SAID.due()
+            && let Some(suppressed) = LOG_LIMIT.due()
         {
-            log(&pair, left_out);
+            log(&pair, suppressed);
         }
         pairs.truncate(MAX_PAIRS - 1);
         pairs.push_front(Duplicate {
@@ -94,10 +94,10 @@ impl Duplicates {
     }
 }
 
-fn log([one, other]: &[Arc<Handle>; 2], left_out: u64) {
+fn log([one, other]: &[Arc<Handle>; 2], suppressed: Suppressed) {
     if one.id == other.id {
         warn!(
-            connection = one.id, peer = %one.peer, identity = one.identity.as_deref(), left_out,
+            connection = one.id, peer = %one.peer, identity = one.identity.as_deref(), suppressed = suppressed.count(),
             "two targets of an agent serve the same series, of which Prometheus keeps one: give targets labels that differ"
         );
         return;
@@ -105,7 +105,7 @@ fn log([one, other]: &[Arc<Handle>; 2], left_out: u64) {
     warn!(
         connection = one.id, peer = %one.peer, identity = one.identity.as_deref(),
         other_connection = other.id, other_peer = %other.peer, other_identity = other.identity.as_deref(),
-        left_out,
+        suppressed = suppressed.count(),
         "two applications serve the same series, of which Prometheus keeps one: give them labels that differ"
     );
 }

@@ -3,12 +3,12 @@
 
 use tracing::{debug, warn};
 
+use crate::limits::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::rsocket::{Handle, TargetFailure, TargetOutcome, Targets};
-use crate::seldom::Seldom;
 
 /// An agent whose network is gone reports a thousand at once.
-static CHANGES: Seldom = Seldom::new(100);
+static CHANGES: LogLimit = LogLimit::new(100);
 
 /// Notes the targets of one answer.
 pub(super) fn note(metrics: &Metrics, handle: &Handle, targets: &Targets) {
@@ -40,8 +40,8 @@ fn log_failing(handle: &Handle, failure: &TargetFailure) {
     let (connection, peer) = (handle.id, handle.peer);
     let (target, outcome, reason) = (&failure.target, failure.outcome.name(), &failure.reason);
     match CHANGES.due() {
-        Some(left_out) => {
-            warn!(connection, %peer, %target, outcome, %reason, left_out, "target of an agent not served");
+        Some(suppressed) => {
+            warn!(connection, %peer, %target, outcome, %reason, suppressed = suppressed.count(), "target of an agent not served");
         }
         None => {
             debug!(connection, %peer, %target, outcome, %reason, "target of an agent not served");
@@ -52,8 +52,8 @@ fn log_failing(handle: &Handle, failure: &TargetFailure) {
 fn log_served(handle: &Handle, failure: &TargetFailure) {
     let (connection, peer, target) = (handle.id, handle.peer, &failure.target);
     match CHANGES.due() {
-        Some(left_out) => {
-            warn!(connection, %peer, %target, left_out, "target of an agent fails no more");
+        Some(suppressed) => {
+            warn!(connection, %peer, %target, suppressed = suppressed.count(), "target of an agent fails no more");
         }
         None => debug!(connection, %peer, %target, "target of an agent fails no more"),
     }

@@ -22,7 +22,7 @@ use tracing::debug;
 use super::service::Service;
 use super::{Calling, Identity};
 use crate::cluster::roster::MAX_NODES;
-use crate::crowd::{self, Crowd, Newcomer};
+use crate::limits::eviction::{self, Evictable, EvictionQueue};
 use crate::metrics::Metrics;
 
 /// Connections at a time; more wait in the backlog, and have those ended that have not called for longest. Each other
@@ -78,18 +78,18 @@ impl Listener {
         ended: CancellationToken,
     ) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let handshakes = Crowd::new(MAX_CONNECTIONS);
+        let handshakes = EvictionQueue::new(MAX_CONNECTIONS);
         let errors = &metrics.cluster_connection_errors;
-        let crowded = errors.with_label_values(&["crowded"]);
+        let evicted = errors.with_label_values(&["crowded"]);
         loop {
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
                     let place = Arc::clone(&places).acquire_owned();
-                    let (place, gone) = crowd::place(&[&handshakes], place).await;
-                    crowded.inc_by(gone as u64);
+                    let (place, gone) = eviction::place(&[&handshakes], place).await;
+                    evicted.inc_by(gone as u64);
                     let end = ended.child_token();
-                    let newcomer = handshakes.join(end.clone());
-                    let connection = serve(stream, identity.clone(), service.clone(), newcomer);
+                    let evictable = handshakes.join(end.clone());
+                    let connection = serve(stream, identity.clone(), service.clone(), evictable);
                     let metrics = Arc::clone(&metrics);
                     tokio::spawn(async move {
                         let end = end.run_until_cancelled(connection).await;
@@ -104,8 +104,8 @@ impl Listener {
                     });
                 }
                 Err(error) => {
-                    let gone = crowd::unaccepted(&error, "grpc", &[&handshakes]).await;
-                    crowded.inc_by(gone as u64);
+                    let gone = eviction::after_failed_accept(&error, "grpc", &[&handshakes]).await;
+                    evicted.inc_by(gone as u64);
                 }
             }
         }
@@ -137,7 +137,7 @@ async fn serve(
     stream: TcpStream,
     identity: Option<Identity>,
     service: Service,
-    newcomer: Newcomer,
+    evictable: Evictable,
 ) -> Result<(), Ended> {
     // Without it a call is a few milliseconds slower, that is all.
     let _ = stream.set_nodelay(true);
@@ -146,10 +146,10 @@ async fn serve(
     stream.set_write_timeout(Some(SILENT));
     let stream = shake_hands(Box::pin(stream), identity.as_ref()).await?;
     let calls = TowerToHyperService::new(service.into_server());
-    let newcomer = Mutex::new(Some(newcomer));
+    let evictable = Mutex::new(Some(evictable));
     let first_call_seen = service_fn(move |call| {
         drop(
-            newcomer
+            evictable
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .take(),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Pulls that end closer to each other are those of scrapes that overlap: one beat.
-const SAME_BEAT: Duration = Duration::from_secs(1);
+/// Pulls that end closer to each other are those of scrapes that overlap: one scrape.
+const SAME_SCRAPE: Duration = Duration::from_secs(1);
 /// A pause is shorter than this, however seldom pulls come.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A pause after the first pull, when nobody knows yet how often they come.
@@ -13,15 +13,15 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// When no pull came for this long, nobody scrapes any more.
 const OVER_AFTER: Duration = Duration::from_secs(120);
 
-/// The beat of a connection's pulls, and of those of several scrapers.
+/// When the pulls of a connection came last, also where several scrapers take turns.
 #[derive(Debug, Clone, Copy)]
-pub struct Rhythm {
+pub struct PullTiming {
     last: Instant,
     /// The two latest: two scrapers come at a short distance and at a long one, in turn.
     gaps: [Option<Duration>; 2],
 }
 
-impl Rhythm {
+impl PullTiming {
     /// After the first pull has ended.
     pub fn new(now: Instant) -> Self {
         Self {
@@ -31,9 +31,9 @@ impl Rhythm {
     }
 
     /// A further pull has ended.
-    pub fn beat(&mut self, now: Instant) {
+    pub fn pull_ended(&mut self, now: Instant) {
         let gap = now - self.last;
-        if gap >= SAME_BEAT {
+        if gap >= SAME_SCRAPE {
             self.gaps = [Some(gap), self.gaps[0]];
         }
         self.last = now;
@@ -56,11 +56,11 @@ mod tests {
     fn pauses(beats: &[u64], now: u64) -> bool {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut rhythm = Rhythm::new(at(beats[0]));
+        let mut timing = PullTiming::new(at(beats[0]));
         for beat in &beats[1..] {
-            rhythm.beat(at(*beat));
+            timing.pull_ended(at(*beat));
         }
-        rhythm.pauses(at(now))
+        timing.pauses(at(now))
     }
 
     #[test]

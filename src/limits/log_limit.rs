@@ -1,4 +1,4 @@
-//! What strangers can bring about at will is not logged each time.
+//! What strangers can cause as often as they like is not logged each time.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +10,7 @@ const ROUND: Duration = Duration::from_secs(10);
 
 /// Lets something be logged so often in a round, and remembers how often it was not.
 #[derive(Debug)]
-pub(crate) struct Seldom {
+pub(crate) struct LogLimit {
     most: u64,
     state: Mutex<State>,
 }
@@ -20,10 +20,21 @@ struct State {
     /// When the round began.
     began: Option<Instant>,
     logged: u64,
-    left_out: u64,
+    suppressed: u64,
 }
 
-impl Seldom {
+/// How often something was not logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Suppressed(u64);
+
+impl Suppressed {
+    /// For the log: `None`, and so no field, where it was logged each time.
+    pub(crate) fn count(self) -> Option<u64> {
+        (self.0 > 0).then_some(self.0)
+    }
+}
+
+impl LogLimit {
     /// To be logged `most` times in ten seconds.
     pub(crate) const fn new(most: u64) -> Self {
         Self {
@@ -31,13 +42,13 @@ impl Seldom {
             state: Mutex::new(State {
                 began: None,
                 logged: 0,
-                left_out: 0,
+                suppressed: 0,
             }),
         }
     }
 
-    /// How often it was left out since it was logged last, if it is to be logged again.
-    pub(crate) fn due(&self) -> Option<u64> {
+    /// `Some` if it is to be logged now: with how often it was not since the last time.
+    pub(crate) fn due(&self) -> Option<Suppressed> {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.began.is_none_or(|began| now >= began + ROUND) {
@@ -45,11 +56,11 @@ impl Seldom {
             state.logged = 0;
         }
         if state.logged >= self.most {
-            state.left_out += 1;
+            state.suppressed += 1;
             return None;
         }
         state.logged += 1;
-        Some(std::mem::take(&mut state.left_out))
+        Some(Suppressed(std::mem::take(&mut state.suppressed)))
     }
 }
 
@@ -58,13 +69,13 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_left_out_is_counted() {
-        let seldom = Seldom::new(2);
-        let due = || [(); 4].map(|()| seldom.due());
-        assert_eq!(due(), [Some(0), Some(0), None, None]);
+    async fn what_was_not_logged_is_counted() {
+        let limit = LogLimit::new(2);
+        let due = || [(); 4].map(|()| limit.due().map(Suppressed::count));
+        assert_eq!(due(), [Some(None), Some(None), None, None]);
         tokio::time::advance(ROUND).await;
-        assert_eq!(due(), [Some(2), Some(0), None, None]);
+        assert_eq!(due(), [Some(Some(2)), Some(None), None, None]);
         tokio::time::advance(ROUND).await;
-        assert_eq!(seldom.due(), Some(2));
+        assert_eq!(limit.due(), Some(Suppressed(2)));
     }
 }
