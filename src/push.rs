@@ -366,7 +366,7 @@ impl Pushes {
         let (peer, identity) = (sender.peer, sender.identity.as_deref());
         match LOG_LIMIT.due() {
             Some(suppressed) => {
-                warn!(%peer, identity, reason, suppressed = suppressed.count(), "push refused");
+                warn!(%peer, identity, reason, suppressed, "push refused");
             }
             None => debug!(%peer, identity, reason, "push refused"),
         }

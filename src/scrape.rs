@@ -290,7 +290,7 @@ impl Scraper {
             ("success", "success") => {}
             (_, "success") => match SCRAPED_AGAIN.due() {
                 Some(suppressed) => {
-                    info!(connection, %peer, identity, suppressed = suppressed.count(), "application is scraped again");
+                    info!(connection, %peer, identity, suppressed, "application is scraped again");
                 }
                 None => debug!(connection, %peer, identity, "application is scraped again"),
             },
@@ -299,7 +299,7 @@ impl Scraper {
             }
             ("success", _) => match NOT_SCRAPED.due() {
                 Some(suppressed) => {
-                    warn!(connection, %peer, identity, outcome, reason, suppressed = suppressed.count(), "application not scraped");
+                    warn!(connection, %peer, identity, outcome, reason, suppressed, "application not scraped");
                 }
                 None => {
                     debug!(connection, %peer, identity, outcome, reason, "application not scraped");

@@ -148,7 +148,7 @@ impl Shared {
                 static LOG_LIMIT: LogLimit = LogLimit::new(1);
                 match LOG_LIMIT.due() {
                     Some(suppressed) => {
-                        warn!(%to, %error, suppressed = suppressed.count(), "gossip packets could not be sent");
+                        warn!(%to, %error, suppressed, "gossip packets could not be sent");
                     }
                     None => debug!(%to, %error, "a gossip packet could not be sent"),
                 }

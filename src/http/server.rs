@@ -237,7 +237,7 @@ impl ConnectionHandler {
         errors.inc_by(connections as u64);
         if let Some(suppressed) = LOG_LIMIT.due() {
             warn!(
-                suppressed = suppressed.count(),
+                suppressed,
                 "too many HTTP connections (--web.max-connections): the one idle for longest is ended"
             );
         }

@@ -1,5 +1,6 @@
-//! What strangers can cause as often as they like is not logged each time.
+//! Limits log lines that anyone can cause.
 
+use std::num::NonZeroU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +9,10 @@ use tokio::time::Instant;
 /// How long a round lasts.
 const ROUND: Duration = Duration::from_secs(10);
 
-/// Lets something be logged so often in a round, and remembers how often it was not.
+/// Lines that were not logged since the last one; `None`: not any, and a line has no such field.
+pub(crate) type Suppressed = Option<NonZeroU64>;
+
+/// Lets a line be logged so often in a round, and counts how often it was not.
 #[derive(Debug)]
 pub(crate) struct LogLimit {
     most: u64,
@@ -21,17 +25,6 @@ struct State {
     began: Option<Instant>,
     logged: u64,
     suppressed: u64,
-}
-
-/// How often something was not logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Suppressed(u64);
-
-impl Suppressed {
-    /// For the log: `None`, and so no field, where it was logged each time.
-    pub(crate) fn count(self) -> Option<u64> {
-        (self.0 > 0).then_some(self.0)
-    }
 }
 
 impl LogLimit {
@@ -47,7 +40,7 @@ impl LogLimit {
         }
     }
 
-    /// `Some` if it is to be logged now: with how often it was not since the last time.
+    /// Whether the line is to be logged now, and how many were suppressed before it.
     pub(crate) fn due(&self) -> Option<Suppressed> {
         let now = Instant::now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,7 +53,7 @@ impl LogLimit {
             return None;
         }
         state.logged += 1;
-        Some(Suppressed(std::mem::take(&mut state.suppressed)))
+        Some(NonZeroU64::new(std::mem::take(&mut state.suppressed)))
     }
 }
 
@@ -69,13 +62,13 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_not_logged_is_counted() {
+    async fn what_was_suppressed_is_counted() {
         let limit = LogLimit::new(2);
-        let due = || [(); 4].map(|()| limit.due().map(Suppressed::count));
+        let due = || [(); 4].map(|()| limit.due());
         assert_eq!(due(), [Some(None), Some(None), None, None]);
         tokio::time::advance(ROUND).await;
-        assert_eq!(due(), [Some(Some(2)), Some(None), None, None]);
+        assert_eq!(due(), [Some(NonZeroU64::new(2)), Some(None), None, None]);
         tokio::time::advance(ROUND).await;
-        assert_eq!(limit.due(), Some(Suppressed(2)));
+        assert_eq!(limit.due(), Some(NonZeroU64::new(2)));
     }
 }

@@ -214,7 +214,7 @@ fn note(exception: &'static str, arrival: &Arrival, apps: &Applications) {
     let (peer, transport) = (arrival.peer, arrival.transport.name());
     match LOG_LIMIT.due() {
         Some(suppressed) => {
-            warn!(%peer, transport, exception, suppressed = suppressed.count(), "application not let in");
+            warn!(%peer, transport, exception, suppressed, "application not let in");
         }
         None => debug!(%peer, transport, exception, "application not let in"),
     }

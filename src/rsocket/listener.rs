@@ -122,7 +122,7 @@ fn evicted(apps: &Applications, transport: Transport, gone: usize) {
         .inc_by(gone as u64);
     if let Some(suppressed) = LOG_LIMIT.due() {
         warn!(
-            suppressed = suppressed.count(),
+            suppressed,
             "too many connections are not set up (--rsocket.max-handshakes, --rsocket.max-connections): \
              the oldest of them is ended"
         );

@@ -97,7 +97,7 @@ impl Duplicates {
 fn log([one, other]: &[Arc<Handle>; 2], suppressed: Suppressed) {
     if one.id == other.id {
         warn!(
-            connection = one.id, peer = %one.peer, identity = one.identity.as_deref(), suppressed = suppressed.count(),
+            connection = one.id, peer = %one.peer, identity = one.identity.as_deref(), suppressed,
             "two targets of an agent serve the same series, of which Prometheus keeps one: give targets labels that differ"
         );
         return;
@@ -105,7 +105,7 @@ fn log([one, other]: &[Arc<Handle>; 2], suppressed: Suppressed) {
     warn!(
         connection = one.id, peer = %one.peer, identity = one.identity.as_deref(),
         other_connection = other.id, other_peer = %other.peer, other_identity = other.identity.as_deref(),
-        suppressed = suppressed.count(),
+        suppressed,
         "two applications serve the same series, of which Prometheus keeps one: give them labels that differ"
     );
 }

@@ -41,7 +41,7 @@ fn log_failing(handle: &Handle, failure: &TargetFailure) {
     let (target, outcome, reason) = (&failure.target, failure.outcome.name(), &failure.reason);
     match CHANGES.due() {
         Some(suppressed) => {
-            warn!(connection, %peer, %target, outcome, %reason, suppressed = suppressed.count(), "target of an agent not served");
+            warn!(connection, %peer, %target, outcome, %reason, suppressed, "target of an agent not served");
         }
         None => {
             debug!(connection, %peer, %target, outcome, %reason, "target of an agent not served");
@@ -53,7 +53,7 @@ fn log_served(handle: &Handle, failure: &TargetFailure) {
     let (connection, peer, target) = (handle.id, handle.peer, &failure.target);
     match CHANGES.due() {
         Some(suppressed) => {
-            warn!(connection, %peer, %target, suppressed = suppressed.count(), "target of an agent fails no more");
+            warn!(connection, %peer, %target, suppressed, "target of an agent fails no more");
         }
         None => debug!(connection, %peer, %target, "target of an agent fails no more"),
     }
