@@ -38,7 +38,7 @@
       }
     } catch {
       if (request === latest) {
-        stale.textContent = "This node does not answer. What is below is out of date.";
+        stale.textContent = "This node does not answer. The page is out of date.";
       }
     } finally {
       clearTimeout(limit);

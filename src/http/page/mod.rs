@@ -115,15 +115,15 @@ impl Page<'_> {
     /// What the phase of rebalancing means.
     fn rebalancing(&self) -> &'static str {
         match self.status.rebalance.phase {
-            "off" => "Not wanted here.",
+            "off" => "Turned off.",
             "alone" => "There is no other active node.",
             "settling" => {
-                "Nodes came, went or changed lately: nothing is closed before that is over."
+                "The members changed recently. Nothing is closed until they have been stable."
             }
-            "balanced" => "This node has no more connections than its share, within the tolerance.",
-            "shedding" => "This node closes connections that other nodes have room for.",
-            "frozen" => "Connections were closed: what comes of it is not known yet.",
-            "yielding" => "What is closed comes back: nothing is closed for a while.",
+            "balanced" => "This node has no more than its share of connections, within the tolerance.",
+            "shedding" => "This node closes connections so that they reconnect to other nodes.",
+            "frozen" => "Connections were closed. This node waits for the effect.",
+            "yielding" => "Closed connections came back. Nothing is closed for a while.",
             _ => "",
         }
     }
