@@ -441,7 +441,7 @@ impl Parts {
                 }
             };
             if timeout(JOIN_WITHIN, known).await.is_err() {
-                warn!("not every other node knows this one yet, ready without");
+                warn!("not every other node knows this one yet, ready anyway");
             }
             lifecycle.activate();
             info!("ready");

@@ -181,13 +181,13 @@ impl Verifier {
 fn cost_of(hash: &str) -> Result<u32, String> {
     let parts: HashParts = hash
         .parse()
-        .map_err(|error| format!("no bcrypt hash: {error}"))?;
+        .map_err(|error| format!("not a bcrypt hash: {error}"))?;
     let cost = parts.get_cost();
     if COSTS.contains(&cost) {
         Ok(cost)
     } else {
         Err(format!(
-            "no bcrypt hash: the cost {cost} is not between 4 and 31"
+            "not a bcrypt hash: the cost {cost} is not between 4 and 31"
         ))
     }
 }
@@ -304,7 +304,7 @@ mod tests {
         ] {
             let hashes = BTreeMap::from([("ann".to_owned(), hash.to_owned())]);
             let refused = Users::new(hashes, Arc::default()).err().unwrap();
-            assert!(refused.starts_with("ann: no bcrypt hash"), "{refused}");
+            assert!(refused.starts_with("ann: not a bcrypt hash"), "{refused}");
             assert!(hash.is_empty() || !refused.contains(hash), "{refused}");
         }
     }

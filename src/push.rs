@@ -365,9 +365,7 @@ impl Pushes {
             .inc();
         let (peer, identity) = (sender.peer, sender.identity.as_deref());
         match LOG_LIMIT.due() {
-            Some(suppressed) => {
-                warn!(%peer, identity, reason, suppressed, "push refused");
-            }
+            Some(suppressed) => warn!(%peer, identity, reason, suppressed, "push refused"),
             None => debug!(%peer, identity, reason, "push refused"),
         }
         Rejection { code, reason }

@@ -44,7 +44,7 @@ static SCRAPED_AGAIN: LogLimit = LogLimit::new(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ScrapeError {
     /// As many scrapes as may be are under way.
-    #[error("too many scrapes are under way (--scrape.max-concurrent)")]
+    #[error("too many scrapes are running (--scrape.max-concurrent)")]
     TooMany,
     /// The node is stopping.
     #[error("the node is stopping")]
@@ -295,7 +295,7 @@ impl Scraper {
                 None => debug!(connection, %peer, identity, "application is scraped again"),
             },
             (_, "closed") => {
-                debug!(connection, %peer, identity, reason, "application left during a scrape");
+                debug!(connection, %peer, identity, reason, "application disconnected during a scrape");
             }
             ("success", _) => match NOT_SCRAPED.due() {
                 Some(suppressed) => {

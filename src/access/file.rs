@@ -235,10 +235,10 @@ mod tests {
         assert_eq!(headers["x-frame-options"], "deny");
         assert_eq!(headers["x-xss-protection"], "1");
         for (text, words) in [
-            ("X-Frame-Options: never", "possible: deny, sameorigin"),
-            ("X-Content-Type-Options: sniff", "possible: nosniff"),
-            ("X-Content-Type-Options: ", "possible: nosniff"),
-            ("X-Frame-Options: ''", "possible: deny, sameorigin"),
+            ("X-Frame-Options: never", "supported: deny, sameorigin"),
+            ("X-Content-Type-Options: sniff", "supported: nosniff"),
+            ("X-Content-Type-Options: ", "supported: nosniff"),
+            ("X-Frame-Options: ''", "supported: deny, sameorigin"),
             (
                 "Content-Security-Policy: \"a\\nb\"",
                 "headers.Content-Security-Policy",

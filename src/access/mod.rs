@@ -36,7 +36,7 @@ enum Problem {
     Read(#[from] ReadError),
     #[error("{0}")]
     File(#[from] FileError),
-    #[error("{0} is settled when the node starts")]
+    #[error("{0} needs a restart of the node")]
     Settled(&'static str),
     #[error("{0}")]
     Certificates(crate::tls::Unusable),
@@ -157,7 +157,11 @@ impl Access {
         let mut users = known(users, &self.verifier)?;
         match (&mut users, &self.active.rules.users) {
             (Some(users), Some(before)) => users.keep(before),
-            (None, Some(_)) => return Err(Problem::Settled("that there are basic_auth_users")),
+            (None, Some(_)) => {
+                return Err(Problem::Settled(
+                    "removing the last user of basic_auth_users",
+                ));
+            }
             (_, None) => {}
         }
         let before = self.active.rules.bucket.as_ref();
@@ -179,12 +183,12 @@ impl Access {
     /// What `tls` would change that stays as it was when the node started.
     fn settled_otherwise(&self, tls: Option<&Tls>) -> Option<&'static str> {
         let Some((before, after)) = self.tls.as_ref().zip(tls) else {
-            return (self.tls.is_some() != tls.is_some()).then_some("whether there is TLS");
+            return (self.tls.is_some() != tls.is_some()).then_some("turning TLS on or off");
         };
         if before.verifies_clients() && !after.verifies_clients() {
-            Some("that clients' certificates are verified")
+            Some("turning off the verification of client certificates")
         } else if before.names_clients() && !after.names_clients() {
-            Some("that there are client_allowed_sans")
+            Some("removing client_allowed_sans")
         } else {
             None
         }
@@ -260,10 +264,10 @@ mod tests {
             access.look().map_err(|unusable| unusable.to_string())
         };
         for (half, settled) in [
-            (server, "certificates are verified"),
+            (server, "verification of client certificates"),
             (
                 &format!("{server}  client_auth_type:\n"),
-                "certificates are verified",
+                "verification of client certificates",
             ),
             (&verified, "client_allowed_sans"),
             ("", "TLS"),

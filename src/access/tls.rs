@@ -132,10 +132,7 @@ impl TlsServer {
             Some(_) => "client_allowed_sans",
             None => return Ok(()),
         };
-        Err(refused(
-            key,
-            "no client is asked for a certificate without a client_auth_type",
-        ))
+        Err(refused(key, "has no effect without a client_auth_type"))
     }
 
     fn policy(&self) -> Result<Policy, FileError> {
@@ -199,14 +196,14 @@ fn pem(
         (true, true) => Ok(None),
         (false, true) => Ok(Some(Pem::File(directory.join(file)))),
         (true, false) => Ok(Some(Pem::Text(text.to_owned().into()))),
-        (false, false) => Err(refused(inline, format!("there is {inline}_file as well"))),
+        (false, false) => Err(refused(inline, format!("{inline}_file is set as well"))),
     }
 }
 
 fn missing(inline: &str) -> FileError {
     FileError::value(
         "tls_server_config",
-        format!("there is neither {inline}_file nor {inline}"),
+        format!("neither {inline}_file nor {inline} is set"),
     )
 }
 
@@ -327,7 +324,7 @@ mod tests {
         for (more, words) in [
             (
                 "min_version: TLS10\n",
-                "min_version: TLS10 cannot be had here; possible: TLS12, TLS13",
+                "min_version: TLS10 is not supported; supported: TLS12, TLS13",
             ),
             ("max_version: SSL30\n", "max_version: "),
             (
@@ -344,7 +341,7 @@ mod tests {
             ),
             (
                 "curve_preferences: [CurveP521]\n",
-                "curve_preferences: CurveP521 cannot be had here",
+                "curve_preferences: CurveP521 is not supported",
             ),
             ("client_auth_type: Nobody\n", "client_auth_type: Nobody"),
             (
@@ -359,7 +356,7 @@ mod tests {
                 "client_auth_type: RequireAndVerifyClientCert\nclient_ca_file: tls/key.pem\n",
                 "client_ca_file: /",
             ),
-            ("cert: rubbish\n", "cert: there is cert_file as well"),
+            ("cert: rubbish\n", "cert: cert_file is set as well"),
         ] {
             let refused = folder
                 .tls(&format!("{FILES}{more}"))
@@ -374,15 +371,15 @@ mod tests {
         for (text, words) in [
             (
                 "cert_file: tls/cert.pem\n",
-                "tls_server_config: there is neither key_file nor key",
+                "tls_server_config: neither key_file nor key",
             ),
             (
                 "key_file: tls/key.pem\n",
-                "tls_server_config: there is neither cert_file nor cert",
+                "tls_server_config: neither cert_file nor cert",
             ),
             (
                 "client_auth_type: NoClientCert\n",
-                "tls_server_config: there is neither cert_file",
+                "tls_server_config: neither cert_file",
             ),
             (
                 "cert_file: absent\nkey_file: tls/key.pem\n",

@@ -53,7 +53,7 @@ pub(super) fn parse(
     let empty = || {
         Error::at(
             Location::UNKNOWN,
-            &"is empty; `scrape_configs: []` asks nobody",
+            &"is empty; without targets write `scrape_configs: []`",
         )
     };
     let mut names = HashSet::new();
@@ -250,7 +250,7 @@ fn credentials(
         (None, Some(other)) => {
             let scheme = other.scheme.as_deref().map_or("", str::trim);
             if scheme.eq_ignore_ascii_case("basic") {
-                return Err("authorization: for the type basic there is basic_auth".into());
+                return Err("authorization: use basic_auth for the type basic".into());
             }
             let key = "authorization: credentials";
             let credentials = secret(key, other.credentials, other.credentials_file, directory)?;

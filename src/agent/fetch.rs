@@ -45,7 +45,7 @@ pub(super) enum Failure {
     /// It could not be asked, or broke its answer off.
     #[error("{0}")]
     Broken(String),
-    #[error("no whole answer in time")]
+    #[error("no complete answer in time")]
     Timeout,
     #[error("answered {0}")]
     Status(StatusCode),
@@ -62,7 +62,7 @@ pub(super) enum Failure {
     Gzip(#[from] gzip::Broken),
     #[error("its text is longer than --scrape.max-payload or body_size_limit")]
     TooLong,
-    #[error("its text does not fit into --scrape.max-answer beside the others")]
+    #[error("its text does not fit into --scrape.max-answer with the others")]
     Full,
     #[error("its text is invalid: {0}")]
     Invalid(#[from] ParseError),

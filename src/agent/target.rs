@@ -54,7 +54,7 @@ pub enum TargetError {
     #[error("label {0:?}: {1}")]
     Label(String, LabelError),
     /// A label of the name that carries the address.
-    #[error("label {0:?} carries the target's address; --target-label can name another for that")]
+    #[error("label {0:?} is that of --target-label; choose another name")]
     AddressLabel(String),
 }
 
@@ -259,7 +259,7 @@ impl Target {
         let target = &self.uri;
         match (was_down, failure) {
             (false, None) => {}
-            (true, None) => warn!(%target, "target is fetched again"),
+            (true, None) => warn!(%target, "target is up again"),
             (false, Some(reason)) => warn!(%target, %reason, "target is down"),
             (true, Some(reason)) => debug!(%target, %reason, "target is still down"),
         }

@@ -209,7 +209,7 @@ impl Lists {
             }
             Err(reason) => {
                 if config.problem.as_ref() != Some(&reason) {
-                    warn!(%file, reason, "configuration cannot be used, the last one stays");
+                    warn!(%file, reason, "cannot use the changed configuration, keeping the last valid one");
                     config.problem = Some(reason);
                 }
                 false
@@ -321,7 +321,10 @@ impl List {
         let paths = match self.paths() {
             Ok(paths) => paths,
             Err(reason) => {
-                warn!(reason, "targets files cannot be listed, the last ones stay");
+                warn!(
+                    reason,
+                    "cannot list targets files, keeping the last targets"
+                );
                 self.files.iter().map(|file| file.path.clone()).collect()
             }
         };
@@ -336,7 +339,7 @@ impl List {
             self.files.push(file);
         }
         for file in before.values() {
-            info!(file = %file.path.display(), "targets file is gone, and with it its targets");
+            info!(file = %file.path.display(), "targets file deleted, removing its targets");
         }
         changed || !before.is_empty()
     }
@@ -382,7 +385,7 @@ impl Listed {
         match listed {
             Ok(()) => info!(%file, targets = self.targets.len(), "targets file read"),
             Err(reason) => {
-                warn!(%file, reason, targets = self.targets.len(), "targets file cannot be used, its last targets stay");
+                warn!(%file, reason, targets = self.targets.len(), "cannot use targets file, keeping its last targets");
                 return false;
             }
         }
@@ -408,7 +411,7 @@ pub(super) async fn follow(mut lists: Lists, targets: watch::Sender<Targets>) {
         }
         match lists.targets() {
             Ok(all) => drop(targets.send_replace(all)),
-            Err(error) => warn!(%error, "targets stay as they were"),
+            Err(error) => warn!(%error, "keeping the last targets"),
         }
     }
 }

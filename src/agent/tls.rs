@@ -99,7 +99,7 @@ impl Tls {
             None => {
                 let found = rustls_native_certs::load_native_certs();
                 for error in found.errors {
-                    debug!(%error, "certificates of the system not read");
+                    debug!(%error, "cannot read certificates of the system");
                 }
                 // There may be none, as in an image of nothing else; most targets are asked in the clear.
                 roots.add_parsable_certificates(found.certs);

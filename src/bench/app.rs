@@ -146,7 +146,7 @@ fn take_key(sealing: &mut Sealing, payload: &Payload) -> Result<Announcement, Fa
 }
 
 fn no_seal() -> Failure {
-    Failure::new(Kind::Seal, "the proxy announced too little to seal with")
+    Failure::new(Kind::Seal, "the proxy does not offer this envelope version")
 }
 
 /// Answers under way.

@@ -154,7 +154,7 @@ impl fmt::Display for Report {
         if self.interrupted {
             writeln!(
                 f,
-                "\ninterrupted: the last line is what there was until then"
+                "\ninterrupted: the last line shows the results until then"
             )?;
         }
         Ok(())

@@ -77,7 +77,7 @@ impl Gossip {
                 pause = FIRST_PAUSE;
             }
             self.metrics.gossip_restarts.inc();
-            error!(error = failure, pause = %humantime::format_duration(pause), "gossip failed, starting it again");
+            error!(error = failure, pause = %humantime::format_duration(pause), "gossip failed, restarting it");
             tokio::select! {
                 () = sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
                 () = leaving.cancelled() => return,

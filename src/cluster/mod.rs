@@ -222,7 +222,7 @@ impl Cluster {
                 }
             };
             if timeout(FIND_WITHIN, all).await.is_err() {
-                debug!("some peers were not heard");
+                debug!("some peers did not answer");
             }
         }
     }
@@ -247,7 +247,7 @@ fn warn_of_strangers(settings: &Settings) {
     if settings.secrets.is_empty() && !settings.listen_address.ip().is_loopback() {
         warn!(
             address = %settings.listen_address,
-            "no --cluster.secret-file: whoever can send packets to this address can join the cluster, and disturb it"
+            "no --cluster.secret-file: anyone who can send packets to this address can join or disturb the cluster"
         );
     }
 }

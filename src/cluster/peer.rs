@@ -116,8 +116,8 @@ impl Advertised {
 
 /// Addresses of this host that others may reach.
 fn interface_addresses() -> Result<Vec<IpAddr>, String> {
-    let interfaces = getifaddrs()
-        .map_err(|error| format!("this host's addresses are not to be had: {error}"))?;
+    let interfaces =
+        getifaddrs().map_err(|error| format!("cannot read this host's addresses: {error}"))?;
     let up = |flags: InterfaceFlags| {
         flags.contains(InterfaceFlags::IFF_UP) && !flags.contains(InterfaceFlags::IFF_LOOPBACK)
     };

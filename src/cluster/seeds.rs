@@ -76,7 +76,7 @@ async fn resolve(peer: &Peer, failing: &mut HashSet<String>) -> Vec<SocketAddr> 
         }
         Err(error) => {
             if failing.insert(host.clone()) {
-                warn!(%peer, %error, "peer not found, looking on");
+                warn!(%peer, %error, "peer not found, trying again");
             }
             Vec::new()
         }

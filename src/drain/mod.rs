@@ -97,7 +97,7 @@ pub async fn run(
     node.enter(Stage::Finishing, deadline);
     node.pushes.end_scrapes();
     if timeout_at(deadline.at, finish_requests).await.is_err() {
-        warn!("scrapes were still under way at the end of the grace period");
+        warn!("scrapes were still running at the end of the grace period");
     }
 
     node.enter(Stage::Closing, deadline);
@@ -112,7 +112,7 @@ pub async fn run(
     node.enter(Stage::Leaving, deadline);
     node.settle_the_rest(deadline).await;
     if timeout_at(deadline.at, cluster.leave()).await.is_err() {
-        warn!("gossip went on at the end of the grace period");
+        warn!("gossip was still running at the end of the grace period");
     }
     info!("drained");
 }
@@ -187,7 +187,7 @@ impl Leaving {
             self.pushes.close();
             warn!(
                 pushes = self.pushes.counts().pending,
-                "no scrape came for these pushes, they are lost"
+                "no scrape took these pushes, they are lost"
             );
         }
     }
@@ -226,7 +226,7 @@ impl Leaving {
             let held = self.pushes.counts();
             warn!(
                 pushes = held.pending + held.claimed,
-                "no other node took these pushes, they are lost unless it holds them already"
+                "no other node confirmed these pushes, they are lost unless one holds them already"
             );
         }
     }

@@ -126,7 +126,7 @@ impl<S: Source> Followed<S> {
                         Ok(Found::Unsettled) => continue,
                         Ok(Found::Same) => None,
                         Ok(Found::Taken) => {
-                            info!(file, "{} read again", S::NAME);
+                            info!(file, "{} reloaded", S::NAME);
                             reloads.taken();
                             None
                         }
@@ -153,7 +153,7 @@ fn tell<T>(told: &watch::Sender<Arc<T>>, latest: &Arc<T>) {
 
 /// What reads a file is wrong, not the file alone.
 #[derive(Debug, thiserror::Error)]
-#[error("reading it again failed: a mistake in this program")]
+#[error("reading it again failed, which is a bug")]
 struct Panicked;
 
 /// One look, by a copy of `source`, so that what was made before outlives a panic. `None`: the program ends.

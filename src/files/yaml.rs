@@ -54,7 +54,7 @@ impl FileError {
         let possible = possible.join(", ");
         Self::value(
             key,
-            format!("{value} cannot be had here; possible: {possible}"),
+            format!("{value} is not supported; supported: {possible}"),
         )
     }
 }

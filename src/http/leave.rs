@@ -11,10 +11,10 @@ pub(super) async fn drain(State(site): State<Site>) -> (StatusCode, &'static str
     if !site.lifecycle_enabled {
         return (
             StatusCode::FORBIDDEN,
-            "Draining over HTTP is not enabled: --web.enable-lifecycle does that.\n",
+            "Draining over HTTP is disabled. Enable it with --web.enable-lifecycle.\n",
         );
     }
-    info!("asked over HTTP to drain");
+    info!("drain requested over HTTP");
     site.lifecycle.drain();
     (StatusCode::OK, "prometheus-rsocket-proxy is draining.\n")
 }

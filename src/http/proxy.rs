@@ -17,7 +17,7 @@ pub(super) async fn metrics(State(site): State<Site>) -> Response {
     match site.metrics.render() {
         Ok(text) => ([(CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
         Err(failure) => {
-            error!(error = %failure, "own metrics could not be written");
+            error!(error = %failure, "cannot write own metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

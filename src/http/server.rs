@@ -141,7 +141,7 @@ impl Listener {
 enum EndError {
     #[error("TLS: {0}")]
     Tls(#[from] io::Error),
-    #[error("TLS: the handshake was not over in time")]
+    #[error("TLS: handshake not finished in time")]
     Late(#[from] Elapsed),
     #[error("{0}")]
     Http(#[from] hyper::Error),
@@ -238,7 +238,7 @@ impl ConnectionHandler {
         if let Some(suppressed) = LOG_LIMIT.due() {
             warn!(
                 suppressed,
-                "too many HTTP connections (--web.max-connections): the one idle for longest is ended"
+                "too many HTTP connections (--web.max-connections): closing the one idle for longest"
             );
         }
     }

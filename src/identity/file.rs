@@ -117,7 +117,7 @@ fn named(identity: Identity) -> Result<Named, FileError> {
     let place = format!("identity {name}");
     let ways = identity.tokens_sha256.len() + identity.users.len() + identity.certificates.len();
     if ways == 0 || ways > MAX_ENTRIES {
-        let reason = "needs tokens_sha256, users or certificates, else nobody can show it";
+        let reason = "needs tokens_sha256, users or certificates";
         return Err(FileError::value(place, reason));
     }
     let tokens = identity.tokens_sha256.iter().map(|digits| {
@@ -145,7 +145,7 @@ fn entitlement(
     for (name, value) in labels {
         let reason = |reason: String| FileError::value(format!("{place}: label {name}"), reason);
         if value.is_empty() {
-            return Err(reason("an empty value is no label".into()));
+            return Err(reason("its value is empty".into()));
         }
         enforced
             .insert(&name, &value)
@@ -183,7 +183,7 @@ impl Parsed {
         for identity in &self.identities {
             if !names.insert(&identity.name) {
                 let place = format!("identity {}", identity.name);
-                return Err(FileError::value(place, "stands there twice"));
+                return Err(FileError::value(place, "is listed twice"));
             }
             for proof in identity.proofs() {
                 match owners.entry(proof.claim()) {
@@ -310,7 +310,7 @@ mod tests {
             ),
             (
                 format!("identities: [{{name: a, {certificate}}}, {{name: a, certificates: [b]}}]"),
-                "identity a: stands there twice",
+                "identity a: is listed twice",
             ),
             (
                 format!("identities: [{{name: a, tokens_sha256: [{TOKEN}, {TOKEN}]}}]"),

@@ -30,7 +30,7 @@ pub enum Unusable {
     #[error(transparent)]
     File(#[from] FileError),
     /// It says nothing any more: rather an accident than that nobody is to come in.
-    #[error("is empty; `identities: []` lets nobody in")]
+    #[error("is empty; to refuse all applications write `identities: []`")]
     Empty,
 }
 

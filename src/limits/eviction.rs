@@ -140,7 +140,7 @@ pub(crate) async fn after_failed_accept(
 ) -> usize {
     static LOG_LIMIT: LogLimit = LogLimit::new(1);
     if let Some(suppressed) = LOG_LIMIT.due() {
-        warn!(%error, listener, suppressed, "no connection could be accepted");
+        warn!(%error, listener, suppressed, "cannot accept connections");
     }
     let code = error.raw_os_error().map(Errno::from_raw);
     let full = matches!(code, Some(Errno::EMFILE | Errno::ENFILE));

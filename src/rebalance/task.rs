@@ -180,12 +180,12 @@ fn log(turn: Turn, overview: &Overview) {
         Turn::Ineffective => {
             info!(
                 connections = own,
-                target, nodes, "connections that were closed came back"
+                target, nodes, "closed connections came back"
             );
         }
         Turn::Yielding { pause } => {
             warn!(connections = own, target, nodes, pause = %humantime::format_duration(pause),
-                "connections that are closed come back to this node, is its balancer sticky? closing none for a while");
+                "closed connections come back to this node, pausing rebalancing: is the balancer sticky?");
         }
     }
 }

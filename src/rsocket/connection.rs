@@ -208,7 +208,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
                     Event::Request { stream, payload } => self.take_push(Some(stream), payload),
                     Event::FireAndForget { payload } => self.take_push(None, payload),
                     Event::Refused { reason, .. } => {
-                        debug!(peer = %self.registration.handle.peer, %reason, "refused a push");
+                        debug!(peer = %self.registration.handle.peer, %reason, "push refused");
                         self.apps.metrics.pushes_refused.with_label_values(&["payload"]).inc();
                     }
                     // A push is held or not whether or not its sender still waits.
@@ -375,7 +375,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
     fn end(&mut self, cause: Cause) {
         self.deaf = false;
         let handle = &self.registration.handle;
-        debug!(peer = %handle.peer, connection = handle.id, cause = cause.label(), "connection let go");
+        debug!(peer = %handle.peer, connection = handle.id, cause = cause.label(), "closing connection");
         let retired = &self.apps.metrics.connections_retired;
         retired.with_label_values(&[cause.label()]).inc();
         self.close(cause.message());
@@ -438,10 +438,14 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
             return self.refuse_push(stream, "revoked", Cause::Revoked.message());
         }
         if !self.may_push() {
-            return self.refuse_push(stream, "rate", "pushes come too often");
+            return self.refuse_push(stream, "rate", "too many pushes in a second");
         }
         let Some(sealed) = self.sealed(payload, Purpose::Push) else {
-            return self.refuse_push(stream, "memory", "there is no memory for another push");
+            return self.refuse_push(
+                stream,
+                "memory",
+                "no memory for another push (--rsocket.max-unfinished)",
+            );
         };
         let outcome = self.sink.push(sealed, self.registration.handle.peer);
         self.pushes.push(Box::pin(async move {
@@ -455,7 +459,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
     fn refuse_push(&mut self, stream: Option<StreamId>, label: &'static str, reason: &str) {
         let refused = &self.apps.metrics.pushes_refused;
         refused.with_label_values(&[label]).inc();
-        debug!(peer = %self.registration.handle.peer, reason, "refused a push");
+        debug!(peer = %self.registration.handle.peer, reason, "push refused");
         if let Some(stream) = stream {
             let session = self.connection.session();
             session.respond_error(stream, ErrorCode::REJECTED, reason);

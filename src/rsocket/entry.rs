@@ -81,19 +81,19 @@ pub(super) struct Denied {
 
 const NO_CREDENTIALS: Denied = Denied {
     exception: "no_credentials",
-    message: "the proxy wants to know whose application this is: give it a token, a password or a certificate",
+    message: "the proxy requires a token, a password or a certificate",
 };
 const CREDENTIALS: Denied = Denied {
     exception: "credentials",
-    message: "the proxy does not know these credentials (its --rsocket.auth.file says which it knows)",
+    message: "the proxy does not know these credentials (see its --rsocket.auth.file)",
 };
 const BUSY: Denied = Denied {
     exception: "credentials_unverified",
-    message: "the proxy has too many passwords to verify at the moment",
+    message: "the proxy has too many passwords to verify, try again later",
 };
 const CONNECTIONS: Denied = Denied {
     exception: "identity_connections",
-    message: "as many applications of this identity are connected as may be",
+    message: "too many applications of this identity are connected",
 };
 
 /// Lets a connection in, or says why not.
@@ -141,7 +141,7 @@ fn shown(setup: Setup, table: &Table, arrival: &mut Arrival) -> Result<Shown, Un
             certificate,
         }),
         Err(error) => {
-            debug!(peer = %arrival.peer, %error, "credentials not understood");
+            debug!(peer = %arrival.peer, %error, "cannot read the credentials");
             Err(Unknown::Wrong)
         }
     }
@@ -213,9 +213,7 @@ fn note(exception: &'static str, arrival: &Arrival, apps: &Applications) {
     errors.with_label_values(&labels).inc();
     let (peer, transport) = (arrival.peer, arrival.transport.name());
     match LOG_LIMIT.due() {
-        Some(suppressed) => {
-            warn!(%peer, transport, exception, suppressed, "application not let in");
-        }
-        None => debug!(%peer, transport, exception, "application not let in"),
+        Some(suppressed) => warn!(%peer, transport, exception, suppressed, "application refused"),
+        None => debug!(%peer, transport, exception, "application refused"),
     }
 }

@@ -95,7 +95,7 @@ impl KeyRing {
                     tokio::time::sleep(self.rotation).await;
                 }
                 Err(error) => {
-                    error!(%error, "no key could be made, trying again");
+                    error!(%error, "cannot make a key, trying again");
                     tokio::time::sleep(RETRY).await;
                 }
             }
@@ -105,7 +105,7 @@ impl KeyRing {
     fn add(&self, pair: KeyPair) {
         self.keys.send_modify(|keys| {
             if !keys.is_empty() {
-                info!("replaced the key that applications seal to");
+                info!("replaced the key that applications encrypt to");
             }
             let newest = Key::Pair(Arc::new(pair));
             *keys = std::iter::once(newest)

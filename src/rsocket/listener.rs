@@ -123,8 +123,8 @@ fn evicted(apps: &Applications, transport: Transport, gone: usize) {
     if let Some(suppressed) = LOG_LIMIT.due() {
         warn!(
             suppressed,
-            "too many connections are not set up (--rsocket.max-handshakes, --rsocket.max-connections): \
-             the oldest of them is ended"
+            "too many connections before SETUP (--rsocket.max-handshakes, --rsocket.max-connections): \
+             closing the oldest of them"
         );
     }
 }
@@ -258,7 +258,7 @@ impl<'a> Handshake<'a> {
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let wanted = tls.mutual && !self.apps.identities.borrow().asks();
         let refused = match chain.first() {
-            None => wanted.then(|| "the client shows no certificate".to_owned()),
+            None => wanted.then(|| "the client sent no certificate".to_owned()),
             Some(_) => offer.verify(chain).err().map(|error| error.to_string()),
         };
         if let Some(reason) = refused {

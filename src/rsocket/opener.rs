@@ -50,16 +50,16 @@ pub enum Unusable {
     #[error(transparent)]
     Exposition(#[from] ParseError),
     /// The scrapes under way hold as much text as they may (`--scrape.max-memory`).
-    #[error("the scrapes under way hold as much text as --scrape.max-memory allows")]
+    #[error("the running scrapes hold as much text as --scrape.max-memory allows")]
     Memory,
     /// It has many families, and so have others in the scrapes under way.
-    #[error("the scrapes under way have as many families as can be merged in time")]
+    #[error("the running scrapes have as many families as can be merged in time")]
     Families,
     /// So many pushes were before it that its turn did not come.
-    #[error("too many pushes wait to be opened")]
+    #[error("too many pushes wait to be decrypted")]
     Busy,
     /// The node is stopping, or the work failed in a way that is a bug.
-    #[error("the node could not look at it")]
+    #[error("the node could not process it")]
     Aborted,
 }
 

@@ -250,7 +250,7 @@ impl Targets {
         }
         match Exposition::parse_while(part.text.clone(), Some(Format::Text), limits, wanted) {
             Ok(exposition) if exposition.families() > families => {
-                let reason = "too many families, those of the targets before it included";
+                let reason = "too many families, together with those of the targets before it";
                 self.fail(1, &part.name(NAME_KEPT), TargetOutcome::Limit, reason);
                 None
             }

@@ -37,7 +37,7 @@ pub enum PullError {
     #[error("the application does not take requests fast enough")]
     Busy,
     /// There is no memory to hold the answer (`--rsocket.max-unfinished`).
-    #[error("there is no memory to hold the answer")]
+    #[error("no memory to hold the answer (--rsocket.max-unfinished)")]
     Memory,
     /// The application answered with an error.
     #[error(transparent)]

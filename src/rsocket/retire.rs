@@ -49,7 +49,7 @@ impl Cause {
         match self {
             Self::Drain => "the proxy is shutting down",
             Self::Rebalance => "other proxies have fewer connections",
-            Self::Revoked => "what the application has shown counts no more",
+            Self::Revoked => "the credentials of this application were revoked",
         }
     }
 }

@@ -99,7 +99,7 @@ impl Turns {
         let mut next = Some(first);
         while let Some(job) = next {
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
-                error!("opening a payload panicked, which is a bug");
+                error!("decrypting a payload panicked, which is a bug");
             }
             let mut state = self.lock();
             next = state.queue.pop();

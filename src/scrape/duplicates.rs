@@ -98,7 +98,7 @@ fn log([one, other]: &[Arc<Handle>; 2], suppressed: Suppressed) {
     if one.id == other.id {
         warn!(
             connection = one.id, peer = %one.peer, identity = one.identity.as_deref(), suppressed,
-            "two targets of an agent serve the same series, of which Prometheus keeps one: give targets labels that differ"
+            "two targets of an agent serve the same series, and Prometheus keeps one of them: give them different labels"
         );
         return;
     }
@@ -106,6 +106,6 @@ fn log([one, other]: &[Arc<Handle>; 2], suppressed: Suppressed) {
         connection = one.id, peer = %one.peer, identity = one.identity.as_deref(),
         other_connection = other.id, other_peer = %other.peer, other_identity = other.identity.as_deref(),
         suppressed,
-        "two applications serve the same series, of which Prometheus keeps one: give them labels that differ"
+        "two applications serve the same series, and Prometheus keeps one of them: give them different labels"
     );
 }

@@ -53,8 +53,8 @@ fn log_served(handle: &Handle, failure: &TargetFailure) {
     let (connection, peer, target) = (handle.id, handle.peer, &failure.target);
     match CHANGES.due() {
         Some(suppressed) => {
-            warn!(connection, %peer, %target, suppressed, "target of an agent fails no more");
+            warn!(connection, %peer, %target, suppressed, "target of an agent is served again");
         }
-        None => debug!(connection, %peer, %target, "target of an agent fails no more"),
+        None => debug!(connection, %peer, %target, "target of an agent is served again"),
     }
 }

@@ -188,7 +188,7 @@ pub enum Refusal {
     Full,
     /// With this push its pusher would have more bytes than are free for all others.
     #[error(
-        "the pushes that wait under this identity, or from this address, would take more than what is free for all \
+        "the waiting pushes of this identity, or of this address, would take more than what is free for all \
          others (--push.max-bytes); push again after the next scrape, or push less"
     )]
     Share,

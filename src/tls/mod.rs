@@ -149,7 +149,7 @@ enum Problem {
     Pem(#[from] pem::Error),
     #[error("no certificate in it")]
     NoCertificate,
-    #[error("the system trusts no authority")]
+    #[error("the system has no trusted CA certificates")]
     NoAuthorities,
     #[error("{0}")]
     Refused(#[from] rustls::Error),

@@ -251,7 +251,7 @@ async fn a_target_that_is_dead_slow_long_or_invalid_is_down_and_the_others_are_s
     let mut cut = [gzip("a 1\n"), gzip("b 1\n")].concat();
     cut.truncate(cut.len() - 4);
     for (page, reason) in [
-        (Page::Never, "no whole answer in time"),
+        (Page::Never, "no complete answer in time"),
         (Page::Text("a 1\n".repeat(251)), "--scrape.max-payload"),
         (Page::Gzip(bomb), "--scrape.max-payload"),
         (Page::Gzip(b"no gzip".to_vec()), "gzip stream"),
@@ -305,7 +305,7 @@ async fn a_target_that_is_dead_slow_long_or_invalid_is_down_and_the_others_are_s
             samples.contains(&target.up(1)) && samples.contains(&"a 1".to_owned()),
             "{samples:?}"
         );
-        let line = agent.line_with("msg=\"target is fetched again\"").await;
+        let line = agent.line_with("msg=\"target is up again\"").await;
         assert!(line.contains("level=warn"), "{line}");
     }
     let status = proxy.status().await;

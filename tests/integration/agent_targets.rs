@@ -251,7 +251,10 @@ async fn a_job_has_a_timeout_of_its_own() {
     let samples = samples(response.expect("in time").text());
     assert!(samples.contains(&"well 1".to_owned()), "{samples:?}");
     let targets = proxy.status().await["connections"][0]["targets"].clone();
-    assert_eq!(targets["failures"][0]["reason"], "no whole answer in time");
+    assert_eq!(
+        targets["failures"][0]["reason"],
+        "no complete answer in time"
+    );
 }
 
 #[tokio::test]
@@ -285,7 +288,7 @@ async fn the_node_logs_when_a_target_fails_and_when_it_does_no_more() {
     assert_eq!(node.scrape().await, ["a 1", &target.up(1)]);
     let line = node
         .program
-        .line_with("target of an agent fails no more")
+        .line_with("target of an agent is served again")
         .await;
     assert!(line.contains("level=warn"), "{line}");
 }

@@ -147,6 +147,6 @@ async fn a_certificate_says_whose_an_application_is() {
         let Err(ConnectError::GaveUp(reason)) = refused else {
             panic!("expected a failure, got {refused:?}");
         };
-        assert!(reason.contains("whose application"), "{reason}");
+        assert!(reason.contains("requires a token"), "{reason}");
     }
 }

@@ -190,13 +190,13 @@ async fn a_push_is_taken_once_and_on_its_own_connection() {
     let push = app.seal("jobs_total 1\n", Purpose::Push);
     app.peer.push_payload(push.clone()).await.unwrap();
     let refused = app.peer.push_payload(push.clone()).await;
-    assert_eq!(reason(refused), "the envelope was opened before");
+    assert_eq!(reason(refused), "the envelope was used before");
     let answer = app.seal("jobs_total 1\n", Purpose::Answer { pull: 0 });
     let refused = app.peer.push_payload(answer).await;
-    assert!(reason(refused).contains("not what was sealed for this place"));
+    assert!(reason(refused).contains("belongs to another connection"));
     let mut other = Modern::connect(&proxy).await;
     let refused = other.peer.push_payload(push).await;
-    assert!(reason(refused).contains("not what was sealed for this place"));
+    assert!(reason(refused).contains("belongs to another connection"));
     drop((app, other));
     proxy.connected(0).await;
     assert_eq!(proxy.scrape().await, ["jobs_total 1"]);
@@ -212,7 +212,7 @@ async fn version_1_can_be_forbidden() {
     let key = modern.peer.key.as_ref().expect("a key");
     let old = version1::seal(b"jobs_total 2\n", key).unwrap();
     let refused = modern.peer.push_payload(old.into()).await;
-    assert!(reason(refused).contains("told to refuse"));
+    assert!(reason(refused).contains("refuses this envelope version"));
     drop(modern);
     proxy.connected(0).await;
     let _java = App::text(proxy.tcp(), "java_up 1\n").await;
@@ -220,7 +220,7 @@ async fn version_1_can_be_forbidden() {
     assert!(
         last_scrape(&proxy, "reason")
             .await
-            .contains("told to refuse")
+            .contains("refuses this envelope version")
     );
 }
 

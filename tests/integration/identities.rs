@@ -372,7 +372,7 @@ async fn what_the_file_says_no_more_does_not_hold_any_more() {
         panic!("expected an ERROR");
     };
     assert_eq!(code, ErrorCode::CONNECTION_CLOSE);
-    assert!(message.contains("counts no more"), "{message}");
+    assert!(message.contains("were revoked"), "{message}");
     assert_eq!(proxy.scrape().await, ["up{team=\"money\"} 1"]);
     let retired = "prometheus_proxy_connections_retired_total{cause=\"revoked\"}";
     assert_eq!(proxy.own(retired).await, 1.0);

@@ -213,7 +213,7 @@ async fn the_grace_period_bounds_a_drain() {
     let grace_period = ["--shutdown.grace-period=300ms"];
     let (mut process, scrape) = Process::start_and_scrape(&grace_period, Answer::Never).await;
     process.signal("TERM");
-    process.line("scrapes were still under way").await;
+    process.line("scrapes were still running").await;
     assert_eq!(process.exit_code().await, Some(0));
     scrape.abort();
 }

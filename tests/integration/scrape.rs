@@ -57,7 +57,7 @@ async fn one_bad_application_costs_only_itself() {
         (
             Answer::Rubbish,
             "invalid",
-            "the envelope is not sealed to this key",
+            "the envelope is not encrypted to this key",
         ),
         (
             Answer::NoKey,

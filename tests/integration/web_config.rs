@@ -266,7 +266,7 @@ async fn what_is_no_configuration_any_more_is_logged_and_changes_nothing() {
     let authority = Authority::new(&scratch, "ca.pem");
     let with_tls = tls(&scratch, &authority, "") + &file;
     let refusals = [
-        (with_tls.as_str(), "whether there is TLS"),
+        (with_tls.as_str(), "turning TLS on or off"),
         ("basic_auth_user: {}\n", "unknown field"),
         // As a file is for a moment while it is written.
         ("", "basic_auth_users"),
@@ -285,7 +285,7 @@ async fn what_is_no_configuration_any_more_is_logged_and_changes_nothing() {
         assert_eq!(node.get("/-/healthy").await, "Unauthorized\n");
     }
     web_config(&scratch, &file.replace("ann", "bob"));
-    node.program.line_with("web configuration read again").await;
+    node.program.line_with("web configuration reloaded").await;
     assert!(!node.program.has_said("stderr: panic"));
 }
 
@@ -351,7 +351,7 @@ async fn a_file_of_no_use_is_one_line_that_names_flag_and_file_and_exit_2() {
         (absent, "absent.yml"),
         (
             web_config(&scratch, "basic_auth_users: {ann: one}\n"),
-            "ann: no bcrypt hash",
+            "ann: not a bcrypt hash",
         ),
     ] {
         // A port that cannot be had: the file comes first.

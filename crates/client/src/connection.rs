@@ -109,7 +109,7 @@ enum Unsealed {
     Render(#[from] RenderError),
     #[error(transparent)]
     Seal(#[from] SealError),
-    #[error("sealing was broken off")]
+    #[error("encryption was interrupted")]
     Broken,
 }
 

@@ -147,6 +147,6 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
 fn warn_once(address: &Address) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
-        warn!(proxy = %address, "credentials go over the network for everybody to read: use tls:// or wss://");
+        warn!(proxy = %address, "credentials are sent without encryption: use tls:// or wss://");
     });
 }

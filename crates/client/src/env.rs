@@ -163,7 +163,7 @@ impl Env<'_> {
             (_, _, None, None, Some(_)) => Err(EnvError::new("PASSWORD_FILE", "needs USERNAME")),
             (Some(_), Some(_), None, None, None) => Err(EnvError::new(
                 "BEARER_TOKEN",
-                "cannot be had with BEARER_TOKEN_FILE",
+                "cannot be combined with BEARER_TOKEN_FILE",
             )),
         }
     }
@@ -202,7 +202,7 @@ fn address(scheme: &str, host: &str, port: Option<u16>) -> Result<Address, EnvEr
         Ok(address) => format!("[{address}]"),
         Err(_) if host.contains(':') && !in_brackets => {
             let reason =
-                "is a name or an IP address; a port stands in PORT, a whole address in PROXIES";
+                "must be a name or an IP address; the port is in PORT, a whole address in PROXIES";
             return Err(EnvError::new("HOST", reason));
         }
         Err(_) => host.to_owned(),

@@ -23,10 +23,10 @@ pub enum PushError {
     #[error("the text is too long for one push")]
     TooLong,
     /// The proxy's key cannot be used.
-    #[error("the text cannot be sealed to the proxy's key")]
+    #[error("the text cannot be encrypted to the proxy's key")]
     Sealing,
     /// The proxy answered with something that is no acknowledgement.
-    #[error("the proxy's answer is no acknowledgement")]
+    #[error("the proxy's answer is not an acknowledgement")]
     Answer,
     /// No acknowledgement in time, or where none was asked for, not all could be sent: the proxy may or may not hold
     /// the push.

@@ -83,7 +83,7 @@ impl Reconnect {
             let attempted = tokio::select! {
                 attempted = self.attempt(proxy) => attempted,
                 () = self.impatience(), if count > 1 => {
-                    Err(Failure::new(Reason::Timeout, "a push could not wait for it"))
+                    Err(Failure::new(Reason::Timeout, "took too long for a waiting push"))
                 }
             };
             match attempted {
@@ -159,7 +159,7 @@ impl Reconnect {
             for earlier in 0..proxy {
                 match self.attempt(earlier).await {
                     Ok(connected) => return connected,
-                    Err(failure) => debug!(%failure, "the preferred proxy is still away"),
+                    Err(failure) => debug!(%failure, "the preferred proxy cannot be reached yet"),
                 }
             }
         }

@@ -36,7 +36,7 @@ pub enum TlsError {
     #[error(transparent)]
     Rustls(#[from] rustls::Error),
     /// The proxy's host is no name that a certificate can be for.
-    #[error("the proxy's host is no valid name")]
+    #[error("the proxy's host is not a valid name")]
     Host,
     /// The handshake failed.
     #[error(transparent)]

@@ -141,7 +141,7 @@ impl ParseErrorKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TooLarge => "text too large",
-            Self::NotWanted => "not wanted any more",
+            Self::NotWanted => "cancelled",
             Self::TooManySamples => "too many samples",
             Self::TooManyFamilies => "too many families",
             Self::TooManyLines => "too many lines",

@@ -30,7 +30,7 @@ pub enum NoSeal {
     #[error("the proxy sent a key that cannot be used: {0}")]
     Key(#[from] KeyError),
     /// The proxy opens less than was chosen.
-    #[error("the proxy opens no envelope of version 2, and less is forbidden")]
+    #[error("the proxy does not support envelope version 2, and a downgrade is forbidden")]
     Downgrade,
 }
 

@@ -65,9 +65,9 @@ pub struct Calling {
 /// Why a call was given up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("its lane is full")]
+    #[error("too many calls to it wait")]
     Queue,
-    #[error("it was not answered in time")]
+    #[error("no answer in time")]
     Timeout,
     #[error("the node cannot be reached: {0}")]
     Unreachable(String),
@@ -75,7 +75,7 @@ pub(super) enum Failure {
     Refused(Status),
     #[error("the answer cannot be understood: {0}")]
     Invalid(#[from] Invalid),
-    #[error("the answer is that of a newer release")]
+    #[error("the answer is from a newer release")]
     Unknown,
     #[error("the node is stopping")]
     Stopping,
@@ -454,7 +454,7 @@ impl Caller {
 
     fn note_reached(&self) {
         if !self.reached.swap(true, Ordering::Relaxed) {
-            info!(peer = %self.peer.name, address = %self.address, "another node is reached again");
+            info!(peer = %self.peer.name, address = %self.address, "another node can be reached again");
         }
     }
 }

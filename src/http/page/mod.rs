@@ -67,7 +67,7 @@ async fn page(State(site): State<Site>, RawQuery(query): RawQuery) -> Response {
     match render(&Status::of(&site), &query, SystemTime::now()) {
         Ok(html) => (HEADERS, Html(html)).into_response(),
         Err(failure) => {
-            error!(error = %failure, "the status page could not be written");
+            error!(error = %failure, "cannot write the status page");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
@@ -120,7 +120,9 @@ impl Page<'_> {
             "settling" => {
                 "The members changed recently. Nothing is closed until they have been stable."
             }
-            "balanced" => "This node has no more than its share of connections, within the tolerance.",
+            "balanced" => {
+                "This node has no more than its share of connections, within the tolerance."
+            }
             "shedding" => "This node closes connections so that they reconnect to other nodes.",
             "frozen" => "Connections were closed. This node waits for the effect.",
             "yielding" => "Closed connections came back. Nothing is closed for a while.",

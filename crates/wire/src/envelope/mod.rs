@@ -67,22 +67,22 @@ pub enum OpenError {
     #[error("the envelope has no key in its metadata")]
     NoKey,
     /// Sealed to a key that is not among those given, or the metadata is damaged.
-    #[error("the envelope is not sealed to this key")]
+    #[error("the envelope is not encrypted to this key")]
     WrongKey,
     /// Plain text where encryption was asked for, or the other way round.
-    #[error("the envelope is of another kind than asked for")]
+    #[error("plaintext was sent where encryption is expected, or the other way round")]
     WrongKind,
     /// Version 1 where version 2 was asked for.
-    #[error("the envelope is of a version that the proxy is told to refuse")]
+    #[error("the proxy refuses this envelope version (--rsocket.min-envelope-version)")]
     Downgrade,
     /// The data is not whole AES blocks, or its padding is wrong.
     #[error("the data does not decrypt")]
     Decrypt,
     /// Version 2: damaged, or sealed for another connection, another pull, or another purpose.
-    #[error("the data is not what was sealed for this place")]
+    #[error("the data is damaged, or belongs to another connection, pull or push")]
     Forged,
     /// Version 2: opened before, or so old that nobody can tell.
-    #[error("the envelope was opened before")]
+    #[error("the envelope was used before")]
     Replayed,
     /// The decrypted data is not a whole Snappy block.
     #[error("the data does not decompress")]

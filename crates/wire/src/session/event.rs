@@ -148,7 +148,7 @@ pub enum CloseReason {
     #[error("no SETUP in time")]
     SetupTimeout,
     /// Nothing received, or nothing that could be sent, for the peer's max lifetime.
-    #[error("no sign of life in time")]
+    #[error("nothing received in time")]
     KeepaliveTimeout,
     /// The transport failed, or ended in the middle of a frame.
     #[error("transport failed: {0}")]
