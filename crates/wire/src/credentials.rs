@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::session::SetupOptions;
+use crate::frame::setup::SetupOptions;
 
 /// MIME type of metadata that is credentials and nothing else.
 pub const AUTHENTICATION_MIME: &str = "message/x.rsocket.authentication.v0";

@@ -1,7 +1,7 @@
 //! What both ends of a connection agree on.
 //!
-//! [`session`] is the RSocket protocol without sockets, [`transport`] carries its frames, and
-//! [`Connection`] joins the two; [`frame`] lets no malformed frame near the decoder. [`key`],
+//! [`frame`] reads and writes frames, [`session`] is the RSocket protocol without sockets,
+//! [`transport`] carries its frames, and [`Connection`] joins the two. [`key`],
 //! [`announcement`] and [`envelope`] are what travels inside the payloads, and [`sealing`] is how a
 //! client puts them together. [`credentials`] say in the SETUP who the client is.
 

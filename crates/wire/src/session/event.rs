@@ -1,10 +1,13 @@
 //! What a session tells its user.
 
-use std::{io, time::Duration};
+use std::io;
 
 use thiserror::Error;
 
-use crate::{ErrorCode, Payload, StreamId, frame::Malformed};
+use crate::{
+    ErrorCode, Payload, StreamId,
+    frame::{Malformed, setup::Setup},
+};
 
 /// Something that happened on a connection. [`Event::Closed`] is the last one.
 #[derive(Debug)]
@@ -46,23 +49,6 @@ pub enum Event {
     },
     /// The connection is over: nothing is received or requested any more.
     Closed(CloseReason),
-}
-
-/// The peer's SETUP.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Setup {
-    /// Time between the peer's KEEPALIVE frames, as it announced it.
-    pub keepalive: Duration,
-    /// How long the peer wants to wait for a sign of life, as it announced it.
-    pub max_lifetime: Duration,
-    /// Whether our requests wait for the peer's LEASE.
-    pub lease: bool,
-    /// MIME type of the data of all payloads.
-    pub data_mime: String,
-    /// MIME type of the metadata of all payloads.
-    pub metadata_mime: String,
-    /// Payload of the SETUP itself.
-    pub payload: Payload,
 }
 
 /// Why one of our requests has no answer.

@@ -17,23 +17,22 @@ mod limits;
 mod liveness;
 mod outbox;
 mod receive;
-mod setup;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
-pub use event::{CloseReason, Event, Refusal, SendError, Setup, StreamError, Violation};
+pub use event::{CloseReason, Event, Refusal, SendError, StreamError, Violation};
 use fragment::Assembly;
 use lease::{LeaseIn, LeaseOut};
 pub use limits::Limits;
 use liveness::{Liveness, Tick};
 use outbox::{Outbox, Transfer, Withdrawn};
-pub use setup::{InvalidSetup, SetupOptions};
 
+pub use crate::frame::setup::{InvalidSetup, Setup, SetupOptions};
 use crate::{
     ErrorCode, Payload, StreamId,
     frame::{
@@ -508,13 +507,10 @@ fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_REASON_LEN)]
 }
 
-/// Lifetimes and TTLs from outside are 31 bits of milliseconds: no instant overflows.
-fn milliseconds(number: u32) -> Duration {
-    Duration::from_millis(u64::from(number & 0x7FFF_FFFF))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -8,19 +8,15 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use rsocket_rust::frame::Frame;
 
 use super::fragment::take_front;
 use crate::{
     Payload, StreamId,
     frame::{
-        HEADER_LEN,
         encode::{self, Carrier},
+        header::{FLAG_COMPLETE, FLAG_FOLLOWS, FLAG_NEXT, HEADER_LEN, METADATA_LENGTH_LEN},
     },
 };
-
-/// Bytes of a metadata length field.
-const METADATA_LENGTH_LEN: usize = 3;
 
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -127,10 +123,10 @@ impl Outbox {
             return Some(Sendable::unanswering(frame));
         }
         if let Some(data) = self.echo.take() {
-            return Some(Sendable::unanswering(encode::keepalive(false, data)));
+            return Some(Sendable::unanswering(encode::keepalive(false, &data)));
         }
         if std::mem::take(&mut self.ping) {
-            return Some(Sendable::unanswering(encode::keepalive(true, Bytes::new())));
+            return Some(Sendable::unanswering(encode::keepalive(true, &[])));
         }
         let sendable = match self.queue.pop_front()? {
             Outgoing::Frame(frame, answered) => Sendable { frame, answered },
@@ -198,14 +194,14 @@ impl Transfer {
         } else {
             Carrier::Payload
         };
-        let mut flags = if last { 0 } else { Frame::FLAG_FOLLOW };
+        let mut flags = if last { 0 } else { FLAG_FOLLOWS };
         if carrier == Carrier::Payload {
-            flags |= Frame::FLAG_NEXT;
+            flags |= FLAG_NEXT;
         }
         if last && self.carrier == Carrier::Payload {
-            flags |= Frame::FLAG_COMPLETE;
+            flags |= FLAG_COMPLETE;
         }
-        let frame = encode::payload(carrier, self.stream, flags, metadata, data);
+        let frame = encode::payload(carrier, self.stream, flags, metadata.as_ref(), &data);
         (frame, last)
     }
 }

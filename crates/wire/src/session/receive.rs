@@ -1,9 +1,11 @@
 //! What each received frame does.
 
-use std::{collections::btree_map::Entry, time::Instant};
+use std::{
+    collections::btree_map::Entry,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
-use rsocket_rust::frame;
 
 use super::{
     Event, Incoming, MAX_REASON_LEN, Phase, Refusal, Role, Session, StreamError, Violation,
@@ -11,12 +13,10 @@ use super::{
     fragment::Unassembled,
     lease::{LeaseIn, LeaseOut},
     liveness::Liveness,
-    milliseconds,
-    setup::{self, payload},
 };
 use crate::{
     CloseReason, ErrorCode, Payload, StreamId,
-    frame::{Body, Frame, Malformed},
+    frame::{self, Frame, Malformed, PayloadFrame, Request, setup::Setup},
 };
 
 /// Most bytes in a KEEPALIVE that we echo. The Java client sends none.
@@ -24,14 +24,6 @@ const MAX_KEEPALIVE_DATA: usize = 4096;
 
 /// Most bytes of a SETUP: credentials have 16 KiB, and the Java client sends no payload at all.
 const MAX_SETUP_LEN: usize = 64 << 10;
-
-/// A request as it came, perhaps with fragments to follow.
-struct Request {
-    stream: StreamId,
-    fire_and_forget: bool,
-    follows: bool,
-    payload: Payload,
-}
 
 impl Session {
     /// Takes one whole frame, without a length prefix.
@@ -42,7 +34,7 @@ impl Session {
         }
         match self.phase {
             Phase::AwaitingSetup { .. } => self.receive_first(frame, now),
-            Phase::Open(_) => match crate::frame::decode(frame) {
+            Phase::Open(_) => match frame::decode(frame) {
                 Ok(Some(frame)) => self.receive_open(frame, now),
                 Ok(None) => {}
                 Err(malformed) => self.violated(Violation::Malformed(malformed)),
@@ -55,16 +47,10 @@ impl Session {
         if frame.len() > MAX_SETUP_LEN {
             return self.violated(Violation::MalformedSetup(Malformed::TooLong));
         }
-        let accepted = match crate::frame::decode(frame) {
-            Ok(Some(frame)) => {
-                let flags = frame.get_flag();
-                match frame.get_body() {
-                    Body::Setup(setup) => setup::accept(setup, flags),
-                    Body::Resume(_) => Err(Violation::Resume),
-                    _ => Err(Violation::SetupExpected),
-                }
-            }
-            Ok(None) => Err(Violation::SetupExpected),
+        let accepted = match frame::decode(frame) {
+            Ok(Some(Frame::Setup { setup, resumable })) => acceptable(setup, resumable),
+            Ok(Some(Frame::Resume)) => Err(Violation::Resume),
+            Ok(_) => Err(Violation::SetupExpected),
             Err(Malformed::Version) => Err(Violation::Version),
             Err(malformed) => Err(Violation::MalformedSetup(malformed)),
         };
@@ -88,102 +74,89 @@ impl Session {
     }
 
     fn receive_open(&mut self, frame: Frame, now: Instant) {
-        let flags = frame.get_flag();
-        let follows = flags & Frame::FLAG_FOLLOW != 0;
-        let stream = StreamId::new(frame.get_stream_id());
-        let request = |stream, fire_and_forget, payload| Request {
-            stream,
-            fire_and_forget,
-            follows,
-            payload,
-        };
-        match (frame.get_body(), stream) {
-            (Body::Keepalive(frame), None) if flags & Frame::FLAG_RESPOND != 0 => {
-                self.echo(frame);
-            }
-            (Body::Lease(frame), None) => self.receive_lease(&frame, now),
-            (Body::Error(frame), None) => self.receive_close(&frame),
-            (Body::Error(frame), Some(stream)) => self.receive_error(stream, &frame),
-            (Body::Payload(frame), Some(stream)) => {
-                self.receive_payload(stream, flags, payload(frame.split()), now);
-            }
-            (Body::RequestResponse(frame), Some(stream)) => {
-                self.receive_request(request(stream, false, payload(frame.split())), now);
-            }
-            (Body::RequestFNF(frame), Some(stream)) => {
-                self.receive_request(request(stream, true, payload(frame.split())), now);
-            }
-            (Body::RequestStream(_) | Body::RequestChannel(_), Some(stream))
+        match frame {
+            Frame::Keepalive { respond, data } if respond => self.echo(&data),
+            Frame::Lease { requests, ttl } => self.receive_lease(requests, ttl, now),
+            Frame::Error {
+                stream,
+                code,
+                message,
+            } => match stream {
+                None => self.receive_close(code, &message),
+                Some(stream) => self.receive_error(stream, code, &message),
+            },
+            Frame::Payload(payload) => self.receive_payload(payload, now),
+            Frame::Request(request) => self.receive_request(request, now),
+            Frame::Unsupported(stream)
                 if self.role.is_peers(stream) && !self.requests_in.contains_key(&stream) =>
             {
                 self.refuse(stream, false, Refusal::Unsupported);
             }
-            (Body::Cancel(), Some(stream)) => self.receive_cancel(stream),
-            // "All other received frames … MUST be ignored": a second SETUP, REQUEST_N, and all
-            // that is not supported.
-            _ => {}
+            Frame::Cancel(stream) => self.receive_cancel(stream),
+            // "All other received frames … MUST be ignored": a second SETUP, for one.
+            Frame::Keepalive { .. }
+            | Frame::Unsupported(_)
+            | Frame::Setup { .. }
+            | Frame::Resume => {}
         }
     }
 
-    fn echo(&mut self, frame: frame::Keepalive) {
-        let data = frame.split().0.unwrap_or_default();
+    fn echo(&mut self, data: &[u8]) {
         if data.len() > MAX_KEEPALIVE_DATA {
             return self.violated(Violation::KeepaliveData);
         }
         // A copy, so that the slot holds no more than it counts.
-        self.outbox.set_echo(Bytes::copy_from_slice(&data));
+        self.outbox.set_echo(Bytes::copy_from_slice(data));
     }
 
-    fn receive_lease(&mut self, frame: &frame::Lease, now: Instant) {
+    fn receive_lease(&mut self, requests: u32, ttl: Duration, now: Instant) {
         self.establish();
         if let Some(lease) = &mut self.lease_in {
-            let requests = frame.get_number_of_requests() & 0x7FFF_FFFF;
-            lease.grant(requests, milliseconds(frame.get_ttl()), now);
+            lease.grant(requests, ttl, now);
             lease.expire(now);
             self.spend_lease();
         }
     }
 
-    fn receive_close(&mut self, frame: &frame::Error) {
-        let code = ErrorCode(frame.get_code());
+    fn receive_close(&mut self, code: ErrorCode, message: &[u8]) {
         let awaits_answer = self.role == Role::Connecting { established: false };
         if code.concerns_setup() && !awaits_answer {
             return;
         }
-        let message = message(frame);
+        let message = text(message);
         self.lose(CloseReason::PeerError { code, message });
     }
 
-    fn receive_error(&mut self, stream: StreamId, frame: &frame::Error) {
+    fn receive_error(&mut self, stream: StreamId, code: ErrorCode, message: &[u8]) {
         self.establish();
         if self.requests_out.remove(&stream).is_some() {
             // A peer may refuse before it has all of a request.
             self.withdraw(stream);
-            let code = ErrorCode(frame.get_code());
-            let message = message(frame);
+            let message = text(message);
             self.answered(stream, Err(StreamError::Application { code, message }));
         }
     }
 
-    fn receive_payload(&mut self, stream: StreamId, flags: u16, payload: Payload, now: Instant) {
+    fn receive_payload(&mut self, received: PayloadFrame, now: Instant) {
         self.establish();
-        if self.role.is_peers(stream) {
-            let follows = flags & Frame::FLAG_FOLLOW != 0;
-            self.receive_fragment(stream, follows, payload, now);
+        if self.role.is_peers(received.stream) {
+            self.receive_fragment(received, now);
         } else {
-            self.receive_answer(stream, flags, payload, now);
+            self.receive_answer(received, now);
         }
     }
 
-    fn receive_answer(&mut self, stream: StreamId, flags: u16, payload: Payload, now: Instant) {
+    fn receive_answer(&mut self, received: PayloadFrame, now: Instant) {
+        let PayloadFrame {
+            stream, payload, ..
+        } = received;
         let Entry::Occupied(mut request) = self.requests_out.entry(stream) else {
             return;
         };
-        let complete = flags & Frame::FLAG_COMPLETE != 0;
         // "A PAYLOAD with both F and C flags set, implicitly ignores the F flag."
-        let follows = flags & Frame::FLAG_FOLLOW != 0 && !complete;
+        let follows = received.follows && !received.complete;
         // Without COMPLETE it is assumed, so the absence of NEXT alone decides.
-        let next = flags & Frame::FLAG_NEXT != 0 || !payload.is_empty() || follows;
+        let next = received.next || !payload.is_empty() || follows;
         if !next && request.get().is_none() {
             request.remove();
             self.withdraw(stream);
@@ -248,13 +221,13 @@ impl Session {
         (follows && partial.count() >= self.limits.max_partial).then_some(Refusal::TooManyPartial)
     }
 
-    fn receive_fragment(
-        &mut self,
-        stream: StreamId,
-        follows: bool,
-        payload: Payload,
-        now: Instant,
-    ) {
+    fn receive_fragment(&mut self, received: PayloadFrame, now: Instant) {
+        let PayloadFrame {
+            stream,
+            follows,
+            payload,
+            ..
+        } = received;
         let Some(Incoming::Partial {
             fire_and_forget,
             assembly,
@@ -366,7 +339,17 @@ impl From<Unassembled> for Refusal {
     }
 }
 
-fn message(frame: &frame::Error) -> String {
-    let data = frame.get_data().map_or(&[][..], |data| data);
-    String::from_utf8_lossy(&data[..data.len().min(MAX_REASON_LEN)]).into_owned()
+/// Judges the peer's SETUP. Resumption is not supported; a server "MUST reject the SETUP" then.
+fn acceptable(setup: Setup, resumable: bool) -> Result<Setup, Violation> {
+    if resumable {
+        return Err(Violation::ResumableSetup);
+    }
+    if setup.keepalive.is_zero() || setup.max_lifetime.is_zero() {
+        return Err(Violation::KeepaliveZero);
+    }
+    Ok(setup)
+}
+
+fn text(message: &[u8]) -> String {
+    String::from_utf8_lossy(&message[..message.len().min(MAX_REASON_LEN)]).into_owned()
 }

@@ -8,6 +8,7 @@ mod frames;
 mod malformed;
 mod memory;
 mod properties;
+mod rust_codec;
 mod rust_peer;
 mod session;
 mod vectors;

@@ -1,4 +1,4 @@
-//! `rsocket_rust` as an independent peer: its client and server share only the codec with us.
+//! `rsocket_rust` as an independent peer: its client and server on the other end.
 
 use std::time::Duration;
 

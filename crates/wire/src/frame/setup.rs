@@ -1,16 +1,28 @@
-//! The SETUP frame: what a connecting session sends, and what an accepting one makes of it.
+//! What a SETUP says.
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use rsocket_rust::frame;
 use thiserror::Error;
 
-use super::event::{Setup, Violation};
-use crate::{Payload, frame::MAX_FRAME_LEN};
+use super::header::MAX_FRAME_LEN;
+use crate::Payload;
 
-const FLAG_RESUME: u16 = frame::Frame::FLAG_RESUME;
-const FLAG_LEASE: u16 = frame::Frame::FLAG_LEASE;
+/// The peer's SETUP.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Setup {
+    /// Time between the peer's KEEPALIVE frames, as it announced it.
+    pub keepalive: Duration,
+    /// How long the peer wants to wait for a sign of life, as it announced it.
+    pub max_lifetime: Duration,
+    /// Whether our requests wait for the peer's LEASE.
+    pub lease: bool,
+    /// MIME type of the data of all payloads.
+    pub data_mime: String,
+    /// MIME type of the metadata of all payloads.
+    pub metadata_mime: String,
+    /// Payload of the SETUP itself.
+    pub payload: Payload,
+}
 
 /// The SETUP a connecting session begins with.
 #[derive(Clone, Debug)]
@@ -55,7 +67,7 @@ pub enum InvalidSetup {
 }
 
 impl SetupOptions {
-    pub(super) fn validate(&self) -> Result<(), InvalidSetup> {
+    pub(crate) fn validate(&self) -> Result<(), InvalidSetup> {
         let milliseconds = 1..=0x7FFF_FFFF;
         if !milliseconds.contains(&self.keepalive.as_millis())
             || !milliseconds.contains(&self.max_lifetime.as_millis())
@@ -70,34 +82,5 @@ impl SetupOptions {
             return Err(InvalidSetup::Payload);
         }
         Ok(())
-    }
-}
-
-/// Judges the peer's SETUP. Resumption is not supported; a server "MUST reject the SETUP" then.
-pub(super) fn accept(setup: frame::Setup, flags: u16) -> Result<Setup, Violation> {
-    if flags & FLAG_RESUME != 0 {
-        return Err(Violation::ResumableSetup);
-    }
-    let (keepalive, max_lifetime) = (setup.get_keepalive(), setup.get_lifetime());
-    if keepalive.is_zero() || max_lifetime.is_zero() {
-        return Err(Violation::KeepaliveZero);
-    }
-    let data_mime = setup.get_mime_data().unwrap_or_default().to_owned();
-    let metadata_mime = setup.get_mime_metadata().unwrap_or_default().to_owned();
-    Ok(Setup {
-        keepalive,
-        max_lifetime,
-        lease: flags & FLAG_LEASE != 0,
-        data_mime,
-        metadata_mime,
-        payload: payload(setup.split()),
-    })
-}
-
-/// A payload from the decoder's pair of data and metadata.
-pub(super) fn payload((data, metadata): (Option<Bytes>, Option<Bytes>)) -> Payload {
-    Payload {
-        metadata,
-        data: data.unwrap_or_default(),
     }
 }
