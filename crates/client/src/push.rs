@@ -13,7 +13,7 @@ use crate::render::Request;
 use crate::state::State;
 
 /// As good as never: a longer time may be more than the clock can add.
-const FAR: Duration = Duration::from_hours(365 * 24);
+const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Whether a push is over when the proxy has acknowledged it, or as soon as it has been sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

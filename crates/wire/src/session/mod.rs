@@ -504,7 +504,11 @@ impl Incoming {
 const MAX_REASON_LEN: usize = 256;
 
 fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_REASON_LEN)]
+    let mut end = text.len().min(MAX_REASON_LEN);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 #[cfg(test)]
