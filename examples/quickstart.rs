@@ -24,7 +24,10 @@ use prometheus_rsocket_proxy::{cli, logging, node::Node};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    logging::init(&"info".parse()?, logging::Format::Logfmt);
+    logging::init(&logging::Settings {
+        level: "info".parse()?,
+        format: logging::Format::Logfmt,
+    });
     let flags: Vec<_> = std::env::args().skip(1).collect();
     let node = Node::bind(cli::settings(flags.iter().map(String::as_str))?).await?;
 

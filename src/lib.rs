@@ -26,7 +26,7 @@ pub mod push;
 pub mod rebalance;
 pub mod rsocket;
 pub mod scrape;
-pub mod settings;
 pub mod store;
 pub mod tenant;
 pub mod tls;
+mod values;

@@ -8,13 +8,38 @@ use std::io;
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
+
+/// How the program logs.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub struct Settings {
+    /// Only log messages with the given severity or above: error, warn, info, debug or trace; or directives such as
+    /// info,prometheus_rsocket_proxy::rsocket=debug
+    #[arg(
+        id = "log.level",
+        long,
+        env = "PROXY_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "info"
+    )]
+    pub level: Level,
+    /// Output format of log messages
+    #[arg(
+        id = "log.format",
+        long,
+        env = "PROXY_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "logfmt"
+    )]
+    pub format: Format,
+}
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -50,12 +75,12 @@ impl FromStr for Level {
 const QUIET: &str = "chitchat=error";
 
 /// Sets the process's log up. Once; later calls change nothing.
-pub fn init(level: &Level, format: Format) {
+pub fn init(settings: &Settings) {
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(format!("{QUIET},{}", level.0)))
+        .with_env_filter(EnvFilter::new(format!("{QUIET},{}", settings.level.0)))
         .with_writer(io::stderr);
     // An error says that a log is set up already, as in tests that run several nodes.
-    let _ = match format {
+    let _ = match settings.format {
         Format::Logfmt => builder
             .fmt_fields(LogfmtFields)
             .event_format(Logfmt)

@@ -1,5 +1,7 @@
 //! A node: every part made, joined and started here.
 
+mod settings;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,24 +14,29 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
+pub use self::settings::{Checked, Settings};
 use crate::cluster::calls::{self, Calling, Joining, Peers};
 use crate::cluster::secret::Purpose;
-use crate::cluster::{self, Cluster, Load, Members, Vitals};
-use crate::drain::{self, Leaving, Lifecycle, Times};
+use crate::cluster::{Cluster, Introduction, Load, Members, Vitals};
+use crate::drain::{self, Leaving, Lifecycle};
 use crate::http::{self, Identity, Site};
 use crate::identity::Table;
+use crate::limits::rate::Rate;
 use crate::metrics::{File, Metrics};
 use crate::nodes::{NodeId, NodeState};
 use crate::push::{Pushes, Sink};
 use crate::rebalance;
 use crate::rsocket::{Applications, KeyRing, Listener, Opener, Registry, Shared, Transport};
-use crate::scrape::Scraper;
-use crate::settings::{self, Settings};
+use crate::scrape::{self, Scraper};
+use crate::store::Replication;
 
 /// A node that joins waits no longer than this for others to know it.
 const JOIN_WITHIN: Duration = Duration::from_secs(5);
 /// Between two questions whether they do.
 const JOIN_PAUSE: Duration = Duration::from_millis(100);
+/// The longest that a payload of more than a few kilobytes may be half received; an answer that takes longer comes too
+/// late for any scrape.
+const PAYLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of a message between nodes beside its text, which Snappy may lengthen by a sixth: names of pushes, mostly.
 const MESSAGE_OVERHEAD: usize = 16 << 20;
 
@@ -74,7 +81,7 @@ pub struct Node {
     cluster: Cluster,
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
-    shutdown_delay: Option<Duration>,
+    shutdown: drain::Settings,
     web: http::Server,
     stop_accepting: CancellationToken,
     background: JoinSet<()>,
@@ -83,18 +90,26 @@ pub struct Node {
 
 impl Node {
     /// Opens the ports and starts serving, alone. Real addresses are in the fields, where port 0 was asked for.
-    pub async fn bind(settings: Settings) -> Result<Self, StartError> {
-        Self::start(settings, None).await
+    pub async fn bind(checked: Checked) -> Result<Self, StartError> {
+        Self::start(checked, None).await
     }
 
     /// As [`Node::bind`], as one of several.
-    pub async fn join(settings: Settings, joining: Joining) -> Result<Self, StartError> {
-        Self::start(settings, Some(joining)).await
+    pub async fn join(checked: Checked, joining: Joining) -> Result<Self, StartError> {
+        Self::start(checked, Some(joining)).await
     }
 
-    async fn start(settings: Settings, joining: Option<Joining>) -> Result<Self, StartError> {
+    async fn start(checked: Checked, joining: Option<Joining>) -> Result<Self, StartError> {
         let started_at = SystemTime::now();
-        let ports = Ports::open(&settings, joining.as_ref()).await?;
+        let Checked {
+            mut settings,
+            access,
+            tls,
+            identities,
+            introduction,
+        } = checked;
+        let in_cluster = joining.is_some() || introduction.is_some();
+        let ports = Ports::open(&settings, in_cluster).await?;
         let grpc_address = ports.grpc.as_ref().map(|grpc| grpc.address);
         let (web_address, tcp_address) = (ports.web.address, ports.tcp.address);
         let websocket_address = ports.websocket.address;
@@ -111,18 +126,25 @@ impl Node {
             state: parts.lifecycle.subscribe(),
             load: load(&parts.registry, &parts.pushes),
         };
-        let mut clustering = settings.cluster.clone();
-        if let Some((clustering, address)) = clustering.as_mut().zip(grpc_address) {
+        if let Some(address) = grpc_address {
             // What the peers are told, where port 0 was asked for.
-            clustering.grpc_listen_address = address;
+            settings.cluster.grpc_listen_address = address;
         }
-        let cluster = join_cluster(clustering.as_ref(), vitals, &parts.metrics).await?;
+        let metrics = Arc::clone(&parts.metrics);
+        let cluster = match &introduction {
+            None => Cluster::alone(vitals, metrics),
+            Some(introduction) => Cluster::join(&settings.cluster, introduction, vitals, metrics)
+                .await
+                .map_err(listen_error(
+                    "--cluster.listen-address",
+                    settings.cluster.listen_address,
+                ))?,
+        };
         let mut background = JoinSet::new();
-        let joining = match (joining, clustering) {
-            (None, Some(clustering)) => Some(Joining {
+        let joining = match (joining, introduction) {
+            (None, Some(introduction)) => Some(Joining {
                 me: parts.me.clone(),
-                listen_address: clustering.grpc_listen_address,
-                identity: identity(&clustering, &parts.metrics, &mut background)?,
+                identity: identity(introduction, &parts.metrics, &mut background)?,
                 peers: calls::live_peers(cluster.members(), &mut background),
             }),
             (joining, _) => joining,
@@ -149,7 +171,7 @@ impl Node {
         background.spawn(async move { keys.run().await });
         background.spawn(parts.activate(&cluster));
         background.spawn(rebalance.run());
-        let identities = match settings.rsocket.identities.clone() {
+        let identities = match identities {
             Some(identities) => {
                 let (table, file) = identities.followed();
                 background.spawn(file.run(parts.metrics.reloads(File::Identities)));
@@ -158,14 +180,14 @@ impl Node {
             None => watch::channel(Arc::new(Table::of_everybody(settings.scrape.terms()))).1,
         };
         let mut apps = parts.applications(&settings, identities, &ended);
-        if let Some(tls) = settings.rsocket.tls {
+        if let Some(tls) = tls {
             let mutual = tls.is_mutual();
             let (offer, files) = tls.followed();
             background.spawn(files.run(parts.metrics.reloads(File::RSocketTls)));
             apps = apps.with_tls(offer, mutual);
         }
         let apps = Arc::new(apps);
-        let access = settings.web.access.map(|access| {
+        let access = access.map(|access| {
             let (active, file) = access.followed();
             background.spawn(file.run(parts.metrics.reloads(File::WebConfig)));
             active
@@ -188,7 +210,7 @@ impl Node {
             cluster,
             metrics: parts.metrics,
             lifecycle: parts.lifecycle,
-            shutdown_delay: settings.shutdown_delay,
+            shutdown: settings.shutdown,
             web: ports
                 .web
                 .serve(http::router(site), access, web_metrics, ended.clone()),
@@ -208,9 +230,9 @@ impl Node {
             pushes: self.pushes,
             members: self.cluster.members(),
         };
-        let times = Times {
+        let times = drain::Settings {
             grace_period,
-            delay: self.shutdown_delay,
+            ..self.shutdown
         };
         drain::run(&leaving, self.web.finish(), self.cluster, times).await;
         drop((self.background, self.ended));
@@ -233,7 +255,7 @@ struct Ports {
 }
 
 impl Ports {
-    async fn open(settings: &Settings, joining: Option<&Joining>) -> Result<Self, StartError> {
+    async fn open(settings: &Settings, in_cluster: bool) -> Result<Self, StartError> {
         let address = settings.web.listen_address;
         let web = http::Listener::bind(settings.web.clone())
             .await
@@ -247,11 +269,10 @@ impl Ports {
         let websocket = Listener::bind(address, Transport::WebSocket)
             .map_err(listen_error("--rsocket.websocket.listen-address", address))?;
         info!(listener = "rsocket-websocket", address = %websocket.address, "listening");
-        let joining = joining.map(|joining| joining.listen_address);
-        let clustering = settings.cluster.as_ref();
-        let grpc = match joining.or(clustering.map(|cluster| cluster.grpc_listen_address)) {
-            Some(address) => Some(open_grpc(address).await?),
-            None => None,
+        let grpc = if in_cluster {
+            Some(open_grpc(settings.cluster.grpc_listen_address).await?)
+        } else {
+            None
         };
         Ok(Self {
             web,
@@ -286,10 +307,10 @@ struct Parts {
 impl Parts {
     fn new(settings: &Settings, me: NodeId) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new()?);
-        let max_bytes = i64::try_from(settings.push.max_bytes);
+        let max_bytes = i64::try_from(settings.push.limits.max_bytes);
         metrics.push_max_bytes.set(max_bytes.unwrap_or(i64::MAX));
         let keys = Arc::new(KeyRing::new(
-            settings.rsocket.envelope,
+            settings.rsocket.envelopes(),
             settings.rsocket.key_rotation,
         ));
         let registry = Arc::new(Registry::new(
@@ -305,8 +326,12 @@ impl Parts {
         let peers = Arc::new(Peers::default());
         let pushes = Arc::new(Pushes::new(
             me.clone(),
-            settings.push.clone(),
-            settings.replication.clone(),
+            settings.push.limits.clone(),
+            Replication {
+                replicas: settings.push.replicas,
+                max_claim_bytes: settings.scrape.max_payload,
+                ..Replication::default()
+            },
             opener.clone(),
             Arc::clone(&keys),
             Arc::clone(&peers),
@@ -316,10 +341,7 @@ impl Parts {
             me,
             lifecycle: Arc::new(Lifecycle::new()),
             registry,
-            memory: Memory::new(
-                settings.rsocket.max_unfinished,
-                settings.rsocket.payload_timeout,
-            ),
+            memory: Memory::new(settings.rsocket.max_unfinished, PAYLOAD_TIMEOUT),
             keys,
             opener,
             peers,
@@ -343,7 +365,14 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
         };
         let max_text = settings.scrape.max_payload;
-        Applications::new(&settings.rsocket, max_text, shared, ended.clone())
+        let push_rate = Rate::per_second(settings.push.max_rate);
+        Applications::new(
+            &settings.rsocket,
+            max_text,
+            push_rate,
+            shared,
+            ended.clone(),
+        )
     }
 
     fn rebalance(&self, settings: &Settings, cluster: &Cluster) -> rebalance::Task {
@@ -397,7 +426,7 @@ impl Parts {
         &self,
         joining: Option<Joining>,
         grpc: Option<calls::Listener>,
-        scrape: &settings::Scrape,
+        scrape: &scrape::Settings,
         background: &mut JoinSet<()>,
         ended: &CancellationToken,
     ) {
@@ -472,33 +501,16 @@ fn load(registry: &Arc<Registry>, pushes: &Arc<Pushes>) -> Arc<dyn Fn() -> Load 
 
 /// By what nodes know each other.
 fn identity(
-    settings: &cluster::Settings,
+    introduction: Introduction,
     metrics: &Metrics,
     background: &mut JoinSet<()>,
 ) -> Result<Option<calls::Identity>, calls::IdentityError> {
-    let Some(certificates) = settings.certificates.clone() else {
-        return calls::Identity::new(&settings.secrets.keys(Purpose::Calls));
+    let Some(certificates) = introduction.certificates else {
+        return calls::Identity::new(&introduction.secrets.keys(Purpose::Calls));
     };
     let (identity, files) = certificates.followed();
     background.spawn(files.run(metrics.reloads(File::ClusterTls)));
     Ok(Some(identity))
-}
-
-async fn join_cluster(
-    settings: Option<&cluster::Settings>,
-    vitals: Vitals,
-    metrics: &Arc<Metrics>,
-) -> Result<Cluster, StartError> {
-    let metrics = Arc::clone(metrics);
-    let Some(settings) = settings else {
-        return Ok(Cluster::alone(vitals, metrics));
-    };
-    Cluster::join(settings, vitals, metrics)
-        .await
-        .map_err(listen_error(
-            "--cluster.listen-address",
-            settings.listen_address,
-        ))
 }
 
 fn member_id(web_address: SocketAddr, started_at: SystemTime) -> NodeId {

@@ -10,6 +10,7 @@
 
 mod calls;
 mod foreign;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use tokio::time::timeout_at;
 use tracing::{debug, info, warn};
 
 use self::foreign::Lookups;
+pub use self::settings::Settings;
 use crate::cluster::calls::{Calling, Holder, Peer, Peers};
 use crate::limits::log_limit::LogLimit;
 use crate::metrics::Metrics;

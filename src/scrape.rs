@@ -6,6 +6,7 @@
 
 mod duplicates;
 mod reserve;
+mod settings;
 mod targets;
 
 use std::hash::{BuildHasher, RandomState};
@@ -20,6 +21,7 @@ use prometheus_rsocket_wire::ErrorCode;
 use prometheus_rsocket_wire::envelope::OpenError;
 use prometheus_rsocket_wire::session::StreamError;
 pub use reserve::Reserve;
+pub use settings::Settings;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};

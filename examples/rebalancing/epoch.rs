@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
-use prometheus_rsocket_proxy::settings::Rebalance;
+use prometheus_rsocket_proxy::rebalance::Settings;
 
 use crate::balancer::{Balancer, Policy};
 
@@ -59,7 +59,7 @@ impl Epoch {
     /// What has to be closed, with this balancer, for all who closed something to get to where they stop: one at a time,
     /// always from the one that has most, in full knowledge. With a random balancer that is more than moves, because a
     /// part comes back to nodes that have too many.
-    pub(crate) fn necessary(&self, policy: Policy, settings: &Rebalance) -> usize {
+    pub(crate) fn necessary(&self, policy: Policy, settings: &Settings) -> usize {
         let mean = self.mean();
         let stop = mean + ((settings.tolerance - 1.0) * mean / 4.0).max(1.0);
         let mut rng = Rng::with_seed(1);

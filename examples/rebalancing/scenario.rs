@@ -1,6 +1,7 @@
 //! What happens to a cluster.
 
-use prometheus_rsocket_proxy::settings::Rebalance;
+use clap::Parser;
+use prometheus_rsocket_proxy::rebalance::Settings;
 
 use crate::balancer::Policy;
 
@@ -21,7 +22,7 @@ pub(crate) struct Scenario {
     pub(crate) nodes: usize,
     pub(crate) connections: usize,
     pub(crate) policy: Policy,
-    pub(crate) settings: Rebalance,
+    pub(crate) settings: Settings,
     /// How long after the beginning.
     pub(crate) events: Vec<(u64, Event)>,
     pub(crate) duration: u64,
@@ -41,7 +42,7 @@ impl Scenario {
             nodes,
             connections,
             policy,
-            settings: Rebalance::default(),
+            settings: Settings::parse_from([""]),
             events: Vec::new(),
             duration: 0,
             scrape_every: Some(15),

@@ -32,7 +32,7 @@ use super::file_sd::Group;
 use super::job::JobSettings;
 use super::tls::Tls;
 use crate::files::yaml::{self, Error, or_default};
-use crate::limits::sizes;
+use crate::values;
 
 /// One `scrape_config`.
 pub(super) struct Parsed {
@@ -336,9 +336,9 @@ fn size<'de, D: Deserializer<'de>>(value: D) -> Result<Option<usize>, D::Error> 
         match unit {
             "KB" | "kB" | "MB" | "GB" | "TB" => {
                 let prefix = unit.get(..1).unwrap_or_default();
-                sizes::bytes(&format!("{number}{prefix}iB")).map(Some)
+                values::bytes(&format!("{number}{prefix}iB")).map(Some)
             }
-            _ => sizes::bytes(text).map(Some),
+            _ => values::bytes(text).map(Some),
         }
     };
     Ok(said(value, read)?.flatten())

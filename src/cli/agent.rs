@@ -13,11 +13,11 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::proxies::ProxyArgs;
-use super::values::{any_duration, bytes, duration, positive};
-use super::{LogArgs, bad_usage, runtime};
+use super::{bad_usage, runtime};
 use crate::agent::{Agent, Families, Follow, Pattern, Settings, Sources, Spec, protocol};
 use crate::drain::Signals;
 use crate::logging;
+use crate::values::{any_duration, bytes, duration, positive};
 
 /// For the connection to be closed; the proxy notices without that, too.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -109,7 +109,7 @@ pub(super) struct AgentArgs {
     )]
     max_retries: Option<u32>,
     #[command(flatten)]
-    log: LogArgs,
+    log: logging::Settings,
 }
 
 impl AgentArgs {
@@ -158,7 +158,7 @@ pub(super) fn run(args: &AgentArgs) -> ExitCode {
         Ok(builder) => builder,
         Err(line) => return bad_usage(&line),
     };
-    logging::init(&args.log.level, args.log.format);
+    logging::init(&args.log);
     info!(targets, "agent started");
     match runtime::block_on(serve(builder, follow)).flatten() {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,11 +9,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use prometheus_rsocket_client::Address;
 use prometheus_rsocket_wire::sealing::Choice;
 
-use super::{bad_usage, failure, runtime, values};
+use super::{bad_usage, failure, runtime};
 use crate::bench::report::Report;
 use crate::bench::text::Texts;
 use crate::bench::{self, Mix, Options, Target};
 use crate::http::client;
+use crate::values;
 
 /// Where a node serves HTTP if not told otherwise.
 const WEB_PORT: u16 = 8080;

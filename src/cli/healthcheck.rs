@@ -16,9 +16,10 @@ use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use rustls::pki_types::ServerName;
 
 use super::tls::ClientTlsArgs;
-use super::{bad_usage, failure, runtime, values};
+use super::{bad_usage, failure, runtime};
 use crate::http::client::{self, Address, Security};
 use crate::tls::{Pem, Role, client_config};
+use crate::values;
 
 /// Bytes of an answer that are read; a node's has one line.
 const MAX_ANSWER: usize = 1 << 10;

@@ -1,25 +1,21 @@
-//! The command line: flags, else environment, else defaults, made into [`Settings`].
+//! The command line: flags, else environment, else defaults, made into [`Settings`](crate::node::Settings).
 
 mod agent;
 mod bench;
-mod cluster;
 mod healthcheck;
 mod proxies;
 mod push;
-mod rebalance;
 mod runtime;
 mod serve;
 mod tls;
-mod values;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::logging;
-use crate::settings::Settings;
+use crate::node::Checked;
 
 /// Exit status for bad usage or configuration.
 const USAGE: u8 = 2;
@@ -40,10 +36,31 @@ struct Cli {
 }
 
 impl Cli {
+    fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&command().try_get_matches_from(arguments)?)
+    }
+
     /// What to do, with or without a word for it.
     fn command(self) -> Command {
         self.command
             .unwrap_or_else(|| Command::Serve(Box::new(self.serve)))
+    }
+}
+
+/// The command line. What `serve` has without a variable of its own has one named as the flag.
+fn command() -> clap::Command {
+    let command = <Cli as CommandFactory>::command().mut_args(with_variable);
+    command.mut_subcommand("serve", |serve| serve.mut_args(with_variable))
+}
+
+/// `--web.listen-address` is `PROXY_WEB_LISTEN_ADDRESS`.
+fn with_variable(arg: Arg) -> Arg {
+    match arg.get_long() {
+        Some(flag) if arg.get_env().is_none() => {
+            let variable = format!("PROXY_{}", flag.replace(['.', '-'], "_").to_uppercase());
+            arg.env(variable)
+        }
+        _ => arg,
     }
 }
 
@@ -61,36 +78,15 @@ enum Command {
     Bench(Box<bench::BenchArgs>),
 }
 
-/// How the program logs.
-#[derive(Debug, Args)]
-struct LogArgs {
-    /// What to log: error, warn, info, debug, trace, or directives such as `info,prometheus_rsocket_proxy::rsocket=debug`
-    #[arg(
-        long = "log.level",
-        env = "PROXY_LOG_LEVEL",
-        value_name = "LEVEL",
-        default_value = "info"
-    )]
-    level: logging::Level,
-    /// How a line looks
-    #[arg(
-        long = "log.format",
-        env = "PROXY_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "logfmt"
-    )]
-    format: logging::Format,
-}
-
 /// Runs what `arguments` (the program's name first) ask for, and gives the exit status: 0 on success, 1 on a failure at
 /// run time, 2 on bad usage or configuration.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match Cli::read(arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
     match cli.command() {
-        Command::Serve(args) => serve::run(&args),
+        Command::Serve(args) => serve::run(*args),
         Command::Agent(args) => agent::run(&args),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Push(args) => push::run(&args),
@@ -101,11 +97,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// The settings of a node that is run with `flags` (and the environment); the error is one line that names the flag.
 ///
 /// For programs that run a node inside themselves.
-pub fn settings<'f>(flags: impl IntoIterator<Item = &'f str>) -> Result<Settings, String> {
+pub fn settings<'f>(flags: impl IntoIterator<Item = &'f str>) -> Result<Checked, String> {
     let arguments = std::iter::once("prometheus-rsocket-proxy").chain(flags);
-    let cli = Cli::try_parse_from(arguments).map_err(|error| one_line(&error))?;
+    let cli = Cli::read(arguments.map(OsString::from)).map_err(|error| one_line(&error))?;
     match cli.command() {
-        Command::Serve(args) => args.settings(),
+        Command::Serve(args) => args.node.check(),
         Command::Agent(_) | Command::Bench(_) | Command::Healthcheck(_) | Command::Push(_) => {
             Err("only `serve` has settings".into())
         }

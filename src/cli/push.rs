@@ -13,8 +13,8 @@ use prometheus_rsocket_client::{Builder, Client, ConnectError, PushError};
 use prometheus_rsocket_exposition::{Exposition, ParseError};
 
 use super::proxies::ProxyArgs;
-use super::{LogArgs, bad_usage, failure, runtime, values};
-use crate::logging;
+use super::{bad_usage, failure, runtime};
+use crate::{logging, values};
 
 /// The delays between attempts to connect: a proxy that restarts is back within seconds.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -37,7 +37,7 @@ pub(super) struct PushArgs {
     #[arg(long = "quiet", short = 'q')]
     quiet: bool,
     #[command(flatten)]
-    log: LogArgs,
+    log: logging::Settings,
 }
 
 /// Exit status 0 says that the proxy has acknowledged the push, and nothing less.
@@ -68,7 +68,7 @@ fn point_at(error: &Error) -> ExitCode {
 fn push(args: &PushArgs) -> Result<Text, Error> {
     let text = Text::read(&args.file, args.max_bytes)?;
     if !args.quiet {
-        logging::init(&args.log.level, args.log.format);
+        logging::init(&args.log);
     }
     let builder = builder(args, text.bytes.clone()).map_err(Error::Flags)?;
     runtime::block_on_one(send(builder, args.timeout)).map_err(Error::Runtime)??;

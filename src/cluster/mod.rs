@@ -24,6 +24,7 @@ mod replay;
 pub mod roster;
 pub mod secret;
 mod seeds;
+mod settings;
 mod transport;
 mod values;
 mod vet;
@@ -36,6 +37,7 @@ use std::time::Duration;
 pub use members::{Load, Me, Member, Members, Peering, Presence, Profile};
 pub use peer::{Advertised, Peer};
 pub use secret::Secrets;
+pub use settings::{Introduction, Settings};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -48,7 +50,6 @@ use self::seeds::missing;
 use self::transport::Port;
 use crate::metrics::Metrics;
 use crate::nodes::{NodeId, NodeState};
-use calls::Certificates;
 
 /// A node that starts waits no longer than this for peers that may not be there.
 const FIND_WITHIN: Duration = Duration::from_secs(2);
@@ -78,25 +79,6 @@ impl Vitals {
             load: (self.load)(),
         }
     }
-}
-
-/// How a node finds and trusts its peers.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Gossip, UDP.
-    pub listen_address: SocketAddr,
-    /// Replication, TCP.
-    pub grpc_listen_address: SocketAddr,
-    /// Where the peers reach this node.
-    pub advertised: Advertised,
-    /// Where to look for peers; at least one.
-    pub peers: Vec<Peer>,
-    /// Nodes of another name are ignored.
-    pub name: String,
-    /// What shows that a packet comes from a node of ours; without any, everybody can join.
-    pub secrets: Secrets,
-    /// Certificates for calls; `None`: they are made from the secrets.
-    pub certificates: Option<Certificates>,
 }
 
 /// A node's part in a cluster. Dropped, it falls silent, as if it had died; [`Cluster::leave`] is the friendly way.
@@ -144,22 +126,25 @@ impl Cluster {
     /// Opens the gossip's port and looks for the peers, for ever.
     pub async fn join(
         settings: &Settings,
+        introduction: &Introduction,
         mut vitals: Vitals,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
         let address = settings.listen_address;
-        warn_of_strangers(settings);
+        if introduction.secrets.is_empty() {
+            warn_of_strangers(address);
+        }
         let port = Port::bind(
             address,
             &settings.name,
-            &settings.secrets,
+            &introduction.secrets,
             Arc::clone(&metrics),
         )
         .await?;
         let gossip_address = port.address();
         info!(listener = "gossip", address = %gossip_address, "listening");
-        let ip = settings.advertised.ip;
-        let gossip_port = settings.advertised.gossip_port;
+        let ip = introduction.advertised.ip;
+        let gossip_port = introduction.advertised.gossip_port;
         let peering = Peering {
             gossip_address: (ip, gossip_port.unwrap_or(gossip_address.port())).into(),
             grpc_address: (ip, settings.grpc_listen_address.port()).into(),
@@ -243,10 +228,10 @@ async fn count_alone(mut state: watch::Receiver<NodeState>, metrics: Arc<Metrics
     }
 }
 
-fn warn_of_strangers(settings: &Settings) {
-    if settings.secrets.is_empty() && !settings.listen_address.ip().is_loopback() {
+fn warn_of_strangers(address: SocketAddr) {
+    if !address.ip().is_loopback() {
         warn!(
-            address = %settings.listen_address,
+            %address,
             "no --cluster.secret-file: anyone who can send packets to this address can join or disturb the cluster"
         );
     }

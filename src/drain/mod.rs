@@ -10,6 +10,7 @@ mod signals;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use clap::Args;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::nodes::NodeState;
 use crate::push::Pushes;
 use crate::rsocket::Applications;
+use crate::values::{any_duration, duration};
 
 /// Kept back from the grace period for closing connections once pushes had their chance to be scraped.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -31,17 +33,32 @@ const DELAY: Duration = Duration::from_secs(5);
 /// Between two looks for connections whose SETUP came after the port had been closed.
 const RECHECK: Duration = Duration::from_secs(1);
 
+/// More than anybody waits for a node that leaves; the clock can add it to any time.
+const MAX_GRACE_PERIOD: Duration = Duration::from_hours(24);
+
 /// How long a drain may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Times {
-    /// The whole of it.
+#[derive(Debug, Clone, Copy, Args)]
+#[group(skip)]
+pub struct Settings {
+    /// Maximum duration of the shutdown
+    #[arg(id = "shutdown.grace-period", long, value_name = "DURATION", default_value = "30s", value_parser = grace_period)]
     pub grace_period: Duration,
-    /// From not being ready to closing the applications' ports, and no longer than half of the grace period; `None`: as
-    /// long as suits the grace period where other nodes are in service, else nothing.
+    /// Time between the node reporting that it is not ready and closing its RSocket ports, so that load balancers notice;
+    /// at most half of the grace period [default: 5s if other nodes are active, else 0s]
+    #[arg(id = "shutdown.delay", long, value_name = "DURATION", value_parser = any_duration)]
     pub delay: Option<Duration>,
 }
 
-impl Times {
+fn grace_period(value: &str) -> Result<Duration, String> {
+    let period = duration(value)?;
+    if period > MAX_GRACE_PERIOD {
+        let longest = humantime::format_duration(MAX_GRACE_PERIOD);
+        return Err(format!("must be no more than {longest}"));
+    }
+    Ok(period)
+}
+
+impl Settings {
     fn for_balancers(&self, others: bool) -> Duration {
         match self.delay {
             Some(delay) => delay.min(self.grace_period / 2),
@@ -74,15 +91,15 @@ pub async fn run(
     node: &Leaving,
     finish_requests: impl Future<Output = ()>,
     cluster: Cluster,
-    times: Times,
+    settings: Settings,
 ) {
-    let deadline = Deadline::after(times.grace_period);
-    let closing = deadline.at - CLOSING.min(times.grace_period / 2);
+    let deadline = Deadline::after(settings.grace_period);
+    let closing = deadline.at - CLOSING.min(settings.grace_period / 2);
 
     node.lifecycle.drain();
     node.metrics.draining.set(1);
     node.enter(Stage::NotReady, deadline);
-    node.let_balancers_notice(times, deadline).await;
+    node.let_balancers_notice(settings, deadline).await;
 
     node.stop_accepting.cancel();
     node.enter(Stage::Closed, deadline);
@@ -157,8 +174,8 @@ impl Leaving {
         others.any(|member| member.profile.state == NodeState::Active)
     }
 
-    async fn let_balancers_notice(&self, times: Times, deadline: Deadline) {
-        let delay = times.for_balancers(self.has_others());
+    async fn let_balancers_notice(&self, settings: Settings, deadline: Deadline) {
+        let delay = settings.for_balancers(self.has_others());
         if !delay.is_zero() {
             self.enter(Stage::AwaitingBalancers, deadline);
             sleep(delay).await;
@@ -245,11 +262,11 @@ mod tests {
     #[test]
     fn balancers_have_time_to_notice_where_there_is_somewhere_to_go_or_somebody_says_so() {
         let delay = |grace_period, delay: Option<u64>, others| {
-            let times = Times {
+            let settings = Settings {
                 grace_period: Duration::from_secs(grace_period),
                 delay: delay.map(Duration::from_secs),
             };
-            times.for_balancers(others).as_secs()
+            settings.for_balancers(others).as_secs()
         };
         assert_eq!(delay(30, None, true), 5);
         assert_eq!(delay(6, None, true), 1);

@@ -13,8 +13,7 @@ use tokio::time::Instant;
 use super::Site;
 use super::delivery::{Carries, Left};
 use crate::metrics::TEXT_FORMAT;
-use crate::scrape::{Reserve, Scrape, ScrapeError};
-use crate::settings;
+use crate::scrape::{Reserve, Scrape, ScrapeError, Settings};
 
 /// How long Prometheus waits for the answer, in seconds.
 const TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
@@ -57,7 +56,7 @@ pub(super) fn named(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// How long pulls may take: what the request allows, less what the response needs.
-fn pulling(named: Option<Duration>, settings: &settings::Scrape, reserve: &Reserve) -> Duration {
+fn pulling(named: Option<Duration>, settings: &Settings, reserve: &Reserve) -> Duration {
     match named {
         None => settings.timeout,
         Some(named) => named.saturating_sub(reserve.of(named, settings.timeout_offset)),
@@ -92,17 +91,12 @@ fn unavailable(error: ScrapeError) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     fn asked(header: Option<&str>) -> Duration {
-        let settings = settings::Scrape {
-            timeout: Duration::from_secs(10),
-            timeout_offset: Duration::from_millis(500),
-            max_payload: 1,
-            limits: prometheus_rsocket_exposition::Limits::NONE,
-            max_memory: 1,
-            max_concurrent: 1,
-        };
+        let settings = Settings::parse_from([""]);
         let mut headers = HeaderMap::new();
         if let Some(value) = header {
             headers.insert(TIMEOUT_HEADER, value.parse().unwrap());

@@ -17,6 +17,7 @@ mod leave;
 mod page;
 mod proxy;
 mod server;
+mod settings;
 mod status;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use axum::Router;
 use axum::routing::{get, put};
 use prometheus_rsocket_wire::memory::Memory;
 pub use server::{Listener, Server};
+pub use settings::Settings;
 pub use status::Identity;
 use tokio::sync::watch;
 
@@ -34,8 +36,7 @@ use crate::metrics::Metrics;
 use crate::push::Pushes;
 use crate::rebalance::Report;
 use crate::rsocket::{KeyRing, Registry};
-use crate::scrape::Scraper;
-use crate::settings;
+use crate::scrape::{self, Scraper};
 
 /// What the pages are made from.
 #[derive(Clone)]
@@ -45,7 +46,7 @@ pub struct Site {
     /// Makes scrapes.
     pub scraper: Arc<Scraper>,
     /// How long a scrape may take.
-    pub scrape: Arc<settings::Scrape>,
+    pub scrape: Arc<scrape::Settings>,
     /// The node's metrics.
     pub metrics: Arc<Metrics>,
     /// What connections hold of payloads that are not opened yet.

@@ -31,12 +31,12 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::CompressionLevel;
 use tracing::{debug, warn};
 
+use super::Settings;
 use super::delivery::{self, Committing, Left, Outbox};
 use crate::access::{Active, guard};
 use crate::limits::eviction::{self, Evictable, EvictionQueue};
 use crate::limits::log_limit::LogLimit;
 use crate::metrics::Metrics;
-use crate::settings;
 
 /// Bytes of a request's head; a scrape's has a few hundred.
 const MAX_HEAD: usize = 16 << 10;
@@ -45,7 +45,7 @@ const MAX_HEAD: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    settings: settings::Web,
+    settings: Settings,
     /// The real address, where port 0 was asked for.
     pub address: SocketAddr,
 }
@@ -59,7 +59,7 @@ pub struct Server {
 
 impl Listener {
     /// Opens the port.
-    pub async fn bind(settings: settings::Web) -> io::Result<Self> {
+    pub async fn bind(settings: Settings) -> io::Result<Self> {
         let socket = TcpListener::bind(settings.listen_address).await?;
         let address = socket.local_addr()?;
         Ok(Self {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::proof::{Proof, Token};
 use crate::files::yaml::{self, FileError};
 use crate::limits::rate::Rate;
-use crate::limits::sizes;
+use crate::values;
 
 /// Most identities, and most tokens, users and certificates of one.
 const MAX_ENTRIES: usize = 10_000;
@@ -163,7 +163,7 @@ fn entitlement(
         payload: match limits.payload {
             None => None,
             Some(text) => {
-                Some(sizes::bytes(&text).map_err(|why| FileError::value(limit("payload"), why))?)
+                Some(values::bytes(&text).map_err(|why| FileError::value(limit("payload"), why))?)
             }
         },
         pushes: match limits.pushes_per_second {

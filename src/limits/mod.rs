@@ -4,4 +4,3 @@ pub(crate) mod descriptors;
 pub(crate) mod eviction;
 pub(crate) mod log_limit;
 pub mod rate;
-pub(crate) mod sizes;

@@ -1,15 +1,15 @@
 //! Which pushes are taken while nodes leave.
 
 use futures_util::FutureExt;
+use prometheus_rsocket_wire::Envelopes;
 
 use super::*;
 use crate::nodes::{NodeId, NodeState};
 use crate::rsocket::Registry;
-use crate::settings::Envelope;
 
 fn pushes() -> Pushes {
     let metrics = Arc::new(Metrics::new().unwrap());
-    let keys = Arc::new(KeyRing::new(Envelope::Encrypted, Duration::ZERO));
+    let keys = Arc::new(KeyRing::new(Envelopes::default(), Duration::ZERO));
     let registry = Arc::new(Registry::new(metrics.active_connections.clone(), 100));
     let limits = Limits {
         ttl: Duration::from_secs(60),

@@ -10,8 +10,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::Settings;
 use super::overview::Overview;
-use crate::settings::Rebalance;
 
 /// Connections that a random balancer would have moved, before a verdict is given: fewer prove nothing.
 const ENOUGH: f64 = 5.0;
@@ -75,7 +75,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(settings: &Rebalance) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         Self {
             expected: 0.0,
             observed: 0.0,
@@ -127,10 +127,12 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     fn guard() -> Guard {
-        Guard::new(&Rebalance::default())
+        Guard::new(&Settings::parse_from([""]))
     }
 
     fn overview(own: usize, others: &[usize]) -> Overview {

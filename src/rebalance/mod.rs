@@ -17,10 +17,12 @@ mod guard;
 mod membership;
 mod overview;
 mod plan;
+mod settings;
 mod task;
 mod victims;
 
 pub use membership::Membership;
 pub use overview::Overview;
 pub use plan::{Phase, Plan, Step, Tally, Turn, View};
+pub use settings::Settings;
 pub use task::{Report, Task};

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::Settings;
 use super::guard::{Effect, Guard, Verdict};
 use super::overview::Overview;
-use crate::settings::Rebalance;
 
 /// Of the way from the mean to where it begins, a node goes on until so much is left: to mean × 1.05 where it begins at
 /// mean × 1.2. Having begun, it does not stop at the first that moves; and it does not strive for what nobody can keep.
@@ -115,7 +115,7 @@ pub struct Tally {
 /// Decides for one node.
 #[derive(Debug)]
 pub struct Plan {
-    settings: Rebalance,
+    settings: Settings,
     stage: Stage,
     /// What was closed since the node had too many connections; `None` while it does not.
     episode: Option<u64>,
@@ -147,7 +147,7 @@ struct Round {
 
 impl Plan {
     /// Nothing is known yet.
-    pub fn new(settings: Rebalance) -> Self {
+    pub fn new(settings: Settings) -> Self {
         Self {
             stage: Stage::Idle(Phase::Settling),
             episode: None,
@@ -243,7 +243,7 @@ impl Plan {
 
     /// Whether there is nothing to close: less above the mean than makes a node begin, or once it has, than makes it stop.
     fn has_its_share(&self, overview: &Overview) -> bool {
-        let Rebalance {
+        let Settings {
             tolerance,
             min_surplus,
             ..
@@ -258,7 +258,7 @@ impl Plan {
     }
 
     fn round(&self, now: Instant, view: &View) -> Round {
-        let Rebalance {
+        let Settings {
             max_rate,
             spread,
             min_connection_age,
@@ -339,6 +339,8 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     /// A node whose plan is asked, and followed, four times a second.
@@ -356,7 +358,7 @@ mod tests {
         fn new(own: usize, others: &[usize]) -> Self {
             let start = Instant::now();
             Self {
-                plan: Plan::new(Rebalance::default()),
+                plan: Plan::new(Settings::parse_from([""])),
                 now: start + Duration::from_secs(3600),
                 settled_since: Some(start),
                 own,

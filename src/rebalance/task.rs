@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
+use super::Settings;
 use super::membership::Membership;
 use super::overview::Overview;
 use super::plan::{Phase, Plan, Step, Tally, Turn, View};
@@ -15,7 +16,6 @@ use crate::cluster::{Load, Members};
 use crate::metrics::Metrics;
 use crate::nodes::NodeState;
 use crate::rsocket::Registry;
-use crate::settings::Rebalance;
 
 /// Between two steps of the plan: so much is closed at once.
 const TICK: Duration = Duration::from_millis(250);
@@ -47,7 +47,7 @@ impl Default for Report {
 /// What the loop works with.
 pub struct Task {
     /// When, and how fast.
-    pub settings: Rebalance,
+    pub settings: Settings,
     /// This node's connections.
     pub registry: Arc<Registry>,
     /// The other nodes.

@@ -11,13 +11,15 @@ use tokio_util::task::TaskTracker;
 
 use super::admission::Admission;
 use super::registry::Registry;
-use super::{KeyRing, PushSink};
+use super::{KeyRing, PushSink, Settings};
 use crate::identity::Table;
 use crate::limits::eviction::EvictionQueue;
 use crate::limits::rate::Rate;
 use crate::metrics::Metrics;
-use crate::settings;
 use crate::tls::Offer;
+
+/// Frames queued to one connection: more than an application ever has to be sent while it reads.
+const MAX_QUEUED_FRAMES: usize = 64;
 
 /// What all connections share.
 pub struct Applications {
@@ -84,8 +86,9 @@ impl Applications {
     /// Once `ended`, every connection ends at once. `max_text` is the longest decompressed text, in bytes; what travels may
     /// be a little longer.
     pub fn new(
-        settings: &settings::RSocket,
+        settings: &Settings,
         max_text: usize,
+        push_rate: Option<Rate>,
         shared: Shared,
         ended: CancellationToken,
     ) -> Self {
@@ -108,11 +111,11 @@ impl Applications {
             metrics,
             tls: None,
             identities,
-            push_rate: settings.push_rate,
+            push_rate,
             limits: Limits {
                 max_frame: settings.max_frame,
                 max_payload,
-                max_queued_frames: settings.max_queued_frames,
+                max_queued_frames: MAX_QUEUED_FRAMES,
                 setup_timeout: settings.setup_timeout,
                 ..Limits::default()
             },
@@ -124,7 +127,7 @@ impl Applications {
             handshakes: EvictionQueue::new(settings.max_handshakes),
             unanswered: EvictionQueue::new(usize::MAX),
             allowed_origins: settings.allowed_origins.clone(),
-            balancers: settings.balancers.clone(),
+            balancers: settings.proxy_protocol_trusted.clone(),
             tasks: TaskTracker::new(),
             leaving: CancellationToken::new(),
             ended,

@@ -14,10 +14,13 @@ use prometheus_rsocket_wire::key::{KeyError, KeyPair};
 use tokio::sync::watch;
 use tracing::{error, info};
 
-use crate::settings::Envelope;
-
 /// Keys held: the current one and the two before. With the daily rotation an earlier key opens for one to two days more.
 const KEPT: usize = 3;
+/// Texts come as they are.
+const PLAIN: Envelopes = Envelopes {
+    version1: false,
+    version2: false,
+};
 /// Making a key fails only where the system gives no randomness; it is tried again after this.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -47,30 +50,29 @@ pub type Keys = Arc<[Key]>;
 #[derive(Debug)]
 pub struct KeyRing {
     keys: watch::Sender<Keys>,
-    envelope: Envelope,
+    envelopes: Envelopes,
     rotation: Duration,
 }
 
 impl KeyRing {
-    /// A ring that is empty until [`KeyRing::run`] has made the first key, or that says `plaintext` from the beginning.
-    pub fn new(envelope: Envelope, rotation: Duration) -> Self {
-        let first: Keys = match envelope {
-            Envelope::Encrypted | Envelope::Authenticated => Arc::new([]),
-            Envelope::Plaintext => Arc::new([Key::Plaintext]),
+    /// A ring that is empty until [`KeyRing::run`] has made the first key, or that says `plaintext` from the beginning
+    /// where no envelope is opened.
+    pub fn new(envelopes: Envelopes, rotation: Duration) -> Self {
+        let first: Keys = if envelopes == PLAIN {
+            Arc::new([Key::Plaintext])
+        } else {
+            Arc::new([])
         };
         Self {
             keys: watch::Sender::new(first),
-            envelope,
+            envelopes,
             rotation,
         }
     }
 
     /// The envelope versions that its keys open.
     pub fn envelopes(&self) -> Envelopes {
-        Envelopes {
-            version1: self.envelope == Envelope::Encrypted,
-            version2: self.envelope != Envelope::Plaintext,
-        }
+        self.envelopes
     }
 
     /// Whether the first key is still being made.
@@ -85,7 +87,7 @@ impl KeyRing {
 
     /// Makes a key now and another one after each rotation period, for ever.
     pub async fn run(&self) {
-        if self.envelope == Envelope::Plaintext {
+        if self.envelopes == PLAIN {
             return std::future::pending().await;
         }
         loop {
@@ -127,9 +129,14 @@ async fn make() -> Result<KeyPair, KeyError> {
 mod tests {
     use super::*;
 
+    const BOTH: Envelopes = Envelopes {
+        version1: true,
+        version2: true,
+    };
+
     #[tokio::test(start_paused = true)]
     async fn a_rotation_adds_a_key_and_forgets_the_oldest() {
-        let ring = Arc::new(KeyRing::new(Envelope::Encrypted, Duration::from_secs(3600)));
+        let ring = Arc::new(KeyRing::new(BOTH, Duration::from_secs(3600)));
         let mut keys = ring.subscribe();
         assert!(keys.borrow_and_update().is_empty());
         let running = tokio::spawn({
@@ -150,7 +157,7 @@ mod tests {
 
     #[test]
     fn plaintext_is_announced_from_the_beginning() {
-        let ring = KeyRing::new(Envelope::Plaintext, Duration::from_secs(1));
+        let ring = KeyRing::new(PLAIN, Duration::from_secs(1));
         assert_eq!(ring.subscribe().borrow()[0].announcement(), "plaintext");
     }
 }

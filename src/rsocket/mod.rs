@@ -16,6 +16,7 @@ mod pull;
 mod pull_timing;
 mod registry;
 mod retire;
+mod settings;
 mod turns;
 
 use std::future::Future;
@@ -32,6 +33,7 @@ pub use pull::{Answer, PullError};
 pub use pull_timing::PullTiming;
 pub use registry::{ConnectionId, Handle, LastScrape, Left, Registry, Transport};
 pub use retire::{Cause, Retirement};
+pub use settings::{Envelope, Settings};
 pub use turns::{Flow, Wanted, run};
 
 /// Why a push is not held; told to the application where it waits for an answer.

@@ -117,6 +117,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
     use std::sync::Arc;
 
+    use clap::Parser;
     use futures_util::FutureExt;
     use prometheus_rsocket_wire::connection::Connection;
     use prometheus_rsocket_wire::memory::Memory;
@@ -136,9 +137,8 @@ mod tests {
     use crate::rsocket::entry::Arrival;
     use crate::rsocket::{
         Answer, Applications, Handle, KeyRing, PullError, PushOutcome, PushSink, Registry, Sealed,
-        Shared, Transport,
+        Settings, Shared, Transport,
     };
-    use crate::settings::{Envelope, RSocket};
 
     const SECOND: Duration = Duration::from_secs(1);
     const HOUR: Duration = Duration::from_secs(3600);
@@ -170,37 +170,23 @@ mod tests {
     }
 
     fn applications(gate: &Arc<Semaphore>) -> Applications {
-        let address = NOWHERE;
         let metrics = Arc::new(Metrics::new().expect("metrics"));
-        let settings = RSocket {
-            allowed_origins: Vec::new(),
-            tls: None,
-            identities: None,
-            push_rate: None,
-            tcp_listen_address: address,
-            websocket_listen_address: address,
-            envelope: Envelope::Plaintext,
-            key_rotation: HOUR,
-            setup_timeout: HOUR,
-            max_frame: 1 << 20,
-            max_connections: 1,
-            max_connections_per_address: 0,
-            max_handshakes: 1,
-            balancers: Vec::new(),
-            max_unfinished: 1 << 20,
-            payload_timeout: HOUR,
-            max_queued_frames: 64,
-        };
+        let settings = Settings::parse_from([
+            "",
+            "--rsocket.envelope=plaintext",
+            "--rsocket.setup-timeout=1h",
+            "--rsocket.max-frame=1MiB",
+        ]);
         let everybody = Table::of_everybody(Terms::default());
         let shared = Shared {
             registry: Arc::new(Registry::new(metrics.active_connections.clone(), 100)),
-            keys: Arc::new(KeyRing::new(Envelope::Plaintext, HOUR)),
+            keys: Arc::new(KeyRing::new(settings.envelopes(), HOUR)),
             pushes: Arc::new(Gate(Arc::clone(gate))),
             identities: watch::channel(Arc::new(everybody)).1,
             memory: Memory::new(1 << 20, HOUR),
             metrics,
         };
-        Applications::new(&settings, 1 << 20, shared, CancellationToken::new())
+        Applications::new(&settings, 1 << 20, None, shared, CancellationToken::new())
     }
 
     impl Pair {

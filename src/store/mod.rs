@@ -108,6 +108,9 @@ mod underway;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use clap::Args;
+
+use crate::values::{any_duration, bytes, duration};
 pub use accounts::{Holdings, MAX_WAITING, Refusals};
 pub use claim::Claimed;
 pub use id::{ClaimId, PushId};
@@ -129,13 +132,17 @@ use underway::Underway;
 use crate::nodes::NodeId;
 
 /// Bounds of a store.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
 pub struct Limits {
-    /// A push that no scrape served is dropped after this.
+    /// Drop a push that has not been scraped after this
+    #[arg(id = "push.ttl", long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     pub ttl: Duration,
-    /// How long a push is served again after the first scrape that served it; zero: once.
+    /// Serve a push in every scrape until this long after the first; 0s: in one scrape
+    #[arg(id = "push.retention", long, value_name = "DURATION", default_value = "0s", value_parser = any_duration)]
     pub retention: Duration,
-    /// Bytes of all pushes held, replicas included.
+    /// Maximum memory for the pushes held, replicas included; when it is full, pushes are rejected
+    #[arg(id = "push.max-bytes", long, value_name = "BYTES", default_value = "256MiB", value_parser = bytes)]
     pub max_bytes: usize,
 }
 

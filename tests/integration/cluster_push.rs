@@ -35,7 +35,6 @@ impl Member {
         let secrets: Vec<_> = secret.into_iter().collect();
         let joining = Joining {
             me: id.clone(),
-            listen_address: SocketAddr::from(([127, 0, 0, 1], 0)),
             identity: Identity::new(&secrets).expect("an identity"),
             peers,
         };

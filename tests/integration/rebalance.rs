@@ -21,7 +21,7 @@ const SCRAPE_EVERY: Duration = Duration::from_secs(3);
 /// A node that is quick to even connections out.
 async fn node(peer: Option<SocketAddr>) -> Sandbox {
     let peer = peer.map_or(NOBODY.to_owned(), |peer| peer.to_string());
-    let mut settings = Sandbox::settings(&[
+    let mut checked = Sandbox::settings(&[
         "--cluster.listen-address=127.0.0.1:0",
         &format!("--cluster.peer={peer}"),
         "--rebalance.min-surplus=2",
@@ -29,10 +29,10 @@ async fn node(peer: Option<SocketAddr>) -> Sandbox {
         "--rebalance.min-connection-age=6s",
         "--rebalance.max-rate=50%",
     ]);
-    settings.rebalance.spread = Duration::from_secs(1);
-    settings.rebalance.freeze = Duration::from_secs(2);
+    checked.settings.rebalance.spread = Duration::from_secs(1);
+    checked.settings.rebalance.freeze = Duration::from_secs(2);
     Sandbox {
-        node: Node::bind(settings).await.expect("free ports"),
+        node: Node::bind(checked).await.expect("free ports"),
     }
 }
 

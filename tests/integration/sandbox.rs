@@ -9,8 +9,7 @@ use hyper::header::HeaderMap;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use prometheus_rsocket_proxy::cli;
-use prometheus_rsocket_proxy::node::Node;
-use prometheus_rsocket_proxy::settings::Settings;
+use prometheus_rsocket_proxy::node::{Checked, Node};
 use prometheus_rsocket_wire::connection::Connection;
 use serde_json::Value;
 use tokio::net::{TcpSocket, TcpStream};
@@ -45,7 +44,7 @@ impl Sandbox {
     }
 
     /// What [`Sandbox::start`] starts a node with.
-    pub(crate) fn settings(flags: &[&str]) -> Settings {
+    pub(crate) fn settings(flags: &[&str]) -> Checked {
         let ports = [
             "--web.listen-address=127.0.0.1:0",
             "--rsocket.tcp.listen-address=127.0.0.1:0",

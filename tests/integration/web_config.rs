@@ -447,6 +447,6 @@ fn the_example_of_the_manual_is_taken() {
     let scratch = Scratch::new();
     let authority = Authority::new(&scratch, "client-ca.pem");
     authority.issue(&scratch, "localhost", "tls");
-    let settings = cli::settings([web_config(&scratch, example).as_str()]);
-    assert!(settings.unwrap().web.access.is_some());
+    let checked = cli::settings([web_config(&scratch, example).as_str()]);
+    assert!(checked.unwrap().access.is_some());
 }

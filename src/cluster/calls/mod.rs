@@ -69,8 +69,6 @@ pub struct Peer {
 pub struct Joining {
     /// This node, in this life.
     pub me: NodeId,
-    /// Where it takes calls.
-    pub listen_address: SocketAddr,
     /// Shown to others and demanded of them; `None`: whoever reaches the address may call.
     pub identity: Option<Identity>,
     /// The other live nodes, and word of each change.

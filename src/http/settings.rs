@@ -1,0 +1,50 @@
+//! How the HTTP side is set.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::access::Access;
+use crate::values::{duration, positive};
+
+/// The HTTP side.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub struct Settings {
+    /// Address to listen on for HTTP: scrapes, probes and the status page
+    #[arg(
+        id = "web.listen-address",
+        long,
+        value_name = "ADDRESS",
+        default_value = "0.0.0.0:8080"
+    )]
+    pub listen_address: SocketAddr,
+    /// Maximum number of HTTP connections; more wait until one of them ends
+    #[arg(id = "web.max-connections", long, value_name = "N", default_value = "512", value_parser = positive)]
+    pub max_connections: usize,
+    /// Close an HTTP connection when its request header is not complete after this, when the client reads nothing of a
+    /// response for this long, or still reads it this long after the scrape timed out
+    #[arg(id = "web.io-timeout", long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub io_timeout: Duration,
+    /// Path to the file that enables TLS or authentication, in the format of Prometheus' exporter-toolkit. Read again
+    /// when it changes
+    #[arg(id = "web.config.file", long, value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// Enable shutdown via HTTP request (PUT /-/drain)
+    #[arg(id = "web.enable-lifecycle", long)]
+    pub enable_lifecycle: bool,
+}
+
+impl Settings {
+    /// What the file says; `None` without one. The error is one line that names the flag and the file.
+    pub fn access(&self) -> Result<Option<Access>, String> {
+        let Some(file) = &self.config_file else {
+            return Ok(None);
+        };
+        Access::read(file.clone())
+            .map(Some)
+            .map_err(|unusable| format!("--web.config.file {}: {unusable}", file.display()))
+    }
+}
