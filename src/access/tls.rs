@@ -346,11 +346,11 @@ mod tests {
             ("client_auth_type: Nobody\n", "client_auth_type: Nobody"),
             (
                 "client_ca_file: tls/cert.pem\n",
-                "client_ca_file: no client is asked",
+                "client_ca_file: has no effect",
             ),
             (
                 "client_allowed_sans: [one]\n",
-                "client_allowed_sans: no client is asked",
+                "client_allowed_sans: has no effect",
             ),
             (
                 "client_auth_type: RequireAndVerifyClientCert\nclient_ca_file: tls/key.pem\n",

@@ -104,7 +104,13 @@ async fn leave<T: FrameTransport>(mut connection: Box<Connection<T>>) {
 /// Counts an end that is somebody's mistake or a fault; the ordinary ones are nobody's business.
 fn note_failure(reason: &CloseReason, peer: SocketAddr, transport: Transport, apps: &Applications) {
     let exception = match reason {
-        CloseReason::PeerEnded | CloseReason::Closed(_) | CloseReason::Ended => {
+        CloseReason::PeerEnded
+        | CloseReason::Closed(_)
+        | CloseReason::Ended
+        | CloseReason::PeerError {
+            code: ErrorCode::CONNECTION_CLOSE,
+            ..
+        } => {
             return debug!(%peer, transport = transport.name(), %reason, "connection closed");
         }
         CloseReason::PeerError { .. } => "peer_error",

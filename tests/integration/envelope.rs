@@ -8,7 +8,7 @@ use prometheus_rsocket_wire::envelope::version2::{Purpose, Sealer};
 use prometheus_rsocket_wire::envelope::{Sealed, version1};
 use prometheus_rsocket_wire::key::PublicKey;
 use prometheus_rsocket_wire::session::StreamError;
-use prometheus_rsocket_wire::{Announcement, Event, Payload, StreamId};
+use prometheus_rsocket_wire::{Announcement, ErrorCode, Event, Payload, StreamId};
 use tokio::task::JoinHandle;
 
 use crate::app::{App, Peer};
@@ -269,4 +269,22 @@ async fn a_client_that_forbids_a_downgrade_sends_nothing_to_a_proxy_that_offers_
     let gave_up = connecting.await.unwrap_err().to_string();
     assert!(gave_up.contains("version 2"), "{gave_up}");
     assert!(proxy.scrape().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_application_that_says_goodbye_is_no_failure() {
+    let proxy = Sandbox::start(&[]).await;
+    for code in [ErrorCode::CONNECTION_CLOSE, ErrorCode::CONNECTION_ERROR] {
+        let mut peer = Peer::connect(proxy.tcp()).await;
+        peer.key().await;
+        peer.connection.session().close(code, "the job is done");
+        peer.connection.finish().await;
+    }
+    eventually("both have left", async || {
+        proxy.status().await["left"].as_array().map(Vec::len) == Some(2)
+    })
+    .await;
+    let failed =
+        "prometheus_proxy_connection_error_total{exception=\"peer_error\",transport=\"TCP\"}";
+    assert_eq!(proxy.own(failed).await, 1.0);
 }
