@@ -104,16 +104,14 @@ async fn leave<T: FrameTransport>(mut connection: Box<Connection<T>>) {
 /// Counts an end that is somebody's mistake or a fault; the ordinary ones are nobody's business.
 fn note_failure(reason: &CloseReason, peer: SocketAddr, transport: Transport, apps: &Applications) {
     let exception = match reason {
+        CloseReason::PeerError { code, .. } if *code != ErrorCode::CONNECTION_CLOSE => "peer_error",
+        // CONNECTION_CLOSE is an application's goodbye.
         CloseReason::PeerEnded
+        | CloseReason::PeerError { .. }
         | CloseReason::Closed(_)
-        | CloseReason::Ended
-        | CloseReason::PeerError {
-            code: ErrorCode::CONNECTION_CLOSE,
-            ..
-        } => {
+        | CloseReason::Ended => {
             return debug!(%peer, transport = transport.name(), %reason, "connection closed");
         }
-        CloseReason::PeerError { .. } => "peer_error",
         CloseReason::Violation(Violation::Unfinished) => "unfinished",
         CloseReason::Violation(_) => "protocol_violation",
         CloseReason::SetupTimeout => "setup_timeout",
