@@ -24,6 +24,7 @@ mod cluster_partition;
 mod cluster_push;
 mod cluster_tls;
 mod compat;
+mod docs;
 mod drain;
 mod envelope;
 mod hardened;
