@@ -1,6 +1,6 @@
 //! The file, in the format of exporter-toolkit's web configuration: YAML in, rules and TLS out.
 //!
-//! What cannot be had here is an error that says what can, so that no file promises more than is done.
+//! A setting that is not supported is an error that says what is, so that no file promises more than is done.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

@@ -1,4 +1,4 @@
-//! Who may ask over HTTP, and how: what `--web.config.file` says, in the format of exporter-toolkit.
+//! Who may send HTTP requests, and how: what `--web.config.file` says, in the format of exporter-toolkit.
 //!
 //! The file is read at start, and again when it or a file that it names changes. It holds for every path, those for
 //! probes too, as in every program with exporter-toolkit.
@@ -25,7 +25,7 @@ use crate::limits::rate::Bucket;
 use crate::passwords::{Users, Verifier};
 use crate::tls::Tls;
 
-/// Why a file is of no use.
+/// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct Unusable(#[from] Problem);
@@ -120,7 +120,7 @@ impl Source for Access {
 
     fn look(&mut self) -> Result<Found, Unusable> {
         let reread = self.reread();
-        // A certificate is renewed even while the file that names it is of no use.
+        // A certificate is renewed even while the file that names it is invalid.
         let renewed = match &mut self.tls {
             Some(tls) => tls.look().map_err(Problem::Certificates),
             None => Ok(Found::Same),
@@ -137,8 +137,8 @@ impl Source for Access {
 }
 
 impl Access {
-    /// Takes the file as it is now, unless it asks for less of whoever comes: half a file must not open the port, and may
-    /// be all there is for long.
+    /// Takes the file as it is now, unless it requires less of clients: half a file must not open the port, and may be
+    /// all there is for long.
     fn reread(&mut self) -> Result<Found, Problem> {
         let text = read_text(&self.path)?;
         let found = self.text.look(&text);

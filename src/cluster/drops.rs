@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::packet::Refusal;
 
-/// A reason is logged at most once in this time: whoever can send packets must not be able to fill the disk.
+/// A reason is logged at most once in this time: anyone can send packets, and must not be able to fill the disk with them.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) struct Drops {

@@ -14,8 +14,8 @@
 //! be further apart.
 //!
 //! A packet does not name its receiver, which its sender cannot know for sure: between them may be a translation of
-//! addresses. So what is left to whoever records packets, or holds them back, is to bring one, within that minute, to
-//! each node that has not seen it. It says nothing that its sender did not say, but it says it late: a node that is
+//! addresses. So an attacker who records packets, or delays them, can still bring one, within that minute, to each
+//! node that has not seen it. It says nothing that its sender did not say, but it says it late: a node that is
 //! gone can be made to look alive for up to a minute more.
 
 use aes_gcm::aead::AeadInOut;

@@ -29,7 +29,7 @@ const LOOKUP: Duration = Duration::from_secs(5);
 /// Addresses kept; to find a cluster, one is enough.
 const MAX_ADDRESSES: usize = 256;
 
-/// Looks the peers up for ever, and tells their addresses.
+/// Looks the peers up again and again, and tells their addresses.
 pub(super) async fn look_up(
     peers: Vec<Peer>,
     mut members: watch::Receiver<Members>,

@@ -1,4 +1,4 @@
-//! A node's [`Profile`] as the small texts that are gossiped. Whoever reads them trusts none.
+//! A node's [`Profile`] as the small texts that are gossiped. Readers trust none of them.
 
 use std::net::SocketAddr;
 use std::str::FromStr;

@@ -20,7 +20,7 @@ use crate::files::yaml::FileError;
 use crate::files::{ReadError, read_text};
 use crate::passwords::Verifier;
 
-/// Why the file is of no use: one line.
+/// Why the file cannot be used: one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
     /// It cannot be read.

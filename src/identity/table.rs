@@ -65,7 +65,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Where nobody is asked who they are: all are let in, and these terms hold for them.
+    /// Where no credentials are required: all are accepted, and these terms hold for them.
     pub fn of_everybody(terms: Terms) -> Self {
         let everybody = Identity {
             terms: Arc::new(terms),
@@ -133,8 +133,8 @@ impl Table {
         proofs.any(|proof| matches!(proof, Proof::Certificate(_)))
     }
 
-    /// By what this application is known. Who shows credentials that are wrong is not let in as one that shows none;
-    /// neither is one that shows what is of different identities.
+    /// By what this application is known. One with wrong credentials is not accepted as one without; neither is one with
+    /// credentials of different identities.
     pub async fn identify(&self, shown: Shown) -> Result<Proof, Unknown> {
         let Some(users) = &self.users else {
             return Ok(Proof::Nothing);

@@ -1,4 +1,4 @@
-//! How often whoever asks is answered: a bucket of tokens, as exporter-toolkit has it.
+//! A rate limit: a bucket of tokens, as in exporter-toolkit.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -22,7 +22,7 @@ impl Rate {
     }
 }
 
-/// Requests that are answered at a [`Rate`], whoever makes them.
+/// Requests that are answered at a [`Rate`], all together.
 #[derive(Debug)]
 pub struct Bucket {
     pub(crate) rate: Rate,

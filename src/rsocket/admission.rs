@@ -1,9 +1,9 @@
 //! How many connections there may be: in all, from one address, and of one identity.
 //!
-//! Nobody is refused by accepting and closing at once: a Java client would be back within milliseconds, for ever. Past the
-//! total, the listeners stop accepting: one connection each is left unanswered, the others wait in the kernel's backlog.
-//! Past the limit of an address or an identity, its next connection is left unanswered until an earlier one ends, or
-//! patience does; it counts towards the total meanwhile.
+//! No connection is accepted and closed immediately: a Java client would reconnect in a tight loop. At the total, the
+//! listeners stop accepting: one connection each gets no answer, the others wait in the kernel's backlog. At the limit of
+//! an address or an identity, its next connection gets no answer until an earlier one ends, or for
+//! [`MAX_UNANSWERED`]; it counts towards the total meanwhile.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -1,7 +1,7 @@
 //! One application's connection: the task that owns it, from SETUP to the end.
 //!
 //! The proxy is the requester here. The key goes out first; a pull announces the newest key again and waits for one
-//! answer. There is at most one pull under way: whoever asks meanwhile gets the same answer, and when nobody waits any
+//! answer. There is at most one pull at a time: scrapes that ask meanwhile get the same answer, and when none waits any
 //! more it is cancelled. Pushes go to the [`PushSink`]; while [`MAX_PUSHES`] of them are being opened, nothing more is
 //! read, and those under way are finished even after the connection has ended.
 

@@ -1,9 +1,9 @@
-//! How a connection whose SETUP has come is let in: it has to be known who it is of, and there has to be room for one more
-//! of these.
+//! How a connection is accepted after its SETUP: its application must be known, and its identity must have room for one
+//! more connection.
 //!
-//! Nobody is turned away at once, as a Java client would be back within milliseconds, for ever. A client that shows nothing
-//! where something is wanted, which is what an unmodified Java client does, is left unanswered for as long as it could
-//! have taken for its SETUP. One whose credentials are wrong hears so soon: whoever gave them waits for it.
+//! No connection is refused immediately, because the published Java client would reconnect in a tight loop. A client
+//! without credentials where they are required, such as that one, gets no answer for as long as it could have taken for
+//! its SETUP. A client with wrong credentials is told after a second.
 
 use std::hash::Hash;
 use std::net::SocketAddr;
@@ -36,7 +36,7 @@ pub(super) struct Arrival {
     pub(super) certificate: Vec<String>,
     /// When its SETUP had to be there.
     pub(super) due: Instant,
-    /// Until it is let in, it may have to make room.
+    /// Until it is accepted, it may have to make room.
     pub(super) evictable: Evictable,
 }
 
@@ -71,7 +71,7 @@ impl Member {
     }
 }
 
-/// Why a connection is not let in. It has waited for long enough to be told.
+/// Why a connection is refused. It has waited for long enough to be told.
 pub(super) struct Denied {
     /// The word in metrics.
     pub(super) exception: &'static str,

@@ -33,7 +33,7 @@ use crate::tls::names;
 
 /// Connections that the kernel completes while none is accepted; it takes less where its own limit is lower.
 const BACKLOG: u32 = 4096;
-/// Bytes that are read of a connection that is of no use.
+/// Bytes that are read of a connection that cannot be used.
 const MAX_IGNORED: u64 = 64 << 10;
 
 /// An open port for applications.
@@ -208,8 +208,8 @@ async fn origin(
     None
 }
 
-/// Waits until a connection that is of no use is due, or its peer gives it up. Closed at once, a Java client that has
-/// connected to the wrong port, or is not trusted, would be back at once, for ever.
+/// Waits until a connection that cannot be used is due, or its peer closes it. If it was closed immediately, a Java
+/// client on the wrong port, or without a trusted certificate, would reconnect in a tight loop.
 async fn leave_unanswered(
     stream: &mut (impl AsyncRead + Unpin),
     arrival: &mut Arrival,
@@ -244,8 +244,8 @@ struct Handshake<'a> {
 }
 
 impl<'a> Handshake<'a> {
-    /// The TLS handshake. A client that was to show a certificate, and has none or not a good one, is left unanswered until
-    /// it is due: told so, a Java client would be back at once, for ever. (In TLS 1.3 its handshake is over by then.)
+    /// The TLS handshake. A client without a required certificate, or with an invalid one, gets no answer until it is due:
+    /// if it was told, a Java client would reconnect in a tight loop. (In TLS 1.3 its handshake is over by then.)
     async fn secure(
         &mut self,
         stream: TcpStream,

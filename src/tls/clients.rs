@@ -19,7 +19,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Problem;
 
-/// Which clients are let in. The names are those of Go's `tls.ClientAuthType`.
+/// Which clients are accepted. The names are those of Go's `tls.ClientAuthType`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ClientAuth {
     /// All; none is asked for a certificate.
@@ -27,7 +27,7 @@ pub enum ClientAuth {
     NoClientCert,
     /// All; a certificate that one shows need not be anybody's.
     RequestClientCert,
-    /// Those with a certificate, whoever issued it.
+    /// Those with a certificate of any CA.
     RequireAnyClientCert,
     /// Those without a certificate, and those with one of an authority.
     VerifyClientCertIfGiven,

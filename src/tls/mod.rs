@@ -80,11 +80,11 @@ pub struct Policy {
     pub groups: Vec<&'static dyn SupportedKxGroup>,
     /// Whether our order of cipher suites counts, rather than the client's.
     pub own_order: bool,
-    /// Which clients are let in.
+    /// Which clients are accepted.
     pub client_auth: ClientAuth,
     /// A client's certificate has to have one of these alternative names, where there is a list.
     pub allowed_names: Option<Vec<String>>,
-    /// A client's certificate that does not do ends no handshake: whoever took the connection asks [`Offer::verify`].
+    /// An invalid certificate of a client does not end the handshake: the caller asks [`Offer::verify`].
     pub verify_late: bool,
     /// What is spoken above TLS, best first; empty: not negotiated.
     pub protocols: Vec<Vec<u8>>,
@@ -123,10 +123,10 @@ pub enum Role {
     Policy,
 }
 
-/// Why TLS cannot be had so.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub struct Unusable {
-    /// What is of no use.
+    /// Which file cannot be used.
     pub role: Role,
     path: Option<PathBuf>,
     problem: Problem,
@@ -173,7 +173,7 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads the files; the error names the one that is of no use.
+    /// Reads the files; the error names the one that cannot be used.
     pub fn read(files: Files, policy: Policy) -> Result<Self, Unusable> {
         let contents = files.read()?;
         let offer = contents.offer(&files, &policy)?;
@@ -278,7 +278,7 @@ fn unusable(role: Role, pem: Option<&Pem>, problem: impl Into<Problem>) -> Unusa
     }
 }
 
-/// For whoever asks a node: what to trust (`None`: the system's authorities), and the certificate and its key to show.
+/// For clients of a node: what to trust (`None`: the system's CAs), and the certificate and its key to present.
 pub fn client_config(
     trusted: Option<&Pem>,
     own: Option<&(Pem, Pem)>,

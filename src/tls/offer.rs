@@ -39,7 +39,7 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// What is made of them; the error names the one that is of no use.
+    /// What is made of them; the error names the one that cannot be used.
     pub(super) fn offer(&self, files: &Files, policy: &Policy) -> Result<Offer, Unusable> {
         let provider = Arc::new(CryptoProvider {
             cipher_suites: policy.cipher_suites.clone(),

@@ -109,10 +109,9 @@ impl Builder {
         self
     }
 
-    /// How many attempts to connect may fail after a failed one, before the client gives up for ever: then whatever is
-    /// asked of it fails with [`PushError::Closed`](crate::PushError::Closed). An attempt goes through all proxies, and
-    /// one that succeeds makes the count begin anew. One that is made before its time because a push waits, and fails,
-    /// is not counted. Without limit if not said.
+    /// How many attempts to connect may fail after a failed one, before the client gives up: then everything fails with
+    /// [`PushError::Closed`](crate::PushError::Closed). An attempt tries all proxies. One that succeeds resets the count;
+    /// one that is made early because a push waits, and fails, is not counted. Default: no limit.
     pub fn max_retries(mut self, retries: u32) -> Self {
         self.max_retries = Some(retries);
         self

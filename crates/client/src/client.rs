@@ -19,7 +19,7 @@ use crate::{Builder, EnvError};
 /// [`Builder::push_on_drop`] was said.
 ///
 /// The futures of its methods need no tokio runtime around them. Those that end in `_blocking` are for threads that may
-/// be held up: on a current-thread runtime that also runs the client they would wait for themselves, for ever.
+/// block: on a current-thread runtime that also runs the client they would deadlock.
 #[derive(Debug)]
 pub struct Client {
     pub(crate) task: Task,

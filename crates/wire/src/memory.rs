@@ -3,7 +3,7 @@
 //! A peer may send as slowly as it likes, and whatever it has sent has to be kept. Bounded for each
 //! connection alone, thousands of them could hold more than there is. So all share one [`Memory`]:
 //! where it is exceeded, the connection goes which has held something unfinished for the longest.
-//! Whoever means well is done within milliseconds, hence it is not one of them.
+//! An ordinary peer is done within milliseconds, so it is not one of them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
