@@ -3,7 +3,6 @@
 use thiserror::Error;
 
 use crate::class::offset_in;
-use crate::sample::Fault;
 
 /// A text was refused, and where.
 ///
@@ -52,6 +51,17 @@ impl ParseError {
     pub fn kind(&self) -> ParseErrorKind {
         self.kind
     }
+}
+
+/// Where in a line reading stopped, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) at: usize,
+    pub(crate) kind: ParseErrorKind,
+}
+
+pub(crate) fn fault<T>(at: usize, kind: ParseErrorKind) -> Result<T, Fault> {
+    Err(Fault { at, kind })
 }
 
 /// What is wrong with a text.

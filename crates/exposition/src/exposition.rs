@@ -5,12 +5,10 @@ use std::hash::BuildHasher;
 use bytes::Bytes;
 
 use crate::class::{name_end, part, skip_blanks};
-use crate::error::ParseError;
-use crate::limits::Limits;
 use crate::marks::Marks;
 use crate::metadata::Kind;
 use crate::series::read_labels;
-use crate::write::Piece;
+use crate::span::{Piece, Span};
 
 /// Bytes that a merge takes for a family whose name no other part has, at most: its group, its place among
 /// the groups, and a name in a hash table that has just grown. Measured by the test `memory`.
@@ -44,19 +42,6 @@ pub struct Exposition {
     pub(crate) heads: usize,
     pub(crate) samples: usize,
     pub(crate) has_timestamps: bool,
-}
-
-/// A range of the text, or of the rewritten lines if it starts after the text's end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span {
-    pub(crate) start: u32,
-    pub(crate) end: u32,
-}
-
-impl Span {
-    pub(crate) fn len(self) -> usize {
-        self.end.saturating_sub(self.start) as usize
-    }
 }
 
 /// What one text says of one family.
@@ -113,54 +98,6 @@ impl Family {
 }
 
 impl Exposition {
-    /// Validates a text of format 0.0.4, or of OpenMetrics 1.0 if one of its lines is exactly
-    /// `# EOF`.
-    ///
-    /// A missing final line feed, HELP and TYPE which repeat or follow the samples, and families
-    /// in several places are accepted. An empty text is valid. See the crate's documentation for
-    /// what is refused though Prometheus would accept it.
-    ///
-    /// # Errors
-    ///
-    /// The first fault in the text. Nothing of a faulty text is served.
-    pub fn parse(text: Bytes) -> Result<Self, ParseError> {
-        Self::parse_within(text, &Limits::NONE)
-    }
-
-    /// As [`Exposition::parse`], but stops at what is past one of `limits`.
-    ///
-    /// # Errors
-    ///
-    /// The first fault in the text, or that it is past a limit.
-    pub fn parse_within(text: Bytes, limits: &Limits) -> Result<Self, ParseError> {
-        Self::parse_while(text, None, limits, &|| true)
-    }
-
-    /// As [`Exposition::parse_within`], but of a format that is known, by a `Content-Type` say, whatever
-    /// the text looks like.
-    ///
-    /// # Errors
-    ///
-    /// As those of [`Exposition::parse_within`], and that OpenMetrics does not end with `# EOF`.
-    pub fn parse_as(text: Bytes, format: Format, limits: &Limits) -> Result<Self, ParseError> {
-        Self::parse_while(text, Some(format), limits, &|| true)
-    }
-
-    /// As [`Exposition::parse_as`], or without a format as [`Exposition::parse_within`], as long as `wanted`
-    /// says so when it is asked, every thousand lines.
-    ///
-    /// # Errors
-    ///
-    /// As theirs, and that the text is not wanted any more.
-    pub fn parse_while(
-        text: Bytes,
-        format: Option<Format>,
-        limits: &Limits,
-        wanted: &dyn Fn() -> bool,
-    ) -> Result<Self, ParseError> {
-        crate::parse::parse(text, format, limits, wanted)
-    }
-
     /// The text as it came: parsed again, in the same format, it gives the same.
     #[must_use]
     pub fn text(&self) -> &Bytes {

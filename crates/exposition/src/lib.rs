@@ -85,9 +85,11 @@
 //! Merging what was merged changes nothing.
 
 mod class;
+mod draft;
 mod equal;
 mod error;
 mod exposition;
+mod groups;
 mod labels;
 mod limits;
 mod marks;
@@ -101,6 +103,7 @@ mod regroup;
 mod relabel;
 mod sample;
 mod series;
+mod span;
 mod tidy;
 mod write;
 

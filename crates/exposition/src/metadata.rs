@@ -1,8 +1,7 @@
 //! Reads the lines which start with `#`, and knows the types of families.
 
 use crate::class::{is_blank, name_end, part, skip_blanks};
-use crate::error::ParseErrorKind;
-use crate::sample::{Fault, fault};
+use crate::error::{Fault, ParseErrorKind, fault};
 
 /// The types of text format 0.0.4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

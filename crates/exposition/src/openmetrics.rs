@@ -19,12 +19,12 @@
 use std::collections::HashMap;
 
 use crate::class::{part, skip_blanks};
-use crate::error::ParseErrorKind;
+use crate::draft::Families;
+use crate::error::{Fault, ParseErrorKind, fault};
 use crate::exposition::Format;
 use crate::metadata::{self, Metadata};
 use crate::number;
-use crate::parse::Reader;
-use crate::sample::{Fault, Sample, Timestamp, fault, token_end, value};
+use crate::sample::{Sample, Timestamp, token_end, value};
 use crate::series::{SeriesReader, value_end};
 
 /// The line which ends a text of OpenMetrics, and by which one is recognised.
@@ -174,19 +174,19 @@ impl<'a> Declared<'a> {
 
     /// Gives types and help texts to the families which have them in format 0.0.4. A fault is one of the line
     /// beside it.
-    pub(crate) fn settle(self, reader: &mut Reader<'a>) -> Result<(), (&'a [u8], Fault)> {
+    pub(crate) fn settle(self, families: &mut Families<'a>) -> Result<(), (&'a [u8], Fault)> {
         for declaration in &self.declarations {
             declaration
-                .settle(reader)
+                .settle(families)
                 .map_err(|fault| (declaration.name, fault))?;
         }
-        for (id, name) in reader.undeclared() {
+        for (id, name) in families.undeclared() {
             let Some(declaration) = self.deriving(name) else {
                 continue;
             };
-            reader.set_kind(id, metadata::Kind::Gauge);
+            families.set_kind(id, metadata::Kind::Gauge);
             if let Some(help) = declaration.help {
-                let noted = reader.help(id, help, Format::OpenMetrics);
+                let noted = families.help(id, help, Format::OpenMetrics);
                 noted.map_err(|fault| (name, fault))?;
             }
         }
@@ -203,11 +203,11 @@ impl<'a> Declared<'a> {
 }
 
 impl<'a> Declaration<'a> {
-    fn settle(&self, reader: &mut Reader<'a>) -> Result<(), Fault> {
+    fn settle(&self, families: &mut Families<'a>) -> Result<(), Fault> {
         let mut renamed = None;
         for (kind, _) in self.renamed.iter().filter(|(_, declared)| *declared) {
-            let id = reader.family_of(self.name, kind.suffix_of(self.name))?;
-            reader.set_kind(id, kind.served_as());
+            let id = families.family_of(self.name, kind.suffix_of(self.name))?;
+            families.set_kind(id, kind.served_as());
             if self.kind == Some(*kind) {
                 renamed = Some(id);
             }
@@ -215,9 +215,9 @@ impl<'a> Declaration<'a> {
         if let Some(help) = self.help {
             let id = match renamed {
                 Some(id) => id,
-                None => reader.family(self.name)?,
+                None => families.family(self.name)?,
             };
-            reader.help(id, help, Format::OpenMetrics)?;
+            families.help(id, help, Format::OpenMetrics)?;
         }
         Ok(())
     }

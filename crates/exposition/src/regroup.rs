@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use crate::exposition::{Exposition, Span, lines};
+use crate::exposition::{Exposition, lines};
+use crate::groups::{Block, Group, Groups};
 use crate::marks::Marks;
-use crate::merge::{Block, Group, Groups};
 use crate::metadata::SUFFIXES;
 use crate::sample::sample;
 use crate::series::SeriesReader;
-use crate::write::Piece;
+use crate::span::{Piece, Span};
 
 /// Moves the lines of all such blocks.
 pub(crate) fn regroup<'a>(parts: &'a [Arc<Exposition>], groups: &mut Groups<'a>) {

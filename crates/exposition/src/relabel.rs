@@ -5,10 +5,11 @@
 
 use crate::class::{name_end, offset_in, part, skip_blanks};
 use crate::error::{ParseError, ParseErrorKind};
-use crate::exposition::{Exposition, Family, Span, lines, rewritten_base};
+use crate::exposition::{Exposition, Family, lines, rewritten_base};
 use crate::labels::{Escaped, Labels};
 use crate::limits::Limits;
 use crate::series::read_labels;
+use crate::span::Span;
 
 /// What a sample's own label is renamed to where one of its name is added
 /// (`resolveConflictingExposedLabels` in Prometheus's `scrape.go`).

@@ -5,20 +5,9 @@
 //! line *untidy*: it is accepted, and rewritten by [`crate::tidy`].
 
 use crate::class::{is_blank, part, skip_blanks};
-use crate::error::ParseErrorKind;
+use crate::error::{Fault, ParseErrorKind, fault};
 use crate::number;
 use crate::series::{Series, SeriesReader};
-
-/// Where in a line reading stopped, and why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fault {
-    pub(crate) at: usize,
-    pub(crate) kind: ParseErrorKind,
-}
-
-pub(crate) fn fault<T>(at: usize, kind: ParseErrorKind) -> Result<T, Fault> {
-    Err(Fault { at, kind })
-}
 
 /// When a sample was taken, in milliseconds.
 #[derive(Debug, Clone, Copy)]

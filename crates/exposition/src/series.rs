@@ -1,10 +1,9 @@
 //! Reads the part of a sample line which names its series: `name{label="value",…}`.
 
 use crate::class::{is_blank, label_end, name_end, offset_in, part, skip_blanks};
-use crate::error::ParseErrorKind;
+use crate::error::{Fault, ParseErrorKind, fault};
 use crate::limits::Limits;
 use crate::names::LabelNames;
-use crate::sample::{Fault, fault};
 
 /// A range of a line.
 type Range = (u32, u32);

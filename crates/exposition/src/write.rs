@@ -4,33 +4,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::exposition::{Exposition, Span};
-use crate::merge::Output;
+use crate::exposition::Exposition;
+use crate::metadata::Kind;
+use crate::span::Piece;
 
-/// A piece of the output.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Piece {
-    /// The next HELP and TYPE lines.
-    Head { length: usize },
-    /// Sample lines of one part.
-    Lines { part: u32, span: Span },
-}
-
-impl Piece {
-    /// The part from which the lines come; heads have none and come first.
-    pub(crate) fn part(&self) -> Option<u32> {
-        match *self {
-            Self::Head { .. } => None,
-            Self::Lines { part, .. } => Some(part),
-        }
-    }
-
-    fn len(self) -> usize {
-        match self {
-            Self::Head { length } => length,
-            Self::Lines { span, .. } => span.len(),
-        }
-    }
+/// What will be written.
+#[derive(Default)]
+pub(crate) struct Output {
+    /// The HELP and TYPE lines.
+    pub(crate) heads: Vec<u8>,
+    pub(crate) pieces: Vec<Piece>,
+    /// Where among the pieces the lines of those families are which several parts have.
+    pub(crate) shared: Vec<(u32, u32)>,
+    pub(crate) families: usize,
+    pub(crate) last_kind: Option<Kind>,
+    /// The first of those parts whose samples stand before those of the parts before them.
+    pub(crate) in_front: u32,
 }
 
 /// One valid exposition made of many, ready to be written.

@@ -1,0 +1,40 @@
+//! Ranges: of one text, and of what is written.
+
+/// A range of the text, or of the rewritten lines if it starts after the text's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+impl Span {
+    pub(crate) fn len(self) -> usize {
+        self.end.saturating_sub(self.start) as usize
+    }
+}
+
+/// A piece of the output.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Piece {
+    /// The next HELP and TYPE lines.
+    Head { length: usize },
+    /// Sample lines of one part.
+    Lines { part: u32, span: Span },
+}
+
+impl Piece {
+    /// The part from which the lines come; heads have none and come first.
+    pub(crate) fn part(&self) -> Option<u32> {
+        match *self {
+            Self::Head { .. } => None,
+            Self::Lines { part, .. } => Some(part),
+        }
+    }
+
+    pub(crate) fn len(self) -> usize {
+        match self {
+            Self::Head { length } => length,
+            Self::Lines { span, .. } => span.len(),
+        }
+    }
+}
