@@ -1,0 +1,405 @@
+package io.github.mateo00.prometheus.rsocket;
+
+import io.micrometer.core.instrument.MeterRegistry;
+import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
+import io.rsocket.transport.ClientTransport;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.function.Consumer;
+import java.util.function.Supplier;
+import reactor.util.retry.Retry;
+
+/**
+ * Keeps an application connected to Prometheus RSocket Proxy: answers its pulls, connects again whenever the connection
+ * ends, and pushes at the end.
+ */
+public final class PrometheusRSocketClient implements AutoCloseable {
+
+  private final Settings settings;
+
+  private PrometheusRSocketClient(Settings settings) {
+    this.settings = settings;
+  }
+
+  /**
+   * A client whose text this registry gives, and which registers its own meters there.
+   *
+   * @param registry the registry
+   * @param transport leads to the proxy
+   * @return the builder
+   */
+  public static Builder build(PrometheusMeterRegistry registry, ClientTransport transport) {
+    Settings settings = new Settings(transport);
+    settings.registries.add(Objects.requireNonNull(registry));
+    settings.meters = registry;
+    return new Builder(settings);
+  }
+
+  /**
+   * A client whose text {@code scrape} gives, and which registers its own meters with {@code registry}.
+   *
+   * @param registry where the client's own meters go
+   * @param scrape gives the text, in the text format 0.0.4 or OpenMetrics; called for each pull, on a thread where it may
+   *     take its time
+   * @param transport leads to the proxy
+   * @param <M> the type of registry
+   * @return the builder
+   */
+  public static <M extends MeterRegistry> Builder build(M registry, Supplier<String> scrape, ClientTransport transport) {
+    return build(scrape, transport).meters(registry);
+  }
+
+  /**
+   * A client whose text {@code scrape} gives, without meters of its own.
+   *
+   * @param scrape gives the text, in the text format 0.0.4 or OpenMetrics; called for each pull, on a thread where it may
+   *     take its time
+   * @param transport leads to the proxy
+   * @return the builder
+   */
+  public static Builder build(Supplier<String> scrape, ClientTransport transport) {
+    Settings settings = new Settings(transport);
+    settings.scrape = Objects.requireNonNull(scrape);
+    return new Builder(settings);
+  }
+
+  /**
+   * Says goodbye to the proxy and closes the connection, without a push. A push that is under way is given up. Waits for
+   * this up to one second.
+   */
+  @Override
+  public void close() {
+  }
+
+  /**
+   * Pushes the text of the moment, then closes. Returns at once; a thread that is no daemon keeps the JVM from exiting
+   * until the proxy has acknowledged the push, or {@link Builder#pushTimeout} is over.
+   *
+   * @return completes when the proxy has acknowledged the push; fails with a {@link java.io.IOException} otherwise
+   */
+  public CompletableFuture<Void> pushAndClose() {
+    return CompletableFuture.failedFuture(new UnsupportedOperationException("under construction"));
+  }
+
+  /** {@link #pushAndCloseBlockingly(Duration)} within {@link Builder#pushTimeout}. */
+  public void pushAndCloseBlockingly() {
+    pushAndCloseBlockingly(settings.pushTimeout);
+  }
+
+  /**
+   * Pushes the text of the moment, waits until the proxy has acknowledged it, then closes. A push that fails is logged, and
+   * nothing is thrown.
+   *
+   * @param timeout how long to wait at most
+   */
+  public void pushAndCloseBlockingly(Duration timeout) {
+  }
+
+  /**
+   * Whether there is a connection whose key has come.
+   *
+   * @return whether the proxy can pull this application
+   */
+  public boolean isConnected() {
+    return false;
+  }
+
+  /**
+   * The proxy that the client is connected to.
+   *
+   * @return its address, such as {@code tcp://proxy:7001}; empty while there is no connection
+   */
+  public Optional<String> proxy() {
+    return Optional.empty();
+  }
+
+  /**
+   * Why the client is not connected.
+   *
+   * @return how the last attempt or connection failed; empty while there is a connection, and before the first failure
+   */
+  public Optional<String> lastFailure() {
+    return Optional.empty();
+  }
+
+  /** Settings of a client. */
+  public static final class Builder {
+
+    private final Settings settings;
+
+    private Builder(Settings settings) {
+      this.settings = settings;
+    }
+
+    /**
+     * Another proxy. A client connects to the first that it can reach, and tries the others in turn where that one fails.
+     *
+     * @param transport leads to the proxy
+     * @return this builder
+     */
+    public Builder proxy(ClientTransport transport) {
+      settings.proxies.add(Objects.requireNonNull(transport));
+      return this;
+    }
+
+    /**
+     * Another registry, whose text follows that of those before. The registries may not have a metric name in common.
+     *
+     * @param registry the registry
+     * @return this builder
+     */
+    public Builder registry(PrometheusMeterRegistry registry) {
+      settings.registries.add(Objects.requireNonNull(registry));
+      return this;
+    }
+
+    /**
+     * When to try again after all proxies have failed. Replaces {@link #backoff} and {@link #maxRetries}.
+     *
+     * @param retry is asked anew after each connection that was made
+     * @return this builder
+     */
+    public Builder retry(Retry retry) {
+      settings.retry = Objects.requireNonNull(retry);
+      return this;
+    }
+
+    /**
+     * The delays between attempts to connect while they fail: they double from the first to the longest, each lengthened by
+     * up to itself at random. The default is 10 s to 10 min.
+     *
+     * @param first the first delay
+     * @param max the longest delay
+     * @return this builder
+     */
+    public Builder backoff(Duration first, Duration max) {
+      settings.firstBackoff = Objects.requireNonNull(first);
+      settings.maxBackoff = Objects.requireNonNull(max);
+      return this;
+    }
+
+    /**
+     * How many attempts in a row may fail after the first one before the client gives up. The default is no limit.
+     *
+     * @param retries the limit
+     * @return this builder
+     */
+    public Builder maxRetries(long retries) {
+      settings.maxRetries = retries;
+      return this;
+    }
+
+    /**
+     * Called when the first key of a connection has come, and when it changes: from then on the client can push.
+     *
+     * @param listener is called on a thread where it may take its time
+     * @return this builder
+     */
+    public Builder doOnKeyReceived(Runnable listener) {
+      settings.onKeyReceived = Objects.requireNonNull(listener);
+      return this;
+    }
+
+    /**
+     * Called when a connection has been made and its key has come.
+     *
+     * @param listener takes the proxy's address; is called on a thread where it may take its time
+     * @return this builder
+     */
+    public Builder doOnConnected(Consumer<String> listener) {
+      settings.onConnected = Objects.requireNonNull(listener);
+      return this;
+    }
+
+    /**
+     * Called when an attempt to connect has failed or a connection was lost.
+     *
+     * @param listener takes the reason; is called on a thread where it may take its time
+     * @return this builder
+     */
+    public Builder doOnConnectionFailed(Consumer<Throwable> listener) {
+      settings.onConnectionFailed = Objects.requireNonNull(listener);
+      return this;
+    }
+
+    /**
+     * How long a push may take. The default is 5 s.
+     *
+     * @param timeout the time
+     * @return this builder
+     */
+    public Builder pushTimeout(Duration timeout) {
+      settings.pushTimeout = Objects.requireNonNull(timeout);
+      return this;
+    }
+
+    /**
+     * Presents a token to the proxy. Use TLS, or others can read it.
+     *
+     * @param token is asked for each connection, on a thread where it may take its time
+     * @return this builder
+     */
+    public Builder bearerToken(Supplier<String> token) {
+      settings.credentials = Credentials.bearer(token);
+      return this;
+    }
+
+    /**
+     * Presents a token to the proxy. Use TLS, or others can read it.
+     *
+     * @param file holds the token; is read for each connection. White space at its end is not part of the token
+     * @return this builder
+     */
+    public Builder bearerTokenFile(Path file) {
+      return bearerToken(Credentials.file(file));
+    }
+
+    /**
+     * Presents a user name and its password to the proxy. Use TLS, or others can read them.
+     *
+     * @param user the user name
+     * @param password is asked for each connection, on a thread where it may take its time
+     * @return this builder
+     */
+    public Builder password(String user, Supplier<String> password) {
+      settings.credentials = Credentials.simple(user, password);
+      return this;
+    }
+
+    /**
+     * Presents a user name and its password to the proxy. Use TLS, or others can read them.
+     *
+     * @param user the user name
+     * @param file holds the password; is read for each connection. White space at its end is not part of the password
+     * @return this builder
+     */
+    public Builder passwordFile(String user, Path file) {
+      return password(user, Credentials.file(file));
+    }
+
+    /**
+     * Does not stay connected to a proxy that cannot open version 2 of the envelope.
+     *
+     * @return this builder
+     */
+    public Builder forbidDowngrade() {
+      settings.forbidDowngrade = true;
+      return this;
+    }
+
+    /**
+     * Asks registries for OpenMetrics 1.0, which has exemplars, instead of the text format. Has no effect on a client that
+     * was built with a {@code scrape} of its own.
+     *
+     * @param on whether to
+     * @return this builder
+     */
+    public Builder openMetrics(boolean on) {
+      settings.openMetrics = on;
+      return this;
+    }
+
+    /**
+     * How often to send a sign of life, and how long to wait for one of the proxy before the connection is given up. The
+     * default is 5 s and 15 s.
+     *
+     * @param interval how often
+     * @param maxLifetime how long
+     * @return this builder
+     */
+    public Builder keepAlive(Duration interval, Duration maxLifetime) {
+      settings.keepAliveInterval = Objects.requireNonNull(interval);
+      settings.keepAliveMaxLifetime = Objects.requireNonNull(maxLifetime);
+      return this;
+    }
+
+    /**
+     * Where there are several proxies, how long one may take for the connection and its key before the next one is tried.
+     * The default is 10 s.
+     *
+     * @param timeout the time
+     * @return this builder
+     */
+    public Builder connectTimeout(Duration timeout) {
+      settings.connectTimeout = Objects.requireNonNull(timeout);
+      return this;
+    }
+
+    /**
+     * What the proxy is to call this application. The default is the name of the host and the process id.
+     *
+     * @param instance the value of the label {@code instance}
+     * @return this builder
+     */
+    public Builder instance(String instance) {
+      settings.instance = Objects.requireNonNull(instance);
+      return this;
+    }
+
+    /**
+     * What kind of application this is.
+     *
+     * @param job the value of the label {@code job}
+     * @return this builder
+     */
+    public Builder job(String job) {
+      settings.job = Objects.requireNonNull(job);
+      return this;
+    }
+
+    /**
+     * More labels of this application.
+     *
+     * @param labels names and values
+     * @return this builder
+     */
+    public Builder labels(Map<String, String> labels) {
+      settings.labels = Map.copyOf(labels);
+      return this;
+    }
+
+    /**
+     * Where the client registers its own meters. The default is the registry that it was built with.
+     *
+     * @param registry the registry
+     * @return this builder
+     */
+    public Builder meters(MeterRegistry registry) {
+      settings.meters = Objects.requireNonNull(registry);
+      return this;
+    }
+
+    /**
+     * Begins to connect, and goes on for as long as the client is not closed.
+     *
+     * @return the client, not connected yet
+     * @throws IllegalArgumentException if instance, job and labels are longer than 64 KiB together
+     */
+    public PrometheusRSocketClient connect() {
+      return new PrometheusRSocketClient(settings);
+    }
+
+    /**
+     * {@link #connectBlockingly(Duration)} within 5 s.
+     *
+     * @return the client
+     */
+    public PrometheusRSocketClient connectBlockingly() {
+      return connectBlockingly(Duration.ofSeconds(5));
+    }
+
+    /**
+     * {@link #connect()}, then waits until the proxy's key has come.
+     *
+     * @param timeout how long to wait at most
+     * @return the client; connected, unless the time was over, which is logged
+     */
+    public PrometheusRSocketClient connectBlockingly(Duration timeout) {
+      return connect();
+    }
+  }
+}
