@@ -3,14 +3,21 @@ package io.github.mateo00.prometheus.rsocket;
 import io.micrometer.core.instrument.MeterRegistry;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import io.rsocket.transport.ClientTransport;
+import java.io.IOException;
+import java.io.InterruptedIOException;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 import reactor.util.retry.Retry;
 
 /**
@@ -19,10 +26,21 @@ import reactor.util.retry.Retry;
  */
 public final class PrometheusRSocketClient implements AutoCloseable {
 
-  private final Settings settings;
+  private static final Logger LOG = LoggerFactory.getLogger(PrometheusRSocketClient.class);
+  /** For the goodbye to reach the proxy. */
+  private static final Duration CLOSE_WITHIN = Duration.ofSeconds(1);
+
+  private final State state;
+  private final Reconnect reconnect;
+  /** The push at the end; {@code null} before it has begun. */
+  private CompletableFuture<Void> push;
+  private boolean closed;
 
   private PrometheusRSocketClient(Settings settings) {
-    this.settings = settings;
+    byte[] introduction = Introduction.encode(settings.instance, settings.job, settings.labels);
+    state = new State(settings);
+    reconnect = new Reconnect(state, introduction);
+    reconnect.start();
   }
 
   /**
@@ -68,26 +86,34 @@ public final class PrometheusRSocketClient implements AutoCloseable {
   }
 
   /**
-   * Says goodbye to the proxy and closes the connection, without a push. A push that is under way is given up. Waits for
-   * this up to one second.
+   * Says goodbye to the proxy and closes the connection, without a push. Waits for this up to one second. While a push at
+   * the end is under way, this has no effect: the client closes when that has ended.
    */
   @Override
   public void close() {
+    synchronized (this) {
+      if (push != null) {
+        return;
+      }
+      closed = true;
+    }
+    sayGoodbye();
   }
 
   /**
    * Pushes the text of the moment, then closes. Returns at once; a thread that is no daemon keeps the JVM from exiting
-   * until the proxy has acknowledged the push, or {@link Builder#pushTimeout} is over.
+   * until the proxy has acknowledged the push, or {@link Builder#pushTimeout} is over. A push that fails is logged.
    *
-   * @return completes when the proxy has acknowledged the push; fails with a {@link java.io.IOException} otherwise
+   * @return completes when the proxy has acknowledged the push and the client is closed; fails with a
+   *     {@link java.io.IOException} otherwise
    */
   public CompletableFuture<Void> pushAndClose() {
-    return CompletableFuture.failedFuture(new UnsupportedOperationException("under construction"));
+    return beginPush(state.settings.pushTimeout).copy();
   }
 
   /** {@link #pushAndCloseBlockingly(Duration)} within {@link Builder#pushTimeout}. */
   public void pushAndCloseBlockingly() {
-    pushAndCloseBlockingly(settings.pushTimeout);
+    pushAndCloseBlockingly(state.settings.pushTimeout);
   }
 
   /**
@@ -97,6 +123,59 @@ public final class PrometheusRSocketClient implements AutoCloseable {
    * @param timeout how long to wait at most
    */
   public void pushAndCloseBlockingly(Duration timeout) {
+    try {
+      beginPush(timeout).get();
+    } catch (ExecutionException e) {
+      LOG.debug("The push at the end has failed", e);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  private synchronized CompletableFuture<Void> beginPush(Duration timeout) {
+    if (closed) {
+      LOG.warn("Cannot push to the proxy: the client is closed");
+      return CompletableFuture.failedFuture(new IOException("the client is closed"));
+    }
+    if (push == null) {
+      CompletableFuture<Void> outcome = new CompletableFuture<>();
+      push = outcome;
+      Thread thread = new Thread(() -> push(timeout, outcome), "prometheus-rsocket-push");
+      thread.setDaemon(false);
+      thread.start();
+    }
+    return push;
+  }
+
+  private void push(Duration timeout, CompletableFuture<Void> outcome) {
+    IOException failure = null;
+    reconnect.pushBegins();
+    try {
+      Push.run(state, timeout);
+      LOG.info("The proxy has acknowledged the push at the end");
+    } catch (IOException e) {
+      LOG.warn("Cannot push to the proxy: {}", e.getMessage());
+      failure = e;
+    } catch (InterruptedException e) {
+      failure = new InterruptedIOException("interrupted");
+    }
+    sayGoodbye();
+    if (failure == null) {
+      outcome.complete(null);
+    } else {
+      outcome.completeExceptionally(failure);
+    }
+  }
+
+  private void sayGoodbye() {
+    try {
+      reconnect.close().get(CLOSE_WITHIN.toMillis(), TimeUnit.MILLISECONDS);
+    } catch (TimeoutException | ExecutionException e) {
+      LOG.debug("The proxy did not take the goodbye in time");
+      reconnect.cut();
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+    }
   }
 
   /**
@@ -105,7 +184,7 @@ public final class PrometheusRSocketClient implements AutoCloseable {
    * @return whether the proxy can pull this application
    */
   public boolean isConnected() {
-    return false;
+    return state.connection() != null;
   }
 
   /**
@@ -114,7 +193,7 @@ public final class PrometheusRSocketClient implements AutoCloseable {
    * @return its address, such as {@code tcp://proxy:7001}; empty while there is no connection
    */
   public Optional<String> proxy() {
-    return Optional.empty();
+    return Optional.ofNullable(state.connection()).map(Connection::proxy);
   }
 
   /**
@@ -123,7 +202,7 @@ public final class PrometheusRSocketClient implements AutoCloseable {
    * @return how the last attempt or connection failed; empty while there is a connection, and before the first failure
    */
   public Optional<String> lastFailure() {
-    return Optional.empty();
+    return Optional.ofNullable(state.failure()).map(Failure::getMessage);
   }
 
   /** Settings of a client. */
@@ -399,7 +478,15 @@ public final class PrometheusRSocketClient implements AutoCloseable {
      * @return the client; connected, unless the time was over, which is logged
      */
     public PrometheusRSocketClient connectBlockingly(Duration timeout) {
-      return connect();
+      PrometheusRSocketClient client = connect();
+      try {
+        client.state.firstConnected.get(timeout.toMillis(), TimeUnit.MILLISECONDS);
+      } catch (TimeoutException | ExecutionException e) {
+        LOG.warn("Not connected to the proxy within {} ms", timeout.toMillis());
+      } catch (InterruptedException e) {
+        Thread.currentThread().interrupt();
+      }
+      return client;
     }
   }
 }

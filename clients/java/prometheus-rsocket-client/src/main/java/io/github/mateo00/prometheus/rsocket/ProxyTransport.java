@@ -1,13 +1,32 @@
 package io.github.mateo00.prometheus.rsocket;
 
+import io.netty.channel.ChannelOption;
+import io.netty.handler.ssl.ClientAuth;
+import io.netty.handler.ssl.JdkSslContext;
+import io.netty.handler.ssl.SslContext;
+import io.netty.handler.ssl.SslContextBuilder;
+import io.netty.handler.ssl.SslHandler;
+import io.netty.handler.ssl.SupportedCipherSuiteFilter;
+import io.rsocket.DuplexConnection;
 import io.rsocket.transport.ClientTransport;
+import io.rsocket.transport.netty.client.TcpClientTransport;
+import io.rsocket.transport.netty.client.WebsocketClientTransport;
+import java.io.UncheckedIOException;
 import java.net.URI;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
 import java.util.Set;
+import javax.net.ssl.SNIHostName;
 import javax.net.ssl.SSLContext;
+import javax.net.ssl.SSLException;
+import javax.net.ssl.SSLParameters;
+import reactor.core.publisher.Mono;
+import reactor.netty.http.client.HttpClient;
+import reactor.netty.tcp.SslProvider;
+import reactor.netty.tcp.TcpClient;
 
 /**
  * Makes a transport from a proxy's address: {@code tcp://}, {@code tls://}, {@code ws://} or {@code wss://}, then
@@ -129,7 +148,96 @@ public final class ProxyTransport {
      * @return the transport; its {@code toString} is the address
      */
     public ClientTransport build() {
-      throw new UnsupportedOperationException("under construction");
+      return new Addressed(this);
+    }
+  }
+
+  /** A transport that knows its address. Each connection is set up anew: certificates may have been renewed. */
+  static final class Addressed implements ClientTransport {
+
+    private final Builder settings;
+    private final String scheme;
+
+    private Addressed(Builder settings) {
+      this.settings = settings;
+      this.scheme = settings.uri.getScheme().toLowerCase(Locale.ROOT);
+    }
+
+    /** Whether TLS keeps others from reading what is sent. */
+    boolean isSecure() {
+      return scheme.equals("tls") || scheme.equals("wss");
+    }
+
+    @Override
+    public Mono<DuplexConnection> connect() {
+      return Mono.defer(() -> (scheme.startsWith("ws") ? webSocket() : tcp()).connect());
+    }
+
+    private ClientTransport tcp() {
+      TcpClient client = configured(TcpClient.newConnection());
+      return TcpClientTransport.create(isSecure() ? client.secure(this::secure) : client);
+    }
+
+    private ClientTransport webSocket() {
+      HttpClient client = configured(HttpClient.newConnection());
+      String path = settings.uri.getRawPath();
+      return WebsocketClientTransport.create(
+          isSecure() ? client.secure(this::secure) : client, path == null || path.isEmpty() ? "/" : path);
+    }
+
+    private <T extends reactor.netty.transport.ClientTransport<T, ?>> T configured(T client) {
+      String host = settings.uri.getHost();
+      boolean bracketed = host.startsWith("[");
+      return client
+          .host(bracketed ? host.substring(1, host.length() - 1) : host)
+          .port(settings.uri.getPort())
+          .option(ChannelOption.CONNECT_TIMEOUT_MILLIS, Math.toIntExact(settings.connectTimeout.toMillis()));
+    }
+
+    private void secure(SslProvider.SslContextSpec spec) {
+      spec.sslContext(sslContext()).handshakeTimeout(settings.connectTimeout).handlerConfigurator(this::verifyName);
+    }
+
+    private SslContext sslContext() {
+      if (settings.sslContext != null) {
+        return new JdkSslContext(
+            settings.sslContext, true, null, SupportedCipherSuiteFilter.INSTANCE, null, ClientAuth.NONE, null, false);
+      }
+      try {
+        SslContextBuilder builder = SslContextBuilder.forClient().sslProvider(io.netty.handler.ssl.SslProvider.JDK);
+        if (settings.caFile != null) {
+          builder.trustManager(settings.caFile.toFile());
+        }
+        if (settings.certificate != null) {
+          builder.keyManager(settings.certificate.toFile(), settings.key.toFile());
+        }
+        return builder.build();
+      } catch (SSLException | IllegalArgumentException e) {
+        throw new UncheckedIOException(new Failure(Failure.Reason.TLS, "TLS cannot be set up: " + reason(e), e));
+      }
+    }
+
+    /** What is wrong with a file is said by the last cause. */
+    private static String reason(Throwable error) {
+      Throwable cause = error;
+      while (cause.getCause() != null) {
+        cause = cause.getCause();
+      }
+      return error.getMessage() + (cause == error ? "" : ": " + cause.getMessage());
+    }
+
+    private void verifyName(SslHandler handler) {
+      SSLParameters parameters = handler.engine().getSSLParameters();
+      parameters.setEndpointIdentificationAlgorithm("HTTPS");
+      if (settings.serverName != null) {
+        parameters.setServerNames(List.of(new SNIHostName(settings.serverName)));
+      }
+      handler.engine().setSSLParameters(parameters);
+    }
+
+    @Override
+    public String toString() {
+      return settings.uri.toString();
     }
   }
 }
