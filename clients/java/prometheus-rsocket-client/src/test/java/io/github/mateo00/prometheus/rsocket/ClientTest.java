@@ -25,6 +25,7 @@ import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.Supplier;
@@ -233,19 +234,20 @@ class ClientTest {
   @Test
   void aPullThatTheProxyGivesUpIsNotAnswered() throws Exception {
     FakeProxy proxy = proxy(Kind.VERSION2);
-    CountDownLatch rendering = new CountDownLatch(1);
+    Semaphore rendering = new Semaphore(0);
     CountDownLatch release = new CountDownLatch(1);
     connected(proxy, () -> {
-      rendering.countDown();
+      rendering.release();
       awaitUninterruptibly(release);
       return "up 1\n";
     });
     Peer peer = proxy.next();
     Disposable pull = peer.pulling().subscribe();
-    assertTrue(rendering.await(10, TimeUnit.SECONDS));
+    assertTrue(rendering.tryAcquire(10, TimeUnit.SECONDS));
     pull.dispose();
-    // What is behind the CANCEL comes after it.
+    // What is sent after the CANCEL comes after it.
     CompletableFuture<Payload> second = peer.pulling().toFuture();
+    assertTrue(rendering.tryAcquire(10, TimeUnit.SECONDS));
     release.countDown();
     second.get(10, TimeUnit.SECONDS);
     assertEquals(1, count("pulls", "outcome", "cancelled"));

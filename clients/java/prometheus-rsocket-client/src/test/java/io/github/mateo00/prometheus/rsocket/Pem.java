@@ -17,12 +17,12 @@ final class Pem {
     this.key = key;
   }
 
-  static Pem make(Path folder, String name, String alternativeName) throws Exception {
+  static Pem make(Path folder, String name) throws Exception {
     char[] password = "changeit".toCharArray();
     Path store = folder.resolve(name + ".p12");
     Process keytool = new ProcessBuilder(
             Path.of(System.getProperty("java.home"), "bin", "keytool").toString(),
-            "-genkeypair", "-alias", name, "-dname", "CN=" + name, "-ext", "san=" + alternativeName,
+            "-genkeypair", "-alias", name, "-dname", "CN=" + name, "-ext", "san=dns:" + name,
             "-keyalg", "EC", "-validity", "30", "-storetype", "PKCS12", "-keystore", store.toString(),
             "-storepass", new String(password))
         .inheritIO()

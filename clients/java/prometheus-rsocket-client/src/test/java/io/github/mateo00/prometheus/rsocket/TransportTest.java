@@ -12,20 +12,21 @@ import io.netty.handler.ssl.SslProvider;
 import io.rsocket.transport.ClientTransport;
 import io.rsocket.transport.netty.server.TcpServerTransport;
 import io.rsocket.transport.netty.server.WebsocketServerTransport;
+import java.io.InputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.security.KeyStore;
+import java.security.cert.CertificateFactory;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
-import java.io.InputStream;
-import java.security.KeyStore;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.TrustManagerFactory;
-import java.security.cert.CertificateFactory;
 import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -41,16 +42,15 @@ class TransportTest {
   @TempDir
   static Path folder;
 
-  private static Pem server;
-  private static Pem client;
+  /** The proxy's, and where it asks for one the client's too. */
+  private static Pem pem;
 
   private final List<AutoCloseable> toClose = new ArrayList<>();
   private final BlockingQueue<Failure> failures = new LinkedBlockingQueue<>();
 
-  @org.junit.jupiter.api.BeforeAll
-  static void makeCertificates() throws Exception {
-    server = Pem.make(folder, "server", "dns:localhost");
-    client = Pem.make(folder, "client", "dns:client");
+  @BeforeAll
+  static void makeCertificate() throws Exception {
+    pem = Pem.make(folder, "localhost");
   }
 
   @AfterEach
@@ -76,7 +76,7 @@ class TransportTest {
   }
 
   private static SslContextBuilder certificate() {
-    return SslContextBuilder.forServer(server.certificate.toFile(), server.key.toFile());
+    return SslContextBuilder.forServer(pem.certificate.toFile(), pem.key.toFile());
   }
 
   private PrometheusRSocketClient connect(ClientTransport transport) {
@@ -122,7 +122,7 @@ class TransportTest {
     SslContext context = certificate().sslProvider(SslProvider.JDK).build();
     FakeProxy proxy = webSocket(HttpServer.create().secure(spec -> spec.sslContext(context)));
     ClientTransport transport =
-        ProxyTransport.builder("wss://localhost:" + proxy.port() + "/rsocket").caFile(server.certificate).build();
+        ProxyTransport.builder("wss://localhost:" + proxy.port() + "/rsocket").caFile(pem.certificate).build();
     assertPulled(proxy, transport);
   }
 
@@ -137,7 +137,7 @@ class TransportTest {
   void tlsIsUsedWhereTheCertificateIsTrusted() throws Exception {
     FakeProxy proxy = tls(certificate());
     assertPulled(
-        proxy, ProxyTransport.builder("tls://localhost:" + proxy.port()).caFile(server.certificate).build());
+        proxy, ProxyTransport.builder("tls://localhost:" + proxy.port()).caFile(pem.certificate).build());
   }
 
   @Test
@@ -150,19 +150,19 @@ class TransportTest {
   void aCertificateForAnotherNameIsRefusedUnlessThatNameIsExpected() throws Exception {
     FakeProxy proxy = tls(certificate());
     ProxyTransport.Builder builder =
-        ProxyTransport.builder("tls://127.0.0.1:" + proxy.port()).caFile(server.certificate);
+        ProxyTransport.builder("tls://127.0.0.1:" + proxy.port()).caFile(pem.certificate);
     assertFails(Failure.Reason.TLS, builder.build());
     assertPulled(proxy, builder.serverName("localhost").build());
   }
 
   @Test
   void aClientCertificateIsShownAndItsAbsenceIsAFailure() throws Exception {
-    FakeProxy proxy = tls(certificate().trustManager(client.certificate.toFile()).clientAuth(ClientAuth.REQUIRE));
+    FakeProxy proxy = tls(certificate().trustManager(pem.certificate.toFile()).clientAuth(ClientAuth.REQUIRE));
     ProxyTransport.Builder builder =
-        ProxyTransport.builder("tls://localhost:" + proxy.port()).caFile(server.certificate);
+        ProxyTransport.builder("tls://localhost:" + proxy.port()).caFile(pem.certificate);
     connect(builder.build());
     assertTrue(failures.poll(10, TimeUnit.SECONDS) != null);
-    assertPulled(proxy, builder.certificate(client.certificate, client.key).build());
+    assertPulled(proxy, builder.certificate(pem.certificate, pem.key).build());
   }
 
   @Test
@@ -170,7 +170,7 @@ class TransportTest {
     FakeProxy proxy = tls(certificate());
     KeyStore store = KeyStore.getInstance("PKCS12");
     store.load(null, null);
-    try (InputStream in = Files.newInputStream(server.certificate)) {
+    try (InputStream in = Files.newInputStream(pem.certificate)) {
       store.setCertificateEntry("server", CertificateFactory.getInstance("X.509").generateCertificate(in));
     }
     TrustManagerFactory trust = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
@@ -195,7 +195,7 @@ class TransportTest {
     Failure failure = failures.poll(10, TimeUnit.SECONDS);
     assertEquals(Failure.Reason.TLS, failure.reason());
     assertTrue(failure.getMessage().contains("later.pem"), failure.getMessage());
-    Files.copy(server.certificate, file);
+    Files.copy(pem.certificate, file);
     assertEquals("up 1\n", proxy.next().pull());
   }
 }
