@@ -19,6 +19,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
 import java.util.Set;
+import java.util.function.Supplier;
 import javax.net.ssl.SNIHostName;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLException;
@@ -67,7 +68,7 @@ public final class ProxyTransport {
     Path caFile;
     Path certificate;
     Path key;
-    SSLContext sslContext;
+    Supplier<SSLContext> sslContext;
     String serverName;
     Duration connectTimeout = Duration.ofSeconds(10);
 
@@ -116,6 +117,17 @@ public final class ProxyTransport {
      * @return this builder
      */
     public Builder sslContext(SSLContext context) {
+      Objects.requireNonNull(context);
+      return sslContext(() -> context);
+    }
+
+    /**
+     * Uses this instead of any files.
+     *
+     * @param context gives the TLS context; is asked for each connection
+     * @return this builder
+     */
+    public Builder sslContext(Supplier<SSLContext> context) {
       sslContext = Objects.requireNonNull(context);
       return this;
     }
@@ -201,7 +213,7 @@ public final class ProxyTransport {
     private SslContext sslContext() {
       if (settings.sslContext != null) {
         return new JdkSslContext(
-            settings.sslContext, true, null, SupportedCipherSuiteFilter.INSTANCE, null, ClientAuth.NONE, null, false);
+            settings.sslContext.get(), true, null, SupportedCipherSuiteFilter.INSTANCE, null, ClientAuth.NONE, null, false);
       }
       try {
         SslContextBuilder builder = SslContextBuilder.forClient().sslProvider(io.netty.handler.ssl.SslProvider.JDK);
