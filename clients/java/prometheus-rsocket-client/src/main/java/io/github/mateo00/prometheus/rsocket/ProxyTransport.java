@@ -25,6 +25,7 @@ import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLException;
 import javax.net.ssl.SSLParameters;
 import reactor.core.publisher.Mono;
+import reactor.core.scheduler.Schedulers;
 import reactor.netty.http.client.HttpClient;
 import reactor.netty.tcp.SslProvider;
 import reactor.netty.tcp.TcpClient;
@@ -182,7 +183,9 @@ public final class ProxyTransport {
 
     @Override
     public Mono<DuplexConnection> connect() {
-      return Mono.defer(() -> (scheme.startsWith("ws") ? webSocket() : tcp()).connect());
+      Mono<DuplexConnection> connecting = Mono.defer(() -> (scheme.startsWith("ws") ? webSocket() : tcp()).connect());
+      // Certificates are read, which may take its time.
+      return isSecure() ? connecting.subscribeOn(Schedulers.boundedElastic()) : connecting;
     }
 
     private ClientTransport tcp() {

@@ -94,13 +94,13 @@ class ClientTest {
     FakeProxy proxy = proxy(Kind.VERSION2);
     started(builder(proxy, () -> "")
         .instance("web-1")
-        .job("shop \"é\"\n")
+        .job("shop")
         .labels(Map.of("zone", "b", "env", "test"))
         .connect());
     Peer peer = proxy.next();
     assertEquals("application/vnd.prometheus-rsocket.application+json", peer.dataMimeType);
     assertEquals(
-        "{\"client\":\"java 0.1.0\",\"targets\":[{\"instance\":\"web-1\",\"job\":\"shop \\\"é\\\"\\u000a\","
+        "{\"client\":\"" + Introduction.CLIENT + "\",\"targets\":[{\"instance\":\"web-1\",\"job\":\"shop\","
             + "\"labels\":{\"env\":\"test\",\"zone\":\"b\"}}]}",
         peer.setupData);
     assertEquals(0, peer.setupMetadata.length);
