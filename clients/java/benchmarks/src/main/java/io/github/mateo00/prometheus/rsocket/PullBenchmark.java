@@ -7,15 +7,19 @@ import io.rsocket.DuplexConnection;
 import io.rsocket.Payload;
 import io.rsocket.transport.ClientTransport;
 import io.rsocket.util.DefaultPayload;
+import java.lang.management.ManagementFactory;
+import java.lang.management.ThreadMXBean;
 import java.lang.reflect.Method;
 import java.security.KeyPairGenerator;
 import java.security.PublicKey;
 import java.util.OptionalLong;
 import java.util.concurrent.Callable;
 import java.util.concurrent.TimeUnit;
+import org.openjdk.jmh.annotations.AuxCounters;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.BenchmarkMode;
 import org.openjdk.jmh.annotations.Fork;
+import org.openjdk.jmh.annotations.Level;
 import org.openjdk.jmh.annotations.Measurement;
 import org.openjdk.jmh.annotations.Mode;
 import org.openjdk.jmh.annotations.OutputTimeUnit;
@@ -23,6 +27,7 @@ import org.openjdk.jmh.annotations.Param;
 import org.openjdk.jmh.annotations.Scope;
 import org.openjdk.jmh.annotations.Setup;
 import org.openjdk.jmh.annotations.State;
+import org.openjdk.jmh.annotations.TearDown;
 import org.openjdk.jmh.annotations.Warmup;
 import reactor.core.publisher.Mono;
 
@@ -97,7 +102,36 @@ public class PullBenchmark {
   }
 
   @Benchmark
-  public Payload pull() throws Exception {
+  public Payload pull(Cpu cpu) throws Exception {
+    cpu.pulls++;
     return answer.call();
+  }
+
+  /** The thread's CPU time, which other processes disturb less than the time on the clock. */
+  @State(Scope.Thread)
+  @AuxCounters(AuxCounters.Type.EVENTS)
+  public static class Cpu {
+
+    private static final ThreadMXBean THREADS = ManagementFactory.getThreadMXBean();
+
+    private long began;
+    private long nanos;
+    private long pulls;
+
+    @Setup(Level.Iteration)
+    public void begin() {
+      began = THREADS.getCurrentThreadCpuTime();
+      pulls = 0;
+    }
+
+    @TearDown(Level.Iteration)
+    public void end() {
+      nanos = THREADS.getCurrentThreadCpuTime() - began;
+    }
+
+    /** Microseconds for each pull. */
+    public double cpu() {
+      return nanos / 1e3 / pulls;
+    }
   }
 }

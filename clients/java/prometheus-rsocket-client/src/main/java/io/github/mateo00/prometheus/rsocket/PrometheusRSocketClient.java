@@ -102,7 +102,8 @@ public final class PrometheusRSocketClient implements AutoCloseable {
 
   /**
    * Pushes the text of the moment, then closes. Returns at once; a thread that is no daemon keeps the JVM from exiting
-   * until the proxy has acknowledged the push, or {@link Builder#pushTimeout} is over. A push that fails is logged.
+   * until the proxy has acknowledged the push, or {@link Builder#pushTimeout} is over. A push that fails is logged. The
+   * JVM waits for no thread while it shuts down: in a shutdown hook use {@link #pushAndCloseBlockingly()}.
    *
    * @return completes when the proxy has acknowledged the push and the client is closed; fails with a
    *     {@link java.io.IOException} otherwise
@@ -151,7 +152,7 @@ public final class PrometheusRSocketClient implements AutoCloseable {
     IOException failure = null;
     reconnect.pushBegins();
     try {
-      Push.run(state, timeout);
+      Push.run(state, Settings.bounded(timeout));
       LOG.info("The proxy has acknowledged the push at the end");
     } catch (IOException e) {
       LOG.warn("Cannot push to the proxy: {}", e.getMessage());
@@ -310,9 +311,10 @@ public final class PrometheusRSocketClient implements AutoCloseable {
      *
      * @param timeout the time
      * @return this builder
+     * @throws IllegalArgumentException if it is less than a millisecond
      */
     public Builder pushTimeout(Duration timeout) {
-      settings.pushTimeout = Objects.requireNonNull(timeout);
+      settings.pushTimeout = Settings.positive(timeout);
       return this;
     }
 
@@ -389,22 +391,27 @@ public final class PrometheusRSocketClient implements AutoCloseable {
      * @param interval how often
      * @param maxLifetime how long
      * @return this builder
+     * @throws IllegalArgumentException if one is less than a millisecond, or the second less than the first
      */
     public Builder keepAlive(Duration interval, Duration maxLifetime) {
-      settings.keepAliveInterval = Objects.requireNonNull(interval);
-      settings.keepAliveMaxLifetime = Objects.requireNonNull(maxLifetime);
+      if (maxLifetime.compareTo(interval) < 0) {
+        throw new IllegalArgumentException("the proxy would be given up before its first sign of life");
+      }
+      settings.keepAliveInterval = Settings.positive(interval);
+      settings.keepAliveMaxLifetime = Settings.positive(maxLifetime);
       return this;
     }
 
     /**
-     * Where there are several proxies, how long one may take for the connection and its key before the next one is tried.
-     * The default is 10 s.
+     * How long a proxy may take for the connection and, where there are several proxies, for its key. The default is 10 s.
+     * Where there is one proxy only, its key may take longer: a proxy past its limits leaves connections waiting.
      *
      * @param timeout the time
      * @return this builder
+     * @throws IllegalArgumentException if it is less than a millisecond
      */
     public Builder connectTimeout(Duration timeout) {
-      settings.connectTimeout = Objects.requireNonNull(timeout);
+      settings.connectTimeout = Settings.positive(timeout);
       return this;
     }
 
@@ -480,9 +487,9 @@ public final class PrometheusRSocketClient implements AutoCloseable {
     public PrometheusRSocketClient connectBlockingly(Duration timeout) {
       PrometheusRSocketClient client = connect();
       try {
-        client.state.firstConnected.get(timeout.toMillis(), TimeUnit.MILLISECONDS);
+        client.state.firstConnected.get(Settings.bounded(timeout).toMillis(), TimeUnit.MILLISECONDS);
       } catch (TimeoutException | ExecutionException e) {
-        LOG.warn("Not connected to the proxy within {} ms", timeout.toMillis());
+        LOG.warn("Not connected to the proxy within {}: {}", timeout, client.lastFailure().orElse("no key has come"));
       } catch (InterruptedException e) {
         Thread.currentThread().interrupt();
       }

@@ -149,9 +149,10 @@ public final class ProxyTransport {
      *
      * @param timeout the time
      * @return this builder
+     * @throws IllegalArgumentException if it is less than a millisecond
      */
     public Builder connectTimeout(Duration timeout) {
-      connectTimeout = Objects.requireNonNull(timeout);
+      connectTimeout = Settings.positive(timeout);
       return this;
     }
 
@@ -206,7 +207,7 @@ public final class ProxyTransport {
       return client
           .host(bracketed ? host.substring(1, host.length() - 1) : host)
           .port(settings.uri.getPort())
-          .option(ChannelOption.CONNECT_TIMEOUT_MILLIS, Math.toIntExact(settings.connectTimeout.toMillis()));
+          .option(ChannelOption.CONNECT_TIMEOUT_MILLIS, (int) settings.connectTimeout.toMillis());
     }
 
     private void secure(SslProvider.SslContextSpec spec) {

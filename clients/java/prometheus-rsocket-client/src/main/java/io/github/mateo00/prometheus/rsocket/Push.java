@@ -23,7 +23,7 @@ final class Push {
 
   private Push(State state, Duration timeout) {
     this.state = state;
-    this.deadline = System.nanoTime() + Math.min(timeout.toMillis(), Long.MAX_VALUE / 4_000_000) * 1_000_000;
+    this.deadline = System.nanoTime() + timeout.toNanos();
   }
 
   /**

@@ -338,7 +338,13 @@ final class Reconnect {
       if (attempt != this) {
         return;
       }
-      connection = Connection.open(state, proxies.get(proxy), introduction, credentials);
+      try {
+        connection = Connection.open(state, proxies.get(proxy), introduction, credentials);
+      } catch (RuntimeException e) {
+        // The transport is the application's.
+        end(Failure.of(e));
+        return;
+      }
       connection.keyed().whenCompleteAsync((keyed, error) -> {
         if (error == null) {
           succeed();

@@ -39,4 +39,18 @@ final class Settings {
   Settings(ClientTransport transport) {
     proxies.add(Objects.requireNonNull(transport));
   }
+
+  /** A time that has to be more than nothing, no longer than timers can count. */
+  static Duration positive(Duration time) {
+    if (time.compareTo(Duration.ofMillis(1)) < 0) {
+      throw new IllegalArgumentException("not a time that can be waited for: " + time);
+    }
+    return bounded(time);
+  }
+
+  /** A time no longer than timers can count, which is 24 days. */
+  static Duration bounded(Duration time) {
+    Duration longest = Duration.ofMillis(Integer.MAX_VALUE);
+    return time.compareTo(longest) > 0 ? longest : time;
+  }
 }

@@ -25,10 +25,11 @@ final class Pem {
             "-genkeypair", "-alias", name, "-dname", "CN=" + name, "-ext", "san=dns:" + name,
             "-keyalg", "EC", "-validity", "30", "-storetype", "PKCS12", "-keystore", store.toString(),
             "-storepass", new String(password))
-        .inheritIO()
+        .redirectErrorStream(true)
         .start();
+    String said = new String(keytool.getInputStream().readAllBytes());
     if (keytool.waitFor() != 0) {
-      throw new AssertionError("keytool failed");
+      throw new AssertionError(said);
     }
     KeyStore keys = KeyStore.getInstance("PKCS12");
     try (InputStream in = Files.newInputStream(store)) {

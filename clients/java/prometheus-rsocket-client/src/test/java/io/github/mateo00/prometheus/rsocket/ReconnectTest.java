@@ -295,4 +295,31 @@ class ReconnectTest {
     Exception failure = assertThrows(ExecutionException.class, () -> client.pushAndClose().get());
     assertTrue(failure.getMessage().contains("refused"), failure.getMessage());
   }
+
+  @Test
+  void aTransportThatThrowsIsAFailureAndTriedAgain() throws Exception {
+    ClientTransport broken = () -> {
+      throw new IllegalStateException("no transport");
+    };
+    started(builder(broken).connect());
+    assertEquals("no transport", nextFailure().getMessage());
+    assertEquals("no transport", nextFailure().getMessage());
+  }
+
+  @Test
+  void timesThatCannotBeWaitedForAreRefusedAndEndlessOnesAreBounded() throws Exception {
+    FakeProxy proxy = proxy(Kind.VERSION2);
+    PrometheusRSocketClient.Builder builder = builder(to(proxy.port()));
+    Duration endless = Duration.ofSeconds(Long.MAX_VALUE);
+    for (Duration time : new Duration[] {Duration.ZERO, Duration.ofSeconds(-1)}) {
+      assertThrows(IllegalArgumentException.class, () -> builder.pushTimeout(time));
+      assertThrows(IllegalArgumentException.class, () -> builder.connectTimeout(time));
+      assertThrows(IllegalArgumentException.class, () -> builder.keepAlive(time, endless));
+    }
+    assertThrows(IllegalArgumentException.class, () -> builder.keepAlive(SOON, SOON.minusMillis(1)));
+    builder.pushTimeout(endless).connectTimeout(endless).keepAlive(endless, endless).backoff(endless, endless);
+    PrometheusRSocketClient client = started(builder.connectBlockingly(endless));
+    client.pushAndCloseBlockingly(endless);
+    assertEquals("up 1\n", proxy.next().nextPush());
+  }
 }
