@@ -284,6 +284,14 @@ class ClientTest {
   }
 
   @Test
+  void aRegistryWithItsOwnScrapeIsBuiltAsWithThePublishedClient() throws Exception {
+    FakeProxy proxy = proxy(Kind.VERSION2);
+    PrometheusMeterRegistry registry = new PrometheusMeterRegistry(PrometheusConfig.DEFAULT);
+    started(PrometheusRSocketClient.build(registry, registry::scrape, ProxyTransport.of(proxy.uri())).connect());
+    assertTrue(proxy.next().pull().contains("\nprometheus_rsocket_client_retries_total 0.0\n"));
+  }
+
+  @Test
   void introductionsThatAreTooLongAreRefusedAtOnce() {
     FakeProxy proxy = proxy(Kind.VERSION2);
     PrometheusRSocketClient.Builder builder = builder(proxy, () -> "").instance("x".repeat(64 << 10));
