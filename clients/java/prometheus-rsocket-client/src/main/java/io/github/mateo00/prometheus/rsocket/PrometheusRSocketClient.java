@@ -150,7 +150,7 @@ public final class PrometheusRSocketClient implements AutoCloseable {
 
   private void push(Duration timeout, CompletableFuture<Void> outcome) {
     IOException failure = null;
-    reconnect.pushBegins();
+    reconnect.hurry();
     try {
       Push.run(state, Settings.bounded(timeout));
       LOG.info("The proxy has acknowledged the push at the end");

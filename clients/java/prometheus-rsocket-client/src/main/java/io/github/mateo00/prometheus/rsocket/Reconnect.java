@@ -40,13 +40,15 @@ final class Reconnect {
   /** How many proxies of this round have failed. */
   private int tried;
   private long roundBeganAt;
-  /** When the next round begins; {@code null} while that has not been decided. */
+  /** When the next round begins; {@code null} before the first one, and while the application's rule is asked. */
   private Long dueAt;
+  private boolean asking;
   private Attempt attempt;
   private Connection connection;
   /** While no attempt is under way and there is no connection. */
   private Pause pause;
-  private int pushes;
+  /** Whether the push at the end waits. */
+  private boolean hurried;
   private boolean over;
 
   Reconnect(State state, byte[] introduction) {
@@ -65,19 +67,16 @@ final class Reconnect {
     loop.execute(this::round);
   }
 
-  /** A push waits: connecting hurries. */
-  void pushBegins() {
+  /** The push at the end waits: connecting hurries. */
+  void hurry() {
     loop.execute(() -> {
-      pushes++;
-      hurry();
-    });
-  }
-
-  /** A push waits no more. */
-  void pushEnds() {
-    loop.execute(() -> {
-      pushes--;
-      hurry();
+      hurried = true;
+      if (pause != null) {
+        pause.plan();
+      }
+      if (attempt != null) {
+        attempt.hurry();
+      }
     });
   }
 
@@ -107,21 +106,13 @@ final class Reconnect {
     attempt.begin();
   }
 
-  private void hurry() {
-    if (pause != null) {
-      pause.plan();
-    }
-    if (attempt != null) {
-      attempt.hurry();
-    }
-  }
-
   private void connected(Attempt made) {
     attempt = null;
     connection = made.connection;
     schedule.connected();
     if (askedRetry != null) {
       askedRetry.reset();
+      asking = false;
     }
     String proxy = connection.proxy();
     state.meters.connects.increment();
@@ -158,11 +149,12 @@ final class Reconnect {
       return;
     }
     pause = new Pause();
-    if (dueAt != null && roundBeganAt - dueAt < 0) {
-      // A push has hurried it: else a few pushes would use up, in seconds, the retries that were meant for hours.
-      report(what, failure, "trying again in " + seconds(Duration.ofNanos(dueAt - System.nanoTime())));
+    if (asking || dueAt != null && roundBeganAt - dueAt < 0) {
+      // The push has hurried it: else that would use up, in seconds, the retries that were meant for hours.
+      report(what, failure, "trying again at once, because a push waits");
     } else if (askedRetry != null) {
       dueAt = null;
+      asking = true;
       report(what, failure, "trying again when its Retry says so");
       askedRetry.failed(failure);
     } else {
@@ -197,7 +189,8 @@ final class Reconnect {
 
   /** The application's Retry says that it is time. */
   private void retryDue() {
-    if (dueAt == null) {
+    if (asking) {
+      asking = false;
       long shortest = roundBeganAt + Schedule.SHORTEST.toNanos();
       dueAt = Math.max(System.nanoTime(), shortest);
       if (pause != null) {
@@ -247,18 +240,16 @@ final class Reconnect {
     private Long hurriedBy;
     private ScheduledFuture<?> timer;
 
-    /** Plans the next round, anew whenever a push begins or ends to wait. */
+    /** Plans the next round, anew when a push hurries it, or the application's rule has answered. */
     void plan() {
       cancel();
       Long at = dueAt;
-      if (pushes == 0) {
-        schedule.calm();
-      } else {
+      if (hurried) {
         if (hurriedBy == null) {
           hurriedBy = schedule.hurried().toNanos();
         }
-        long hurried = beganAt + hurriedBy;
-        at = at == null || hurried - at < 0 ? Long.valueOf(hurried) : at;
+        long soon = beganAt + hurriedBy;
+        at = at == null || soon - at < 0 ? Long.valueOf(soon) : at;
       }
       if (at != null) {
         timer = loop.schedule(this::end, at - System.nanoTime(), TimeUnit.NANOSECONDS);
@@ -363,7 +354,7 @@ final class Reconnect {
 
     /** A push cannot wait long where there is another proxy to try. */
     void hurry() {
-      if (pushes > 0 && proxies.size() > 1 && impatience == null) {
+      if (hurried && proxies.size() > 1 && impatience == null) {
         Failure failure = new Failure(Failure.Reason.TIMEOUT, "a push could not wait for it");
         impatience = loop.schedule(() -> end(failure), PUSH_WAITS.toMillis(), TimeUnit.MILLISECONDS);
       }

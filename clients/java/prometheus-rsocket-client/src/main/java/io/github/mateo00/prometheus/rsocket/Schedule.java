@@ -18,7 +18,7 @@ final class Schedule {
   private static final Duration RETURN_FIRST = Duration.ofMillis(500);
   /** How many attempts after a connection that lived well do not wait for the first backoff: a node that restarts. */
   private static final int RETURNS = 4;
-  /** While a push waits. */
+  /** While the push at the end waits. */
   private static final Duration HURRIED_FIRST = Duration.ofMillis(100);
   private static final Duration HURRIED_MAX = Duration.ofSeconds(1);
 
@@ -70,14 +70,9 @@ final class Schedule {
     return nextReturn();
   }
 
-  /** Instead of any of the above while a push waits, if it is shorter. */
+  /** Instead of any of the above while the push at the end waits, if it is shorter. */
   Duration hurried() {
     return lengthened(doubled(HURRIED_FIRST, hurries++, HURRIED_MAX));
-  }
-
-  /** No push waits any more. */
-  void calm() {
-    hurries = 0;
   }
 
   /** The first one is anywhere between nothing and itself: a thousand applications that were connected to one node. */

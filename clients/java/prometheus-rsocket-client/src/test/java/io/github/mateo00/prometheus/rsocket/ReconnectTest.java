@@ -290,6 +290,19 @@ class ReconnectTest {
   }
 
   @Test
+  void aPushUsesUpNoRetriesThatWereMeantForLater() throws Exception {
+    AtomicInteger asked = new AtomicInteger();
+    Retry never = Retry.from(signals -> signals.doOnNext(signal -> asked.incrementAndGet()).flatMap(signal -> Mono.never()));
+    PrometheusRSocketClient client =
+        started(builder(to(freePort())).retry(never).pushTimeout(Duration.ofSeconds(1)).connect());
+    nextFailure();
+    assertThrows(ExecutionException.class, () -> client.pushAndClose().get());
+    nextFailure();
+    nextFailure();
+    assertEquals(1, asked.get());
+  }
+
+  @Test
   void aPushWithoutAConnectionSaysWhyThereIsNone() throws Exception {
     PrometheusRSocketClient client = started(builder(to(freePort())).pushTimeout(Duration.ofMillis(500)).connect());
     Exception failure = assertThrows(ExecutionException.class, () -> client.pushAndClose().get());
