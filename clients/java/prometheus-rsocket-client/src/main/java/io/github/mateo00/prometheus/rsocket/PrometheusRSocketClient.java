@@ -61,21 +61,22 @@ public final class PrometheusRSocketClient implements AutoCloseable {
    * A client whose text {@code scrape} gives, and which registers its own meters with {@code registry}.
    *
    * @param registry where the client's own meters go
-   * @param scrape gives the text, in the text format 0.0.4 or OpenMetrics; called for each pull, on a thread where it may
-   *     take its time
+   * @param scrape gives the text, in the text format 0.0.4 or OpenMetrics; called for each pull, on a thread where it
+   *     may take its time
    * @param transport leads to the proxy
    * @param <M> the type of registry
    * @return the builder
    */
-  public static <M extends MeterRegistry> Builder build(M registry, Supplier<String> scrape, ClientTransport transport) {
+  public static <M extends MeterRegistry> Builder build(
+      M registry, Supplier<String> scrape, ClientTransport transport) {
     return build(scrape, transport).meters(registry);
   }
 
   /**
    * A client whose text {@code scrape} gives, without meters of its own.
    *
-   * @param scrape gives the text, in the text format 0.0.4 or OpenMetrics; called for each pull, on a thread where it may
-   *     take its time
+   * @param scrape gives the text, in the text format 0.0.4 or OpenMetrics; called for each pull, on a thread where it
+   *     may take its time
    * @param transport leads to the proxy
    * @return the builder
    */
@@ -86,8 +87,8 @@ public final class PrometheusRSocketClient implements AutoCloseable {
   }
 
   /**
-   * Says goodbye to the proxy and closes the connection, without a push. Waits for this up to one second. While a push at
-   * the end is under way, this has no effect: the client closes when that has ended.
+   * Says goodbye to the proxy and closes the connection, without a push. Waits for this up to one second. While a push
+   * at the end is under way, this has no effect: the client closes when that has ended.
    */
   @Override
   public void close() {
@@ -118,8 +119,8 @@ public final class PrometheusRSocketClient implements AutoCloseable {
   }
 
   /**
-   * Pushes the text of the moment, waits until the proxy has acknowledged it, then closes. A push that fails is logged, and
-   * nothing is thrown.
+   * Pushes the text of the moment, waits until the proxy has acknowledged it, then closes. A push that fails is logged,
+   * and nothing is thrown.
    *
    * @param timeout how long to wait at most
    */
@@ -216,7 +217,8 @@ public final class PrometheusRSocketClient implements AutoCloseable {
     }
 
     /**
-     * Another proxy. A client connects to the first that it can reach, and tries the others in turn where that one fails.
+     * Another proxy. A client connects to the first that it can reach, and tries the others in turn where that one
+     * fails.
      *
      * @param transport leads to the proxy
      * @return this builder
@@ -249,8 +251,8 @@ public final class PrometheusRSocketClient implements AutoCloseable {
     }
 
     /**
-     * The delays between attempts to connect while they fail: they double from the first to the longest, each lengthened by
-     * up to itself at random. The default is 10 s to 10 min.
+     * The delays between attempts to connect while they fail: they double from the first to the longest, each
+     * lengthened by up to itself at random. The default is 10 s to 10 min.
      *
      * @param first the first delay
      * @param max the longest delay
@@ -373,8 +375,8 @@ public final class PrometheusRSocketClient implements AutoCloseable {
     }
 
     /**
-     * Asks registries for OpenMetrics 1.0, which has exemplars, instead of the text format. Has no effect on a client that
-     * was built with a {@code scrape} of its own.
+     * Asks registries for OpenMetrics 1.0, which has exemplars, instead of the text format. Has no effect on a client
+     * that was built with a {@code scrape} of its own.
      *
      * @param on whether to
      * @return this builder
@@ -385,8 +387,8 @@ public final class PrometheusRSocketClient implements AutoCloseable {
     }
 
     /**
-     * How often to send a sign of life, and how long to wait for one of the proxy before the connection is given up. The
-     * default is 5 s and 15 s.
+     * How often to send a sign of life, and how long to wait for one of the proxy before the connection is given up.
+     * The default is 5 s and 15 s.
      *
      * @param interval how often
      * @param maxLifetime how long
@@ -403,8 +405,8 @@ public final class PrometheusRSocketClient implements AutoCloseable {
     }
 
     /**
-     * How long a proxy may take for the connection and, where there are several proxies, for its key. The default is 10 s.
-     * Where there is one proxy only, its key may take longer: a proxy past its limits leaves connections waiting.
+     * How long a proxy may take for the connection and, where there are several proxies, for its key. The default is 10
+     * s. Where there is one proxy only, its key may take longer: a proxy past its limits leaves connections waiting.
      *
      * @param timeout the time
      * @return this builder

@@ -216,8 +216,9 @@ public final class ProxyTransport {
 
     private SslContext sslContext() {
       if (settings.sslContext != null) {
+        SSLContext context = settings.sslContext.get();
         return new JdkSslContext(
-            settings.sslContext.get(), true, null, SupportedCipherSuiteFilter.INSTANCE, null, ClientAuth.NONE, null, false);
+            context, true, null, SupportedCipherSuiteFilter.INSTANCE, null, ClientAuth.NONE, null, false);
       }
       try {
         SslContextBuilder builder = SslContextBuilder.forClient().sslProvider(io.netty.handler.ssl.SslProvider.JDK);

@@ -13,8 +13,8 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 
 /**
- * A push: rendered once, then sent over one connection after the other until the proxy has answered, or the time is over.
- * The proxy may hold it twice where a connection ended before the answer came.
+ * A push: rendered once, then sent over one connection after the other until the proxy has answered, or the time is
+ * over. The proxy may hold it twice where a connection ended before the answer came.
  */
 final class Push {
 

@@ -16,8 +16,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Keeps a client connected: goes through the proxies, and when all fail or the connection ends, begins again after a delay.
- * Everything private happens on {@link Threads#loop}.
+ * Keeps a client connected: goes through the proxies, and when all fail or the connection ends, begins again after a
+ * delay. Everything private happens on {@link Threads#loop}.
  */
 final class Reconnect {
 
@@ -58,7 +58,10 @@ final class Reconnect {
     proxies = List.copyOf(settings.proxies);
     loop = state.threads.loop;
     schedule = new Schedule(
-        settings.firstBackoff, settings.maxBackoff, settings.maxRetries, () -> ThreadLocalRandom.current().nextDouble());
+        settings.firstBackoff,
+        settings.maxBackoff,
+        settings.maxRetries,
+        () -> ThreadLocalRandom.current().nextDouble());
     askedRetry = settings.retry == null ? null : new AskedRetry(settings.retry, loop, this::retryDue, this::giveUp);
   }
 
@@ -134,7 +137,8 @@ final class Reconnect {
     first = made.proxy + (lived.compareTo(Schedule.WELL_AFTER) >= 0 ? 0 : 1);
     Duration delay = schedule.ended(lived);
     dueAt = System.nanoTime() + delay.toNanos();
-    report("The connection to " + made.connection.proxy() + " was lost", failure, "connecting again in " + seconds(delay));
+    String what = "The connection to " + made.connection.proxy() + " was lost";
+    report(what, failure, "connecting again in " + seconds(delay));
     pause = new Pause();
     pause.plan();
   }
@@ -362,10 +366,11 @@ final class Reconnect {
 
     /** Where there is no other proxy the key may take its time: a proxy past its limits leaves connections waiting. */
     private void late() {
+      String within = " within " + seconds(state.settings.connectTimeout);
       if (connection == null || !connection.isOpen()) {
-        end(new Failure(Failure.Reason.TIMEOUT, "no connection within " + state.settings.connectTimeout.toMillis() + " ms"));
+        end(new Failure(Failure.Reason.TIMEOUT, "no connection" + within));
       } else if (proxies.size() > 1) {
-        end(new Failure(Failure.Reason.NO_KEY, "no key within " + state.settings.connectTimeout.toMillis() + " ms"));
+        end(new Failure(Failure.Reason.NO_KEY, "no key" + within));
       }
     }
 

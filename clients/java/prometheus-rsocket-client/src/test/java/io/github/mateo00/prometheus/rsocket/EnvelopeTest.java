@@ -142,7 +142,8 @@ class EnvelopeTest {
     Announcement both = new Announcement(true, true, token, OptionalLong.of(1));
     Announcement onlyFirst = new Announcement(true, false, token, OptionalLong.of(1));
     Announcement noToken = new Announcement(true, true, null, OptionalLong.of(1));
-    Map<Announcement, Boolean> isVersion2 = Map.of(both, true, onlyFirst, false, noToken, false, Announcement.NONE, false);
+    Map<Announcement, Boolean> isVersion2 =
+        Map.of(both, true, onlyFirst, false, noToken, false, Announcement.NONE, false);
     for (Map.Entry<Announcement, Boolean> expected : isVersion2.entrySet()) {
       Sealing sealing = new Sealing(false, nanoTime::get);
       sealing.take(key(), expected.getKey());

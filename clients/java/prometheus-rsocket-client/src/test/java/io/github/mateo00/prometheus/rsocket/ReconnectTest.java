@@ -292,7 +292,8 @@ class ReconnectTest {
   @Test
   void aPushUsesUpNoRetriesThatWereMeantForLater() throws Exception {
     AtomicInteger asked = new AtomicInteger();
-    Retry never = Retry.from(signals -> signals.doOnNext(signal -> asked.incrementAndGet()).flatMap(signal -> Mono.never()));
+    Retry never = Retry.from(signals ->
+        signals.doOnNext(signal -> asked.incrementAndGet()).flatMap(signal -> Mono.never()));
     PrometheusRSocketClient client =
         started(builder(to(freePort())).retry(never).pushTimeout(Duration.ofSeconds(1)).connect());
     nextFailure();

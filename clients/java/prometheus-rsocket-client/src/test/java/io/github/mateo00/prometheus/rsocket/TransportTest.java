@@ -99,7 +99,8 @@ class TransportTest {
 
   @ParameterizedTest
   @ValueSource(strings = {
-    "", "proxy:7001", "http://proxy:7001", "tcp://proxy", "tcp://proxy:0", "tcp://proxy:70000", "tcp://:7001", "tcp:proxy:1"
+    "", "proxy:7001", "http://proxy:7001", "tcp://proxy", "tcp://proxy:0", "tcp://proxy:70000", "tcp://:7001",
+    "tcp:proxy:1"
   })
   void whatIsNoAddressIsRefused(String uri) {
     assertThrows(IllegalArgumentException.class, () -> ProxyTransport.of(uri));
@@ -128,7 +129,11 @@ class TransportTest {
 
   @Test
   void aServerThatSpeaksNoWebSocketIsAFailure() throws Exception {
-    var http = HttpServer.create().host("127.0.0.1").port(0).handle((request, response) -> response.sendNotFound()).bindNow();
+    var http = HttpServer.create()
+        .host("127.0.0.1")
+        .port(0)
+        .handle((request, response) -> response.sendNotFound())
+        .bindNow();
     toClose.add(http::disposeNow);
     assertFails(Failure.Reason.WEBSOCKET, ProxyTransport.of("ws://127.0.0.1:" + http.port()));
   }
