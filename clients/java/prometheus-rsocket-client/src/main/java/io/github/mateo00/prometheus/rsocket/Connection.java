@@ -11,7 +11,6 @@ import io.rsocket.metadata.WellKnownMimeType;
 import io.rsocket.transport.ClientTransport;
 import io.rsocket.util.DefaultPayload;
 import java.net.InetSocketAddress;
-import java.net.SocketAddress;
 import java.security.GeneralSecurityException;
 import java.time.Duration;
 import java.util.concurrent.CompletableFuture;
@@ -41,12 +40,14 @@ final class Connection implements RSocket {
   private final long beganAt = System.nanoTime();
   private volatile Disposable opening;
   private volatile Wire wire;
+  private volatile String proxy;
   private volatile RSocket requester;
   private volatile ScheduledFuture<?> watch;
 
   private Connection(State state, ClientTransport transport) {
     this.state = state;
     this.transport = transport;
+    this.proxy = name(transport);
     this.sealing = new Sealing(state.settings.forbidDowngrade, System::nanoTime);
   }
 
@@ -100,11 +101,7 @@ final class Connection implements RSocket {
 
   /** The proxy's address. */
   String proxy() {
-    if (transport instanceof ProxyTransport.Addressed || wire == null) {
-      return name(transport);
-    }
-    SocketAddress address = wire.remoteAddress();
-    return address instanceof InetSocketAddress inet ? inet.getHostString() + ":" + inet.getPort() : "" + address;
+    return proxy;
   }
 
   /** What a proxy is called before it is connected to. */
@@ -154,6 +151,10 @@ final class Connection implements RSocket {
 
   private Wire watched(DuplexConnection connection) {
     Wire made = new Wire(connection);
+    if (!(transport instanceof ProxyTransport.Addressed)
+        && made.remoteAddress() instanceof InetSocketAddress address) {
+      proxy = address.getHostString() + ":" + address.getPort();
+    }
     wire = made;
     made.onClose().subscribe(null, error -> end(made.failure()), () -> end(made.failure()));
     long period = state.settings.keepAliveInterval.toMillis();
