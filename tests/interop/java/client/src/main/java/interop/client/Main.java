@@ -3,11 +3,11 @@ package interop.client;
 import interop.common.Args;
 import interop.common.Commands;
 import interop.common.Lines;
+import interop.common.LogLines;
 import interop.common.Transports;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.Consumer;
-import java.util.logging.Logger;
 import java.util.stream.Stream;
 
 /** Apps on the published client, driven by lines. See tests/interop/README.md. */
@@ -15,13 +15,12 @@ public final class Main {
   private static final String[] OPTIONS = {"--name=", "--count=", "--series=", "--wide", "--registries=", "--openmetrics",
       "--exemplars", "--text=", "--hang", "--slow=", "--first-backoff=", "--max-backoff=", "--timeout=", "--blocking",
       "--held"};
-  // Held for ever: a logger nobody refers to loses its handler.
-  private static final Logger CLIENT_LOG = Logger.getLogger("io.micrometer.prometheus.rsocket.PrometheusRSocketClient");
+  private static final String LOGGER = "io.micrometer.prometheus.rsocket.PrometheusRSocketClient";
 
   public static void main(String[] argv) throws Exception {
     Args args = new Args(argv, Stream.of(OPTIONS, Transports.OPTIONS).flatMap(Stream::of).toArray(String[]::new));
-    CLIENT_LOG.setUseParentHandlers(false);
-    CLIENT_LOG.addHandler(new LogLines());
+    // Left out: its word at every key. READY is ours.
+    LogLines.follow(LOGGER, message -> !message.startsWith("Connected"));
 
     int count = args.number("--count", 1);
     String name = args.text("--name", "java");
