@@ -1,4 +1,4 @@
-//! The load: applications on the published Java client, all in one JVM.
+//! The load: applications on a Java client, all in one JVM.
 
 use std::collections::HashSet;
 use std::process::Stdio;
@@ -36,8 +36,8 @@ pub(crate) struct Load {
 
 impl Load {
     /// Makes the applications, which do not connect yet: otherwise their start would space out their connecting.
-    pub(crate) async fn hold(proxy: u16, options: &Options) -> Result<Self> {
-        let mut child = peer("client")
+    pub(crate) async fn hold(client: &str, proxy: u16, options: &Options) -> Result<Self> {
+        let mut child = peer(client)
             .args(["--held", "--wide", "--port", &proxy.to_string()])
             .args(["--count", &options.apps.to_string()])
             .args(["--series", &options.series.to_string()])
@@ -90,7 +90,8 @@ async fn follow(mut lines: Lines<BufReader<ChildStdout>>, progress: watch::Sende
     while let Ok(Some(line)) = lines.next_line().await {
         match line.split_once(' ').unwrap_or((&line, "")) {
             ("HELD", _) => progress.send_modify(|progress| progress.held = true),
-            ("READY", name) => progress.send_modify(|progress| {
+            ("READY", words) => progress.send_modify(|progress| {
+                let name = words.split(' ').next().unwrap_or_default();
                 progress.ready.insert(name.to_owned());
             }),
             ("CLOSED", _) => progress.send_modify(|progress| progress.closed += 1),

@@ -1,5 +1,6 @@
 //! This proxy beside the published Java proxy, one after the other, each under the same load of the published Java
-//! client, on the same machine. `benchmarks/compare-java` builds what it needs and runs it.
+//! client, and this proxy once more under that load of our Java client, on the same machine. `benchmarks/compare-java`
+//! builds what it needs and runs it.
 //!
 //! Each proxy is started once for gzipped and once for plain scrapes, so that the first scrape of either kind is that of a
 //! process that never served one. Figures are the proxy's CPU time and memory as the system accounts them: of wall times
@@ -15,7 +16,6 @@ mod proxy;
 mod report;
 mod scrape;
 mod table;
-mod version2;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -69,7 +69,11 @@ async fn main() -> Result<()> {
 }
 
 async fn compare(options: &Options) -> Result<()> {
-    let mut kinds = vec![Kind::Ours, Kind::Java { heap: None }];
+    let mut kinds = vec![
+        Kind::Ours,
+        Kind::Java { heap: None },
+        Kind::OursWithOurClient,
+    ];
     if let Some(heap) = &options.java_heap {
         let heap = Some(heap.clone());
         kinds.push(Kind::Java { heap });
@@ -82,12 +86,7 @@ async fn compare(options: &Options) -> Result<()> {
         .zip(gzip.into_iter().zip(plain))
         .map(|(kind, (gzip, plain))| Figures { kind, gzip, plain })
         .collect();
-    println!(
-        "{:4.0} s  ours, envelope version 2",
-        started.elapsed().as_secs_f64()
-    );
-    let version2 = version2::measure(options).await?;
-    let report = report::markdown(options, &figures, &version2).await?;
+    let report = report::markdown(options, &figures).await?;
     println!("\n{report}");
     write(&options.output, &report)
 }

@@ -71,7 +71,7 @@ pub(crate) async fn measure(
     };
     let proxy = run.start(kind).await?;
     progress(format!("ready after {}", run.ready));
-    let load = run.connect(&proxy, options).await?;
+    let load = run.connect(&proxy, kind, options).await?;
     progress(format!("{} connected after {}", options.apps, run.storm));
     progress(format!(
         "connections lost meanwhile: {}",
@@ -105,8 +105,8 @@ impl Run {
         Ok(proxy)
     }
 
-    async fn connect(&mut self, proxy: &Proxy, options: &Options) -> Result<Load> {
-        let mut load = Load::hold(proxy.tcp, options).await?;
+    async fn connect(&mut self, proxy: &Proxy, kind: &Kind, options: &Options) -> Result<Load> {
+        let mut load = Load::hold(kind.client(), proxy.tcp, options).await?;
         proxy.process.reset_peak()?;
         let meter = Meter::start(proxy.process)?;
         load.connect().await?;

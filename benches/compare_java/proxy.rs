@@ -10,18 +10,32 @@ use tokio::process::{Child, Command};
 use crate::Result;
 use prometheus_rsocket_proxy::bench::process::Process;
 
+/// A proxy, and the client that its applications are on.
 pub(crate) enum Kind {
+    /// With the published client, as the Java proxy.
     Ours,
+    OursWithOurClient,
     /// The published proxy, with the JVM's own choice of heap or with this greatest one.
     Java {
         heap: Option<String>,
     },
 }
 
+impl Kind {
+    /// The program of `tests/interop` that the applications are.
+    pub(crate) fn client(&self) -> &'static str {
+        match self {
+            Self::Ours | Self::Java { .. } => "client",
+            Self::OursWithOurClient => "own-client",
+        }
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ours => f.write_str("ours"),
+            Self::OursWithOurClient => f.write_str("ours, our client"),
             Self::Java { heap: None } => f.write_str("Java"),
             Self::Java { heap: Some(heap) } => write!(f, "Java -Xmx{heap}"),
         }
@@ -48,7 +62,7 @@ pub(crate) struct Proxy {
 impl Proxy {
     pub(crate) async fn start(kind: &Kind) -> Result<Self> {
         match kind {
-            Kind::Ours => Self::start_ours().await,
+            Kind::Ours | Kind::OursWithOurClient => Self::start_ours().await,
             Kind::Java { heap } => Self::start_java(heap.as_deref()).await,
         }
     }

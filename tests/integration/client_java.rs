@@ -12,7 +12,7 @@ use crate::sandbox::{eventually, request, samples};
 const TEXT: &str = "# TYPE up gauge\nup{app=\"rust\"} 1\n";
 
 /// The Java proxy on this port for RSocket, and where its HTTP is.
-async fn java_proxy(tcp: u16) -> (Program, SocketAddr) {
+pub(crate) async fn java_proxy(tcp: u16) -> (Program, SocketAddr) {
     let mut program = Program::interop("proxy", &[&tcp.to_string()]);
     let ports = program.line("READY").await;
     let http = ports.split("http=").nth(1).expect("a port").trim();
@@ -31,7 +31,7 @@ fn client(tcp: u16) -> Builder {
         .timeout(Duration::from_secs(30))
 }
 
-async fn scrape(http: SocketAddr) -> Vec<String> {
+pub(crate) async fn scrape(http: SocketAddr) -> Vec<String> {
     let response = request(http, Method::GET, "/metrics/connected", &[]).await;
     samples(response.text())
         .into_iter()

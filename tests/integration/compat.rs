@@ -14,14 +14,14 @@ use crate::sandbox::{Sandbox, eventually, request, samples};
 const SECONDS: &str = "x-prometheus-scrape-timeout-seconds";
 
 #[derive(Debug, Clone, Copy)]
-enum Transport {
+pub(crate) enum Transport {
     Tcp,
     WebSocket,
 }
 
 impl Transport {
     /// What the programs call it.
-    fn option(self) -> &'static str {
+    pub(crate) fn option(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::WebSocket => "ws",
@@ -29,7 +29,7 @@ impl Transport {
     }
 
     /// What the Spring starter and the status call it.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::WebSocket => "websocket",
@@ -64,6 +64,7 @@ macro_rules! over_both {
         }
     };
 }
+pub(crate) use over_both;
 
 over_both! {
     a_java_client_is_scraped_and_the_next_scrape_sees_what_changed needs Java;
@@ -81,7 +82,7 @@ over_both! {
 }
 
 /// Starts a program that connects over this transport; it answers to this name.
-fn connect(
+pub(crate) fn connect(
     program: &str,
     transport: Transport,
     proxy: &Sandbox,
@@ -101,7 +102,7 @@ fn connect(
 }
 
 /// The values of an app's series with this name.
-fn values(scrape: &[String], name: &str, app: &str) -> Vec<f64> {
+pub(crate) fn values(scrape: &[String], name: &str, app: &str) -> Vec<f64> {
     let app = format!("app=\"{app}\"");
     let of = |line: &&String| line.split('{').next() == Some(name) && line.contains(&app);
     let value = |line: &String| line.rsplit(' ').next().and_then(|value| value.parse().ok());
@@ -119,7 +120,7 @@ fn sorted(text: &str) -> Vec<&str> {
 }
 
 /// Valid in format 0.0.4 for our parser and, where there is one, for Prometheus' own.
-async fn assert_valid(exposition: &[u8]) {
+pub(crate) async fn assert_valid(exposition: &[u8]) {
     Exposition::parse(exposition.to_vec().into()).expect("a valid exposition");
     if installed("promtool") {
         let lint = Lint::of(exposition).await;
@@ -128,7 +129,7 @@ async fn assert_valid(exposition: &[u8]) {
 }
 
 /// No family has a second HELP or TYPE.
-fn assert_declared_once(exposition: &str) {
+pub(crate) fn assert_declared_once(exposition: &str) {
     let mut seen = BTreeSet::new();
     for line in exposition.lines().filter(|line| line.starts_with("# ")) {
         let declaration = line.splitn(4, ' ').take(3).collect::<Vec<_>>();
@@ -237,9 +238,13 @@ async fn a_push_that_the_java_client_does_not_wait_for_is_held() {
 #[tokio::test]
 async fn texts_of_several_java_registries_in_one_answer_become_one_valid_exposition() {
     need!(Java);
+    registries("client").await;
+}
+
+pub(crate) async fn registries(program: &str) {
     let proxy = Sandbox::start(&[]).await;
     let mut app = connect(
-        "client",
+        program,
         Transport::Tcp,
         &proxy,
         "shop",
@@ -257,6 +262,10 @@ async fn texts_of_several_java_registries_in_one_answer_become_one_valid_exposit
 #[tokio::test]
 async fn openmetrics_of_the_java_client_with_exemplars_is_served_as_format_0_0_4() {
     need!(Java);
+    openmetrics("client").await;
+}
+
+pub(crate) async fn openmetrics(program: &str) {
     let proxy = Sandbox::start(&[]).await;
     let mut apps = Vec::new();
     // One with exemplars, one without, and one that never heard of OpenMetrics.
@@ -265,7 +274,7 @@ async fn openmetrics_of_the_java_client_with_exemplars_is_served_as_format_0_0_4
         ("modern", &["--openmetrics"]),
         ("oldish", &[]),
     ] {
-        let mut app = connect("client", Transport::Tcp, &proxy, name, options);
+        let mut app = connect(program, Transport::Tcp, &proxy, name, options);
         app.line(&format!("READY {name}")).await;
         app.say("inc").await;
         app.line(&format!("INCREMENTED {name}")).await;

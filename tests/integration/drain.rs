@@ -22,7 +22,7 @@ use crate::sandbox::{PATIENCE, Sandbox, eventually, request, samples};
 const APPS: usize = 50;
 
 /// Two nodes that know each other and leave within a time that a test can wait for.
-async fn two() -> (Node, Node) {
+pub(crate) async fn two() -> (Node, Node) {
     two_with("--shutdown.grace-period=20s").await
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct Scraped {
 }
 
 /// `None` where the node is not there, or goes while it answers.
-async fn try_to_scrape(web: SocketAddr) -> Option<Vec<String>> {
+pub(crate) async fn try_to_scrape(web: SocketAddr) -> Option<Vec<String>> {
     TcpStream::connect(web).await.ok()?;
     let scrape = async move { request(web, Method::GET, "/metrics/connected", &[]).await };
     let response = tokio::spawn(scrape).await.ok()?;

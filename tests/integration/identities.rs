@@ -169,7 +169,7 @@ async fn what_an_identity_declares_costs_no_other_a_sample() {
     assert_eq!(dropped.await, 0.0);
 }
 
-async fn refused(proxy: &Sandbox, exception: &str) -> f64 {
+pub(crate) async fn refused(proxy: &Sandbox, exception: &str) -> f64 {
     let labels = format!("{{exception=\"{exception}\",transport=\"TCP\"}}");
     let series = format!("prometheus_proxy_connection_error_total{labels}");
     proxy.own(&series).await

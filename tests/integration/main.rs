@@ -32,6 +32,8 @@ mod healthcheck;
 mod hostile;
 mod hostile_pushes;
 mod identities;
+mod java_client;
+mod java_client_moves;
 mod limits;
 mod neighbours;
 mod network;

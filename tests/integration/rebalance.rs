@@ -9,6 +9,7 @@ use prometheus_rsocket_client::Client;
 use prometheus_rsocket_proxy::node::Node;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::sandbox::{Sandbox, eventually};
@@ -16,10 +17,10 @@ use crate::sandbox::{Sandbox, eventually};
 /// Where nobody answers.
 const NOBODY: &str = "127.0.0.1:9";
 /// Between two scrapes.
-const SCRAPE_EVERY: Duration = Duration::from_secs(3);
+pub(crate) const SCRAPE_EVERY: Duration = Duration::from_secs(3);
 
 /// A node that is quick to even connections out.
-async fn node(peer: Option<SocketAddr>) -> Sandbox {
+pub(crate) async fn node(peer: Option<SocketAddr>) -> Sandbox {
     let peer = peer.map_or(NOBODY.to_owned(), |peer| peer.to_string());
     let mut checked = Sandbox::settings(&[
         "--cluster.listen-address=127.0.0.1:0",
@@ -36,31 +37,38 @@ async fn node(peer: Option<SocketAddr>) -> Sandbox {
     }
 }
 
-async fn joined(node: &Sandbox, members: f64) {
+pub(crate) async fn joined(node: &Sandbox, members: f64) {
     let series = "prometheus_proxy_cluster_members{state=\"active\"}";
     eventually("the members", async || node.own(series).await == members).await;
 }
 
 /// A TCP balancer that sends each connection to the target that has fewest.
 #[derive(Clone)]
-struct Balancer {
-    address: SocketAddr,
+pub(crate) struct Balancer {
+    pub(crate) address: SocketAddr,
     targets: Arc<Mutex<Vec<(SocketAddr, usize)>>>,
+    cut: Arc<Notify>,
 }
 
 impl Balancer {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let balancer = Self {
             address: listener.local_addr().expect("an address"),
             targets: Arc::default(),
+            cut: Arc::default(),
         };
         tokio::spawn(balancer.clone().run(listener));
         balancer
     }
 
-    fn add(&self, node: &Sandbox) {
+    pub(crate) fn add(&self, node: &Sandbox) {
         self.targets.lock().unwrap().push((node.tcp(), 0));
+    }
+
+    /// Ends every connection.
+    pub(crate) fn cut(&self) {
+        self.cut.notify_waiters();
     }
 
     async fn run(self, listener: TcpListener) {
@@ -69,7 +77,10 @@ impl Balancer {
             tokio::spawn(async move {
                 let target = balancer.choose();
                 if let Ok(mut node) = TcpStream::connect(target).await {
-                    let _ = copy_bidirectional(&mut client, &mut node).await;
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut client, &mut node) => {}
+                        () = balancer.cut.notified() => {}
+                    }
                 }
                 balancer.count(target, |connections| connections - 1);
             });
@@ -106,7 +117,7 @@ fn applications(count: usize, balancer: &Balancer) -> Vec<Client> {
         .collect()
 }
 
-async fn connections(nodes: &[Sandbox]) -> Vec<usize> {
+pub(crate) async fn connections(nodes: &[Sandbox]) -> Vec<usize> {
     let mut counts = Vec::new();
     for node in nodes {
         let status = node.status().await;

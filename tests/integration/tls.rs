@@ -111,7 +111,7 @@ async fn a_client_without_tls_is_told_what_the_port_speaks() {
 }
 
 /// The node's flag to let only those in whose certificate this authority issued.
-fn only_clients_of(authority: &Authority) -> String {
+pub(crate) fn only_clients_of(authority: &Authority) -> String {
     format!("--rsocket.tls.client-ca-file={}", authority.ca_file)
 }
 

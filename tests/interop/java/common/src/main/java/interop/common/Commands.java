@@ -15,10 +15,16 @@ public final class Commands {
     return this;
   }
 
-  /** Ends the JVM on `exit` and at the end of the input, so that no orphan outlives its test. */
+  /**
+   * Ends the JVM on `exit` and at the end of the input, so that no orphan outlives its test. After `leave` it ends as soon
+   * as nothing holds it open.
+   */
   public void run() throws IOException {
     BufferedReader input = new BufferedReader(new InputStreamReader(System.in));
     for (String line; (line = input.readLine()) != null && !line.trim().equals("exit"); ) {
+      if (line.trim().equals("leave")) {
+        return;
+      }
       Runnable action = actions.get(line.trim());
       if (action == null) {
         Lines.say("UNKNOWN", line.trim(), "known:", actions.keySet());

@@ -26,6 +26,7 @@ final class App {
     List<ObservedTransport> proxies = Proxies.of(args).map(proxy -> new ObservedTransport(name, proxy)).toList();
     var builder = builder(args, proxies.get(0))
         .backoff(millis(args, "--first-backoff", 100), millis(args, "--max-backoff", 1000))
+        .keepAlive(millis(args, "--keepalive", 5000), millis(args, "--max-lifetime", 15000))
         .pushTimeout(timeout)
         .instance(args.has("--instance") ? args.text("--instance", "") : name)
         .doOnConnected(proxy -> Lines.say("READY", name, proxy))

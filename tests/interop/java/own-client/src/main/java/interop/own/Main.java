@@ -11,7 +11,8 @@ import java.util.List;
 public final class Main {
   private static final String[] OPTIONS = {"--transport=", "--host=", "--port=", "--ca=", "--cert=", "--key=",
       "--proxies=", "--name=", "--count=", "--series=", "--wide", "--registries=", "--openmetrics", "--exemplars",
-      "--text=", "--hang", "--slow=", "--first-backoff=", "--max-backoff=", "--timeout=", "--blocking", "--held",
+      "--text=", "--hang", "--slow=", "--first-backoff=", "--max-backoff=", "--keepalive=", "--max-lifetime=",
+      "--timeout=", "--blocking", "--held",
       "--token-file=", "--user=", "--password-file=", "--forbid-downgrade", "--instance=", "--job="};
 
   public static void main(String[] argv) throws Exception {
