@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::network;
 use crate::sandbox::PATIENCE;
@@ -269,8 +269,10 @@ impl Program {
     }
 
     async fn next(&mut self, what: &str, found: impl Fn(&str) -> Option<String>) -> String {
+        // Not for each line: there are programs that say something else again and again.
+        let until = Instant::now() + PATIENCE;
         loop {
-            let line = timeout(PATIENCE, self.lines.recv()).await.ok().flatten();
+            let line = timeout_at(until, self.lines.recv()).await.ok().flatten();
             let Some(line) = line else {
                 panic!("never said: {what}; heard: {:#?}", self.heard);
             };
