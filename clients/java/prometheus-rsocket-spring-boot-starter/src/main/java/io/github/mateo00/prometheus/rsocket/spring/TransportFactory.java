@@ -1,0 +1,106 @@
+package io.github.mateo00.prometheus.rsocket.spring;
+
+import io.github.mateo00.prometheus.rsocket.ProxyTransport;
+import io.rsocket.transport.ClientTransport;
+import java.util.List;
+import java.util.Optional;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
+import org.springframework.boot.ssl.NoSuchSslBundleException;
+import org.springframework.boot.ssl.SslBundles;
+import org.springframework.core.env.Environment;
+
+/** Makes the ways to the proxies, as the properties say. */
+final class TransportFactory {
+
+  private final PrometheusRSocketProperties properties;
+  private final PrometheusRSocketProperties.Ssl ssl;
+  private final Environment environment;
+  private final SslBundles bundles;
+
+  TransportFactory(PrometheusRSocketProperties properties, Environment environment, SslBundles bundles) {
+    this.properties = properties;
+    this.ssl = properties.getSsl();
+    this.environment = environment;
+    this.bundles = bundles;
+  }
+
+  /** In the order in which they are to be tried, at least one. */
+  List<ClientTransport> transports() {
+    List<String> proxies = properties.getProxies();
+    List<ClientTransport> transports = proxies.isEmpty()
+        ? List.of(transport("host", address()))
+        : IntStream.range(0, proxies.size()).mapToObj(i -> transport("proxies[" + i + "]", proxies.get(i))).toList();
+    if (transports.stream().noneMatch(TransportFactory::isSecure)) {
+      refuseSsl();
+    }
+    return transports;
+  }
+
+  private String address() {
+    int port = properties.getPort();
+    if (port < 1 || port > 65535) {
+      throw Prefix.invalid(environment, "port", port, "It has to be between 1 and 65535.");
+    }
+    String scheme = switch (properties.getTransport()) {
+      case TCP -> properties.isSecure() ? "tls" : "tcp";
+      case WEBSOCKET -> properties.isSecure() ? "wss" : "ws";
+    };
+    String host = properties.getHost();
+    boolean bare = host.contains(":") && !host.startsWith("[");
+    return scheme + "://" + (bare ? "[" + host + "]" : host) + ":" + port;
+  }
+
+  private ClientTransport transport(String property, String address) {
+    try {
+      Optional<String> bundle = Prefix.given(ssl.getBundle());
+      return bundle.isPresent() ? bundled(address, bundle.get()) : builder(address).build();
+    } catch (IllegalArgumentException e) {
+      throw Prefix.invalid(environment, property, address,
+          "It has to be tcp://, tls://, ws:// or wss://, then HOST:PORT. " + e.getMessage());
+    }
+  }
+
+  private ProxyTransport.Builder builder(String address) {
+    ProxyTransport.Builder builder = ProxyTransport.builder(address).connectTimeout(properties.getConnectTimeout());
+    Prefix.given(ssl.getServerName()).ifPresent(builder::serverName);
+    if (ssl.getCaFile() != null) {
+      builder.caFile(ssl.getCaFile());
+    }
+    if ((ssl.getCertificateFile() == null) != (ssl.getKeyFile() == null)) {
+      String given = ssl.getKeyFile() == null ? "ssl.certificate-file" : "ssl.key-file";
+      throw Prefix.invalid(environment, given, null, "Set ssl.certificate-file and ssl.key-file together.");
+    }
+    if (ssl.getCertificateFile() != null) {
+      builder.certificate(ssl.getCertificateFile(), ssl.getKeyFile());
+    }
+    return builder;
+  }
+
+  private ClientTransport bundled(String address, String name) {
+    Stream.of("ssl.ca-file", "ssl.certificate-file", "ssl.key-file").filter(this::isSet).findFirst().ifPresent(property -> {
+      throw Prefix.invalid(environment, property, null, "It cannot be set together with ssl.bundle.");
+    });
+    try {
+      return new BundleTransport(() -> builder(address).sslContext(bundles.getBundle(name).createSslContext()).build());
+    } catch (NoSuchSslBundleException e) {
+      throw Prefix.invalid(environment, "ssl.bundle", name, "There is no bundle of this name. Define it under spring.ssl.bundle.");
+    }
+  }
+
+  private void refuseSsl() {
+    Stream.of("ssl.bundle", "ssl.ca-file", "ssl.certificate-file", "ssl.server-name").filter(this::isSet).findFirst()
+        .ifPresent(property -> {
+          throw Prefix.invalid(environment, property, null,
+              "It has no effect without TLS. Set secure to true, or use tls:// or wss:// in proxies.");
+        });
+  }
+
+  private boolean isSet(String property) {
+    return Prefix.given(environment.getProperty(Prefix.name(environment, property))).isPresent();
+  }
+
+  private static boolean isSecure(ClientTransport transport) {
+    return transport.toString().startsWith("tls:") || transport.toString().startsWith("wss:");
+  }
+}
