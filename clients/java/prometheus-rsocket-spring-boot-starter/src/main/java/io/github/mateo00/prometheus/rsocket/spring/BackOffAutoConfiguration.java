@@ -6,6 +6,7 @@ import org.springframework.boot.autoconfigure.AutoConfiguration;
 import org.springframework.boot.autoconfigure.condition.ConditionalOnMissingBean;
 import org.springframework.context.annotation.Lazy;
 import org.springframework.core.env.Environment;
+import org.springframework.core.io.ResourceLoader;
 import org.springframework.util.ClassUtils;
 
 /** Says why there is no client, which would otherwise be noticed only when the metrics are missing. */
@@ -16,16 +17,16 @@ public class BackOffAutoConfiguration {
 
   private static final Logger LOG = LoggerFactory.getLogger(BackOffAutoConfiguration.class);
 
-  BackOffAutoConfiguration(Environment environment) {
-    LOG.info("No connection to a Prometheus RSocket proxy is made: {}", reason(environment));
+  BackOffAutoConfiguration(Environment environment, ResourceLoader resources) {
+    LOG.info("No connection to a Prometheus RSocket proxy is made: {}", reason(environment, resources.getClassLoader()));
   }
 
-  static String reason(Environment environment) {
+  private static String reason(Environment environment, ClassLoader classes) {
     String enabled = Prefix.name(environment, "enabled");
     if ("false".equalsIgnoreCase(environment.getProperty(enabled))) {
       return enabled + " is false";
     }
-    if (!isPresent("io.micrometer.prometheusmetrics.PrometheusMeterRegistry")) {
+    if (!ClassUtils.isPresent("io.micrometer.prometheusmetrics.PrometheusMeterRegistry", classes)) {
       return "micrometer-registry-prometheus 1.13 or newer is not on the class path. Spring Boot 3.3 and newer manage it";
     }
     for (String export : new String[] {"management.prometheus.metrics.export.enabled",
@@ -36,9 +37,5 @@ public class BackOffAutoConfiguration {
     }
     return "there is no bean of type io.micrometer.prometheusmetrics.PrometheusMeterRegistry. "
         + "spring-boot-starter-actuator makes one, unless its auto-configuration is excluded";
-  }
-
-  private static boolean isPresent(String name) {
-    return ClassUtils.isPresent(name, BackOffAutoConfiguration.class.getClassLoader());
   }
 }

@@ -1,22 +1,23 @@
 package io.github.mateo00.prometheus.rsocket.spring;
 
 import io.github.mateo00.prometheus.rsocket.PrometheusRSocketClient;
-import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
 import org.springframework.beans.factory.DisposableBean;
-import org.springframework.beans.factory.config.DestructionAwareBeanPostProcessor;
+import org.springframework.beans.factory.config.BeanPostProcessor;
 import org.springframework.context.ApplicationContext;
 import org.springframework.context.ApplicationContextAware;
 import org.springframework.context.ApplicationListener;
 import org.springframework.context.event.ContextRefreshedEvent;
 
 /**
- * Pushes the last values as late as there are any: right before the registry is destroyed. By then the web server has
- * answered its last request, every lifecycle bean has stopped, and every bean that uses the registry is destroyed, with
- * executors that wait for their tasks among them. The destroy method of the client would be called earlier, because the
- * client is one of those beans.
+ * Pushes the last values after the last work. A bean post-processor is made before all ordinary beans, and so destroyed
+ * after them: by then the web server has answered its last request, every lifecycle bean has stopped, and executors have
+ * waited for their tasks. The client's own destroy method would be called too early for that.
+ *
+ * <p>Spring Boot closes registries when the shutdown begins. A closed registry takes no new meters, but those that it has
+ * go on counting, and can be read.
  */
-class ShutdownPush implements DestructionAwareBeanPostProcessor, DisposableBean, ApplicationContextAware,
-    ApplicationListener<ContextRefreshedEvent> {
+class ShutdownPush
+    implements BeanPostProcessor, DisposableBean, ApplicationContextAware, ApplicationListener<ContextRefreshedEvent> {
 
   private ApplicationContext context;
   private PrometheusRSocketClient client;
@@ -40,33 +41,14 @@ class ShutdownPush implements DestructionAwareBeanPostProcessor, DisposableBean,
   }
 
   @Override
-  public boolean requiresDestruction(Object bean) {
-    return bean instanceof PrometheusMeterRegistry;
-  }
-
-  @Override
-  public void postProcessBeforeDestruction(Object bean, String name) {
-    if (bean instanceof PrometheusMeterRegistry) {
-      end();
-    }
-  }
-
-  /** For registries that Spring does not destroy. */
-  @Override
   public void destroy() {
-    end();
-  }
-
-  private void end() {
-    PrometheusRSocketClient ending = client;
-    client = null;
-    if (ending == null) {
+    if (client == null) {
       return;
     }
     if (started && wanted) {
-      ending.pushAndCloseBlockingly();
+      client.pushAndCloseBlockingly();
     } else {
-      ending.close();
+      client.close();
     }
   }
 }
