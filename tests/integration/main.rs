@@ -47,6 +47,7 @@ mod rebalance;
 mod sandbox;
 mod scrape;
 mod ship;
+mod spring_boot;
 mod status_page;
 mod tls;
 mod web_config;
