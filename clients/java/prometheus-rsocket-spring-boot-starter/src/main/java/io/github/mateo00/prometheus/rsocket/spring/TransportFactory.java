@@ -3,9 +3,10 @@ package io.github.mateo00.prometheus.rsocket.spring;
 import io.github.mateo00.prometheus.rsocket.ProxyTransport;
 import io.rsocket.transport.ClientTransport;
 import java.util.List;
-import java.util.Optional;
+import java.util.Locale;
+import java.util.function.Supplier;
 import java.util.stream.IntStream;
-import java.util.stream.Stream;
+import javax.net.ssl.SSLContext;
 import org.springframework.boot.ssl.NoSuchSslBundleException;
 import org.springframework.boot.ssl.SslBundles;
 import org.springframework.core.env.Environment;
@@ -32,7 +33,8 @@ final class TransportFactory {
         ? List.of(transport("host", address()))
         : IntStream.range(0, proxies.size()).mapToObj(i -> transport("proxies[" + i + "]", proxies.get(i))).toList();
     if (transports.stream().noneMatch(TransportFactory::isSecure)) {
-      refuseSsl();
+      refuse(List.of("ssl.bundle", "ssl.ca-file", "ssl.certificate-file", "ssl.server-name"),
+          "It has no effect without TLS. Set secure to true, or use tls:// or wss:// in proxies.");
     }
     return transports;
   }
@@ -53,54 +55,52 @@ final class TransportFactory {
 
   private ClientTransport transport(String property, String address) {
     try {
-      Optional<String> bundle = Prefix.given(ssl.getBundle());
-      return bundle.isPresent() ? bundled(address, bundle.get()) : builder(address).build();
+      ProxyTransport.Builder builder = ProxyTransport.builder(address).connectTimeout(properties.getConnectTimeout());
+      Prefix.given(ssl.getServerName()).ifPresent(builder::serverName);
+      Prefix.given(ssl.getBundle()).ifPresentOrElse(name -> bundle(builder, name), () -> files(builder));
+      return builder.build();
     } catch (IllegalArgumentException e) {
       throw Prefix.invalid(environment, property, address,
           "It has to be tcp://, tls://, ws:// or wss://, then HOST:PORT. " + e.getMessage());
     }
   }
 
-  private ProxyTransport.Builder builder(String address) {
-    ProxyTransport.Builder builder = ProxyTransport.builder(address).connectTimeout(properties.getConnectTimeout());
-    Prefix.given(ssl.getServerName()).ifPresent(builder::serverName);
-    if (ssl.getCaFile() != null) {
-      builder.caFile(ssl.getCaFile());
+  /** The bundle is asked for each connection, because it may be loaded again. */
+  private void bundle(ProxyTransport.Builder builder, String name) {
+    refuse(List.of("ssl.ca-file", "ssl.certificate-file", "ssl.key-file"), "It cannot be set together with ssl.bundle.");
+    Supplier<SSLContext> context = () -> bundles.getBundle(name).createSslContext();
+    try {
+      context.get();
+    } catch (NoSuchSslBundleException e) {
+      throw Prefix.invalid(environment, "ssl.bundle", name, "There is no bundle of this name. Define it under spring.ssl.bundle.");
     }
+    builder.sslContext(context);
+  }
+
+  private void files(ProxyTransport.Builder builder) {
     if ((ssl.getCertificateFile() == null) != (ssl.getKeyFile() == null)) {
       String given = ssl.getKeyFile() == null ? "ssl.certificate-file" : "ssl.key-file";
       throw Prefix.invalid(environment, given, null, "Set ssl.certificate-file and ssl.key-file together.");
     }
+    if (ssl.getCaFile() != null) {
+      builder.caFile(ssl.getCaFile());
+    }
     if (ssl.getCertificateFile() != null) {
       builder.certificate(ssl.getCertificateFile(), ssl.getKeyFile());
     }
-    return builder;
   }
 
-  private ClientTransport bundled(String address, String name) {
-    Stream.of("ssl.ca-file", "ssl.certificate-file", "ssl.key-file").filter(this::isSet).findFirst().ifPresent(property -> {
-      throw Prefix.invalid(environment, property, null, "It cannot be set together with ssl.bundle.");
-    });
-    try {
-      return new BundleTransport(() -> builder(address).sslContext(bundles.getBundle(name).createSslContext()).build());
-    } catch (NoSuchSslBundleException e) {
-      throw Prefix.invalid(environment, "ssl.bundle", name, "There is no bundle of this name. Define it under spring.ssl.bundle.");
+  /** Fails if one of these properties is set. */
+  private void refuse(List<String> names, String reason) {
+    for (String name : names) {
+      if (Prefix.given(environment.getProperty(Prefix.name(environment, name))).isPresent()) {
+        throw Prefix.invalid(environment, name, null, reason);
+      }
     }
   }
 
-  private void refuseSsl() {
-    Stream.of("ssl.bundle", "ssl.ca-file", "ssl.certificate-file", "ssl.server-name").filter(this::isSet).findFirst()
-        .ifPresent(property -> {
-          throw Prefix.invalid(environment, property, null,
-              "It has no effect without TLS. Set secure to true, or use tls:// or wss:// in proxies.");
-        });
-  }
-
-  private boolean isSet(String property) {
-    return Prefix.given(environment.getProperty(Prefix.name(environment, property))).isPresent();
-  }
-
   private static boolean isSecure(ClientTransport transport) {
-    return transport.toString().startsWith("tls:") || transport.toString().startsWith("wss:");
+    String address = transport.toString().toLowerCase(Locale.ROOT);
+    return address.startsWith("tls:") || address.startsWith("wss:");
   }
 }

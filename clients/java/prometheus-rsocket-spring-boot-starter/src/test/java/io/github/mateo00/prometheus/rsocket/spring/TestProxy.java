@@ -9,7 +9,9 @@ import io.rsocket.transport.netty.server.CloseableChannel;
 import io.rsocket.transport.netty.server.TcpServerTransport;
 import io.rsocket.util.DefaultPayload;
 import io.rsocket.util.EmptyPayload;
+import java.util.List;
 import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
@@ -20,10 +22,12 @@ final class TestProxy implements AutoCloseable {
 
   private final BlockingQueue<String> setups = new LinkedBlockingQueue<>();
   private final BlockingQueue<String> pushes = new LinkedBlockingQueue<>();
+  private final List<RSocket> connections = new CopyOnWriteArrayList<>();
   private final CountDownLatch ended = new CountDownLatch(1);
   private final CloseableChannel server = RSocketServer.create((setup, application) -> {
     setups.add(setup.getDataUtf8());
-    application.onClose().doFinally(end -> ended.countDown()).subscribe();
+    connections.add(application);
+    application.onClose().onErrorComplete().doFinally(end -> ended.countDown()).subscribe();
     application.fireAndForget(DefaultPayload.create("plaintext")).subscribe();
     return Mono.just(new RSocket() {
       @Override
@@ -74,5 +78,6 @@ final class TestProxy implements AutoCloseable {
   @Override
   public void close() {
     server.dispose();
+    connections.forEach(RSocket::dispose);
   }
 }
