@@ -20,7 +20,7 @@ class HealthTest {
       Contexts.withMetrics().withPropertyValues(proxy.property(), "micrometer.prometheus.rsocket.push-on-shutdown=false")
           .run(context -> {
             await(context, true);
-            assertThat(health(context)).isEqualTo(Health.up().withDetail("proxy", "tcp://127.0.0.1:" + proxy.port()).build());
+            assertThat(health(context)).isEqualTo(Health.up().withDetail("proxy", proxy.address()).build());
 
             proxy.close();
             await(context, false);

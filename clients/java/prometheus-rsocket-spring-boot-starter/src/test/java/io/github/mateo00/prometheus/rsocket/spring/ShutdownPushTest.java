@@ -4,12 +4,14 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import io.micrometer.core.instrument.Counter;
 import io.micrometer.core.instrument.MeterRegistry;
+import java.time.Duration;
 import java.util.concurrent.CountDownLatch;
 import org.junit.jupiter.api.Test;
 import org.springframework.beans.factory.DisposableBean;
 import org.springframework.context.SmartLifecycle;
 import org.springframework.context.annotation.Bean;
 import org.springframework.context.annotation.Configuration;
+import org.springframework.http.client.ReactorResourceFactory;
 import org.springframework.scheduling.concurrent.ThreadPoolTaskExecutor;
 
 /** When the last values are pushed, and when not. */
@@ -33,6 +35,22 @@ class ShutdownPushTest {
       assertThat(proxy.push()).contains("work_total{when=\"stop\"} 1.0", "work_total{when=\"task\"} 1.0",
           "work_total{when=\"destroy\"} 1.0");
       assertThat(proxy.hasPushes()).isFalse();
+    }
+  }
+
+  /** As in an application with WebFlux, which ends the event loops of all HTTP clients while it shuts down. */
+  @Test
+  void thePushDoesNotNeedWhatSpringHasEndedBefore() throws Exception {
+    try (TestProxy proxy = TestProxy.overWebSocket()) {
+      Contexts.withMetrics()
+          .withPropertyValues(proxy.property())
+          .withBean(ReactorResourceFactory.class, () -> {
+            ReactorResourceFactory factory = new ReactorResourceFactory();
+            factory.setShutdownQuietPeriod(Duration.ZERO);
+            return factory;
+          })
+          .run(context -> proxy.setup());
+      assertThat(proxy.push()).contains("prometheus_rsocket_client_connects_total");
     }
   }
 

@@ -2,11 +2,14 @@ package io.github.mateo00.prometheus.rsocket.spring;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import io.rsocket.ConnectionSetupPayload;
 import io.rsocket.Payload;
 import io.rsocket.RSocket;
 import io.rsocket.core.RSocketServer;
+import io.rsocket.transport.ServerTransport;
 import io.rsocket.transport.netty.server.CloseableChannel;
 import io.rsocket.transport.netty.server.TcpServerTransport;
+import io.rsocket.transport.netty.server.WebsocketServerTransport;
 import io.rsocket.util.DefaultPayload;
 import io.rsocket.util.EmptyPayload;
 import java.util.List;
@@ -16,6 +19,8 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import reactor.core.publisher.Mono;
+import reactor.netty.http.server.HttpServer;
+import reactor.netty.resources.LoopResources;
 
 /** A proxy that takes everything in plain text and remembers it. */
 final class TestProxy implements AutoCloseable {
@@ -24,7 +29,25 @@ final class TestProxy implements AutoCloseable {
   private final BlockingQueue<String> pushes = new LinkedBlockingQueue<>();
   private final List<RSocket> connections = new CopyOnWriteArrayList<>();
   private final CountDownLatch ended = new CountDownLatch(1);
-  private final CloseableChannel server = RSocketServer.create((setup, application) -> {
+  private final String scheme;
+  private final CloseableChannel server;
+
+  /** Over TCP. */
+  TestProxy() {
+    this("tcp", TcpServerTransport.create("127.0.0.1", 0));
+  }
+
+  private TestProxy(String scheme, ServerTransport<CloseableChannel> transport) {
+    this.scheme = scheme;
+    this.server = RSocketServer.create(this::accept).bindNow(transport);
+  }
+
+  static TestProxy overWebSocket() {
+    HttpServer server = HttpServer.create().host("127.0.0.1").port(0).runOn(LoopResources.create("test-proxy"));
+    return new TestProxy("ws", WebsocketServerTransport.create(server));
+  }
+
+  private Mono<RSocket> accept(ConnectionSetupPayload setup, RSocket application) {
     setups.add(setup.getDataUtf8());
     connections.add(application);
     application.onClose().onErrorComplete().doFinally(end -> ended.countDown()).subscribe();
@@ -37,14 +60,14 @@ final class TestProxy implements AutoCloseable {
         return Mono.just(EmptyPayload.INSTANCE);
       }
     });
-  }).bindNow(TcpServerTransport.create("127.0.0.1", 0));
-
-  String property() {
-    return "micrometer.prometheus.rsocket.proxies=tcp://127.0.0.1:" + port();
   }
 
-  int port() {
-    return server.address().getPort();
+  String property() {
+    return "micrometer.prometheus.rsocket.proxies=" + address();
+  }
+
+  String address() {
+    return scheme + "://127.0.0.1:" + server.address().getPort();
   }
 
   /** What the next application says of itself. */
