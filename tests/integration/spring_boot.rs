@@ -217,20 +217,19 @@ async fn pushes_its_last_work(app: &mut Program, node: &Sandbox) {
 }
 
 #[tokio::test]
-async fn a_worker_does_not_become_a_web_server() {
+async fn a_worker_that_was_processed_ahead_of_time_does_not_become_a_web_server() {
     need!(Java);
     let node = Sandbox::start(&[]).await;
-    let mut app = Program::interop(
-        "boot35-worker",
-        &[
-            "--spring.application.name=shop",
-            // As the published starter calls it.
-            &format!(
-                "--management.metrics.export.prometheus.rsocket.port={}",
-                node.tcp().port()
-            ),
-        ],
-    );
+    let mut worker = Program::peer("boot35-worker");
+    worker
+        .env("JAVA_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dspring.aot.enabled=true")
+        .arg("--spring.application.name=shop")
+        // As the published starter calls it.
+        .arg(format!(
+            "--management.metrics.export.prometheus.rsocket.port={}",
+            node.tcp().port()
+        ));
+    let mut app = Program::start(&mut worker);
     assert_eq!(app.line("READY").await, "http=null");
     node.connected(1).await;
     assert_eq!(counted_by(node.web()).await, ["0.0"]);

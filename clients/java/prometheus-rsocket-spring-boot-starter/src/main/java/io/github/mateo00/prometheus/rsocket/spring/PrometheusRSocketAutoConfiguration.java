@@ -51,8 +51,11 @@ public class PrometheusRSocketAutoConfiguration {
     return published;
   }
 
-  /** Made also where beans are lazy: no other bean needs it. {@link ShutdownPush} closes it. */
-  @Bean(destroyMethod = "")
+  /**
+   * Made also where beans are lazy: no other bean needs it. {@link ShutdownPush} closes it. Spring would do so too early; it
+   * is given a method that does nothing instead of none, because ahead-of-time processing loses that there is none.
+   */
+  @Bean(destroyMethod = "isConnected")
   @Lazy(false)
   PrometheusRSocketClient prometheusRSocketClient(
       @Qualifier("prometheusRSocketProperties") PrometheusRSocketProperties properties,
