@@ -289,6 +289,12 @@ impl Program {
         self.all().any(|line| line.starts_with(words))
     }
 
+    /// The lines so far that begin with `words`.
+    pub(crate) fn all_with(&mut self, words: &str) -> Vec<String> {
+        let begins = |line: &&str| line.starts_with(words);
+        self.all().filter(begins).map(str::to_owned).collect()
+    }
+
     /// All lines, of a program that has ended.
     pub(crate) async fn all_lines(&mut self) -> String {
         while let Some(line) = self.lines.recv().await {

@@ -14,7 +14,7 @@ import org.springframework.context.annotation.Bean;
 @ConditionalOnClass(name = "org.springframework.boot.actuate.health.HealthIndicator")
 @ConditionalOnBean(PrometheusRSocketClient.class)
 @ConditionalOnEnabledHealthIndicator("prometheusrsocket")
-public class Boot3HealthAutoConfiguration {
+class Boot3HealthAutoConfiguration {
 
   @Bean
   HealthIndicator prometheusRSocketHealthIndicator(PrometheusRSocketClient client) {

@@ -14,7 +14,7 @@ import org.springframework.context.annotation.Bean;
 @ConditionalOnClass(name = "org.springframework.boot.health.contributor.HealthIndicator")
 @ConditionalOnBean(PrometheusRSocketClient.class)
 @ConditionalOnEnabledHealthIndicator("prometheusrsocket")
-public class Boot4HealthAutoConfiguration {
+class Boot4HealthAutoConfiguration {
 
   @Bean
   HealthIndicator prometheusRSocketHealthIndicator(PrometheusRSocketClient client) {

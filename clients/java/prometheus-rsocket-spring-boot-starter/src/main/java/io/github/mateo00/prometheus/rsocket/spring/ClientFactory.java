@@ -8,6 +8,7 @@ import java.time.Duration;
 import java.util.List;
 import java.util.Optional;
 import org.springframework.boot.context.properties.source.MutuallyExclusiveConfigurationPropertiesException;
+import org.springframework.boot.ssl.SslBundles;
 import org.springframework.core.env.Environment;
 
 /** Makes a client as the properties say. */
@@ -21,8 +22,10 @@ final class ClientFactory {
     this.environment = environment;
   }
 
-  PrometheusRSocketClient.Builder builder(List<PrometheusMeterRegistry> registries, List<ClientTransport> transports,
+  PrometheusRSocketClient.Builder builder(List<PrometheusMeterRegistry> registries, SslBundles bundles,
       Optional<String> defaultInstance) {
+    checkTimes();
+    List<ClientTransport> transports = new TransportFactory(properties, environment, bundles).transports();
     PrometheusRSocketClient.Builder builder = PrometheusRSocketClient.build(registries.get(0), transports.get(0));
     registries.stream().skip(1).forEach(builder::registry);
     transports.stream().skip(1).forEach(builder::proxy);
@@ -41,7 +44,7 @@ final class ClientFactory {
     return Prefix.given(environment.getProperty("spring.application.name"));
   }
 
-  private void times(PrometheusRSocketClient.Builder builder) {
+  private void checkTimes() {
     if (properties.getMaxRetries() < 0) {
       throw Prefix.invalid(environment, "max-retries", properties.getMaxRetries(), "It cannot be negative.");
     }
@@ -51,6 +54,9 @@ final class ClientFactory {
     atLeast("push-timeout", properties.getPushTimeout(), Duration.ofMillis(1), "1 ms");
     atLeast("keepalive", properties.getKeepalive(), Duration.ofMillis(1), "1 ms");
     atLeast("max-lifetime", properties.getMaxLifetime(), properties.getKeepalive(), "keepalive");
+  }
+
+  private void times(PrometheusRSocketClient.Builder builder) {
     builder.maxRetries(properties.getMaxRetries())
         .backoff(properties.getFirstBackoff(), properties.getMaxBackoff())
         .connectTimeout(properties.getConnectTimeout())

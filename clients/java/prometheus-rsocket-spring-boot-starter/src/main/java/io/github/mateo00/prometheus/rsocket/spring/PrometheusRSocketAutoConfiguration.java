@@ -2,8 +2,6 @@ package io.github.mateo00.prometheus.rsocket.spring;
 
 import io.github.mateo00.prometheus.rsocket.PrometheusRSocketClient;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
-import io.rsocket.transport.ClientTransport;
-import java.util.List;
 import org.springframework.beans.factory.ObjectProvider;
 import org.springframework.beans.factory.annotation.Qualifier;
 import org.springframework.boot.actuate.endpoint.SanitizingFunction;
@@ -31,6 +29,9 @@ import org.springframework.core.env.Environment;
 @ConditionalOnMissingBean(PrometheusRSocketClient.class)
 @ConditionalOnExpression(Prefix.ENABLED)
 public class PrometheusRSocketAutoConfiguration {
+
+  /** Called by Spring. */
+  public PrometheusRSocketAutoConfiguration() {}
 
   @Bean
   static ShutdownPush prometheusRSocketShutdownPush() {
@@ -61,9 +62,9 @@ public class PrometheusRSocketAutoConfiguration {
       @Qualifier("prometheusRSocketProperties") PrometheusRSocketProperties properties,
       ObjectProvider<PrometheusMeterRegistry> registries, ObjectProvider<SslBundles> bundles,
       ObjectProvider<DefaultInstance> instance, ShutdownPush push, Environment environment) {
-    List<ClientTransport> transports = new TransportFactory(properties, environment, bundles.getIfAvailable()).transports();
     PrometheusRSocketClient client = new ClientFactory(properties, environment)
-        .builder(registries.orderedStream().toList(), transports, instance.stream().findAny().flatMap(DefaultInstance::name))
+        .builder(registries.orderedStream().toList(), bundles.getIfAvailable(),
+            instance.stream().findAny().flatMap(DefaultInstance::name))
         .connect();
     push.of(client, properties.isPushOnShutdown());
     return client;

@@ -8,7 +8,7 @@ import java.util.List;
 import java.util.Map;
 
 /** The properties, the same under both prefixes. */
-public class PrometheusRSocketProperties {
+class PrometheusRSocketProperties {
 
   /** Whether to connect to a proxy. */
   private boolean enabled = true;
@@ -287,7 +287,7 @@ public class PrometheusRSocketProperties {
   }
 
   /** How to connect to the proxy. */
-  public enum Transport {
+  enum Transport {
     /** Over TCP. */
     TCP,
     /** Over WebSocket. */
@@ -295,7 +295,7 @@ public class PrometheusRSocketProperties {
   }
 
   /** Certificates, for connections with TLS. */
-  public static class Ssl {
+  static class Ssl {
 
     /** SSL bundle with the certificates to trust and, if the proxy wants one, the certificate to present. */
     private String bundle;

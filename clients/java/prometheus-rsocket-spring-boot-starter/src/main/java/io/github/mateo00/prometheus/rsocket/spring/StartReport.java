@@ -31,8 +31,8 @@ final class StartReport implements ApplicationListener<ApplicationReadyEvent> {
 
   void report() {
     client.proxy().ifPresentOrElse(
-        proxy -> LOG.info("Connected to the Prometheus RSocket proxy {}", proxy),
-        () -> LOG.warn("Not connected to a Prometheus RSocket proxy, which goes on being tried: {}. Until then Prometheus does "
-            + "not get the metrics of this application", client.lastFailure().orElse("no answer yet")));
+        proxy -> LOG.info("The metrics of this application are scraped through the Prometheus RSocket proxy {}", proxy),
+        () -> LOG.warn("The metrics of this application are not scraped: there is no connection to a Prometheus RSocket proxy "
+            + "yet ({}). Check {}.proxies, or host and port", client.lastFailure().orElse("no answer so far"), Prefix.PREFERRED));
   }
 }

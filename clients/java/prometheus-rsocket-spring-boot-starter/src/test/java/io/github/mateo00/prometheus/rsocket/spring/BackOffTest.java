@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
+import org.springframework.boot.autoconfigure.AutoConfigurations;
 import org.springframework.boot.test.context.FilteredClassLoader;
 import org.springframework.boot.test.context.runner.ApplicationContextRunner;
 import org.springframework.boot.test.system.CapturedOutput;
@@ -41,6 +42,13 @@ class BackOffTest {
   void aRegistryThatNobodyMakesIsNamed(CapturedOutput output) {
     new ApplicationContextRunner().withConfiguration(Contexts.STARTER).run(context ->
         assertThat(output).contains(LINE + "there is no bean of type io.micrometer.prometheusmetrics.PrometheusMeterRegistry"));
+  }
+
+  @Test
+  void anExcludedAutoConfigurationIsNamed(CapturedOutput output) {
+    new ApplicationContextRunner().withConfiguration(Contexts.METRICS)
+        .withConfiguration(AutoConfigurations.of(BackOffAutoConfiguration.class))
+        .run(context -> assertThat(output).contains(LINE + "its auto-configuration is excluded"));
   }
 
   @Test
