@@ -226,7 +226,7 @@ async fn version_1_can_be_forbidden() {
 
 #[tokio::test]
 async fn an_earlier_key_still_opens_a_push() {
-    let proxy = Sandbox::start(&["--rsocket.key-rotation=300ms"]).await;
+    let proxy = Sandbox::rotating(Duration::from_millis(300)).await;
     let mut app = Modern::connect(&proxy).await;
     let push = app.seal("jobs_total 1\n", Purpose::Push);
     let before = app.peer.key.clone().map(|key| key.id());

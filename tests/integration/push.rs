@@ -1,5 +1,7 @@
 //! Pushes: held when acknowledged, served once, never lost on the way to Prometheus.
 
+use std::time::Duration;
+
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
 use prometheus_rsocket_wire::session::StreamError;
@@ -259,7 +261,7 @@ async fn with_a_retention_a_push_is_served_until_a_newer_one_replaces_it() {
 
 #[tokio::test]
 async fn a_push_sealed_to_an_earlier_key_still_opens() {
-    let proxy = Sandbox::start(&["--rsocket.key-rotation=300ms"]).await;
+    let proxy = Sandbox::rotating(Duration::from_millis(300)).await;
     let mut app = pusher(&proxy).await;
     let sealed = app.seal("jobs_total 1\n");
     timeout(PATIENCE, app.key())

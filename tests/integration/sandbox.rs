@@ -43,6 +43,15 @@ impl Sandbox {
         }
     }
 
+    /// A node that makes a new key this often.
+    pub(crate) async fn rotating(every: Duration) -> Self {
+        let mut checked = Self::settings(&[]);
+        checked.settings.rsocket.key_rotation = every;
+        Self {
+            node: Node::bind(checked).await.expect("free ports"),
+        }
+    }
+
     /// What [`Sandbox::start`] starts a node with.
     pub(crate) fn settings(flags: &[&str]) -> Checked {
         let ports = [
