@@ -1,5 +1,6 @@
 //! A node: every part made, joined and started here.
 
+mod metrics;
 mod settings;
 
 use std::io;
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
+use self::metrics::Metrics;
 pub use self::settings::{Checked, Settings};
 use crate::cluster::calls::{self, Calling, Joining, Peers};
 use crate::cluster::secret::Purpose;
@@ -22,7 +24,7 @@ use crate::drain::{self, Leaving, Lifecycle};
 use crate::http::{self, Identity, Site};
 use crate::identity::Table;
 use crate::limits::rate::Rate;
-use crate::metrics::{File, Metrics};
+use crate::metrics::{File, Files};
 use crate::nodes::{NodeId, NodeState};
 use crate::push::{Pushes, Sink};
 use crate::rebalance;
@@ -79,7 +81,7 @@ pub struct Node {
     apps: Arc<Applications>,
     pushes: Arc<Pushes>,
     cluster: Cluster,
-    metrics: Arc<Metrics>,
+    metrics: drain::Metrics,
     lifecycle: Arc<Lifecycle>,
     shutdown: drain::Settings,
     web: http::Server,
@@ -130,7 +132,7 @@ impl Node {
             // What the peers are told, where port 0 was asked for.
             settings.cluster.grpc_listen_address = address;
         }
-        let metrics = Arc::clone(&parts.metrics);
+        let metrics = Arc::clone(&parts.metrics.cluster);
         let cluster = match &introduction {
             None => Cluster::alone(vitals, metrics),
             Some(introduction) => Cluster::join(&settings.cluster, introduction, vitals, metrics)
@@ -144,7 +146,7 @@ impl Node {
         let joining = match (joining, introduction) {
             (None, Some(introduction)) => Some(Joining {
                 me: parts.me.clone(),
-                identity: identity(introduction, &parts.metrics, &mut background)?,
+                identity: identity(introduction, &parts.metrics.files, &mut background)?,
                 peers: calls::live_peers(cluster.members(), &mut background),
             }),
             (joining, _) => joining,
@@ -174,7 +176,7 @@ impl Node {
         let identities = match identities {
             Some(identities) => {
                 let (table, file) = identities.followed();
-                background.spawn(file.run(parts.metrics.reloads(File::Identities)));
+                background.spawn(file.run(parts.metrics.files.reloads(File::Identities)));
                 table
             }
             None => watch::channel(Arc::new(Table::of_everybody(settings.scrape.terms()))).1,
@@ -183,13 +185,13 @@ impl Node {
         if let Some(tls) = tls {
             let mutual = tls.is_mutual();
             let (offer, files) = tls.followed();
-            background.spawn(files.run(parts.metrics.reloads(File::RSocketTls)));
+            background.spawn(files.run(parts.metrics.files.reloads(File::RSocketTls)));
             apps = apps.with_tls(offer, mutual);
         }
         let apps = Arc::new(apps);
         let access = access.map(|access| {
             let (active, file) = access.followed();
-            background.spawn(file.run(parts.metrics.reloads(File::WebConfig)));
+            background.spawn(file.run(parts.metrics.files.reloads(File::WebConfig)));
             active
         });
         background.spawn(ports.tcp.run(Arc::clone(&apps), stop_accepting.clone()));
@@ -198,7 +200,7 @@ impl Node {
                 .websocket
                 .run(Arc::clone(&apps), stop_accepting.clone()),
         );
-        let web_metrics = Arc::clone(&parts.metrics);
+        let web_metrics = Arc::clone(&parts.metrics.http);
         Ok(Self {
             web_address,
             tcp_address,
@@ -208,7 +210,7 @@ impl Node {
             apps,
             pushes: parts.pushes,
             cluster,
-            metrics: parts.metrics,
+            metrics: parts.metrics.drain,
             lifecycle: parts.lifecycle,
             shutdown: settings.shutdown,
             web: ports
@@ -294,7 +296,7 @@ async fn open_grpc(address: SocketAddr) -> Result<calls::Listener, StartError> {
 /// What the flows and the edges of a node share.
 struct Parts {
     me: NodeId,
-    metrics: Arc<Metrics>,
+    metrics: Metrics,
     lifecycle: Arc<Lifecycle>,
     registry: Arc<Registry>,
     memory: Arc<Memory>,
@@ -306,15 +308,13 @@ struct Parts {
 
 impl Parts {
     fn new(settings: &Settings, me: NodeId) -> Result<Self, StartError> {
-        let metrics = Arc::new(Metrics::new()?);
-        let max_bytes = i64::try_from(settings.push.limits.max_bytes);
-        metrics.push_max_bytes.set(max_bytes.unwrap_or(i64::MAX));
+        let metrics = Metrics::register(settings.push.limits.max_bytes)?;
         let keys = Arc::new(KeyRing::new(
             settings.rsocket.envelopes(),
             settings.rsocket.key_rotation,
         ));
         let registry = Arc::new(Registry::new(
-            metrics.active_connections.clone(),
+            metrics.rsocket.active_connections.clone(),
             settings.rsocket.max_connections,
         ));
         let opener = Opener::new(
@@ -335,7 +335,7 @@ impl Parts {
             opener.clone(),
             Arc::clone(&keys),
             Arc::clone(&peers),
-            Arc::clone(&metrics),
+            Arc::clone(&metrics.push),
         ));
         Ok(Self {
             me,
@@ -362,7 +362,7 @@ impl Parts {
             pushes: Arc::new(Sink(Arc::clone(&self.pushes))),
             identities,
             memory: Arc::clone(&self.memory),
-            metrics: Arc::clone(&self.metrics),
+            metrics: Arc::clone(&self.metrics.rsocket),
         };
         let max_text = settings.scrape.max_payload;
         let push_rate = Rate::per_second(settings.push.max_rate);
@@ -381,7 +381,7 @@ impl Parts {
             registry: Arc::clone(&self.registry),
             members: cluster.members(),
             state: self.lifecycle.subscribe(),
-            metrics: Arc::clone(&self.metrics),
+            metrics: self.metrics.rebalance.clone(),
             report: watch::channel(rebalance::Report::default()).0,
         }
     }
@@ -398,7 +398,7 @@ impl Parts {
             Arc::clone(&self.registry),
             self.opener.clone(),
             Arc::clone(&self.pushes),
-            Arc::clone(&self.metrics),
+            Arc::clone(&self.metrics.scrape),
             settings.scrape.max_concurrent,
         );
         Site {
@@ -411,7 +411,8 @@ impl Parts {
             }),
             scraper: Arc::new(scraper),
             scrape: Arc::new(settings.scrape.clone()),
-            metrics: Arc::clone(&self.metrics),
+            metrics: self.metrics.own.clone(),
+            unfinished_bytes: self.metrics.rsocket.unfinished_bytes.clone(),
             memory: Arc::clone(&self.memory),
             registry: Arc::clone(&self.registry),
             keys: Arc::clone(&self.keys),
@@ -437,7 +438,7 @@ impl Parts {
                     me: joining.me,
                     identity: joining.identity,
                     holder: Arc::clone(&self.pushes) as _,
-                    metrics: Arc::clone(&self.metrics),
+                    metrics: Arc::clone(&self.metrics.cluster),
                     max_message: 2 * scrape.max_payload + MESSAGE_OVERHEAD,
                 };
                 (joining.peers, Some(calling))
@@ -502,14 +503,14 @@ fn load(registry: &Arc<Registry>, pushes: &Arc<Pushes>) -> Arc<dyn Fn() -> Load 
 /// By what nodes know each other.
 fn identity(
     introduction: Introduction,
-    metrics: &Metrics,
+    files: &Files,
     background: &mut JoinSet<()>,
 ) -> Result<Option<calls::Identity>, calls::IdentityError> {
     let Some(certificates) = introduction.certificates else {
         return calls::Identity::new(&introduction.secrets.keys(Purpose::Calls));
     };
-    let (identity, files) = certificates.followed();
-    background.spawn(files.run(metrics.reloads(File::ClusterTls)));
+    let (identity, followed) = certificates.followed();
+    background.spawn(followed.run(files.reloads(File::ClusterTls)));
     Ok(Some(identity))
 }
 

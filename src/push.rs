@@ -10,6 +10,7 @@
 
 mod calls;
 mod foreign;
+mod metrics;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -27,13 +28,13 @@ use tokio::time::timeout_at;
 use tracing::{debug, info, warn};
 
 use self::foreign::Lookups;
+pub use self::metrics::Metrics;
 pub use self::settings::Settings;
 use crate::cluster::calls::{Calling, Holder, Peer, Peers};
 use crate::limits::log_limit::LogLimit;
-use crate::metrics::Metrics;
 use crate::nodes::{NodeId, NodeState};
 use crate::rsocket::{
-    Flow, KeyRing, Opened, Opener, PushOutcome, PushSink, Rejection, Sealed, Unusable,
+    Flow, KeyRing, Opened, Opener, PushOutcome, PushRefusal, PushSink, Rejection, Sealed, Unusable,
 };
 use crate::store::{
     ClaimId, Content, Counts, Effects, Holdings, Kept, Limits, PushId, Refusal, Replication, Store,
@@ -197,8 +198,7 @@ impl Pushes {
             held.others_stay = others_stay;
             ((), held.store.members(view, now))
         });
-        let others = others.try_into().unwrap_or(i64::MAX);
-        self.metrics.push_peers.set(others);
+        self.metrics.see_peers(others);
     }
 
     /// Waits until this node's end costs no push: all in the hands of others; or where it is alone, all served, and from
@@ -245,7 +245,7 @@ impl Pushes {
             .inc();
         if opened.exposition.has_timestamps() {
             return Err(self.refuse_with(
-                "timestamp",
+                PushRefusal::Timestamp,
                 ErrorCode::INVALID,
                 "a pushed sample has a timestamp, and would be out of date when it is scraped"
                     .into(),
@@ -254,7 +254,7 @@ impl Pushes {
         }
         if opened.exposition.text().len() > self.opener.max_text() {
             return Err(self.refuse_with(
-                "limit",
+                PushRefusal::Limit,
                 ErrorCode::INVALID,
                 "with the labels of its identity the text is longer than --scrape.max-payload, and no other node would \
                  take it"
@@ -277,9 +277,9 @@ impl Pushes {
             }
             Err(Untaken::Refused(refusal)) => {
                 let label = match refusal {
-                    Refusal::Full => "full",
-                    Refusal::Share => "share",
-                    Refusal::Backlog => "backlog",
+                    Refusal::Full => PushRefusal::Full,
+                    Refusal::Share => PushRefusal::Share,
+                    Refusal::Backlog => PushRefusal::Backlog,
                 };
                 return Err(self.refuse_with(
                     label,
@@ -306,7 +306,7 @@ impl Pushes {
         let content = move |_: &_| content_of(text, pusher, &hasher);
         let content = self.opener.run_for_push(flow, opened.bytes, content);
         let (content, repeated) = content.await?;
-        self.metrics.push_duplicate_series.inc_by(repeated as u64);
+        self.metrics.duplicate_series.inc_by(repeated as u64);
         Ok(content)
     }
 
@@ -326,44 +326,48 @@ impl Pushes {
                 Err(refusal) => (Err(Untaken::Refused(refusal)), Effects::default()),
             }
         })?;
-        self.metrics.pushes_accepted.inc();
+        self.metrics.accepted.inc();
         // The store names every push that it accepted, at the latest when it has waited long enough.
         let kept = kept.await.unwrap_or(Kept::Short);
         match kept {
             Kept::Replicated => {
                 let seconds = started.elapsed().as_secs_f64();
-                self.metrics.push_replication_seconds.observe([], seconds);
-                self.metrics.pushes_replicated.inc();
+                self.metrics.copies.seconds.observe([], seconds);
+                self.metrics.copies.replicated.inc();
             }
-            Kept::Short => self.metrics.pushes_short.inc(),
-            Kept::Alone => self.metrics.pushes_alone.inc(),
+            Kept::Short => self.metrics.copies.short.inc(),
+            Kept::Alone => self.metrics.copies.alone.inc(),
         }
         Ok(kept)
     }
 
     fn refuse(&self, unusable: &Unusable, sender: &Sender) -> Rejection {
         let (label, code) = match unusable {
-            Unusable::Envelope(_) => ("envelope", ErrorCode::APPLICATION_ERROR),
-            Unusable::Exposition(error) if error.kind().is_limit() => ("limit", ErrorCode::INVALID),
-            Unusable::Exposition(_) => ("exposition", ErrorCode::INVALID),
-            Unusable::Memory | Unusable::Families => ("memory", ErrorCode::APPLICATION_ERROR),
-            Unusable::Busy => ("busy", ErrorCode::APPLICATION_ERROR),
-            Unusable::Aborted => ("aborted", ErrorCode::APPLICATION_ERROR),
+            Unusable::Envelope(_) => (PushRefusal::Envelope, ErrorCode::APPLICATION_ERROR),
+            Unusable::Exposition(error) if error.kind().is_limit() => {
+                (PushRefusal::Limit, ErrorCode::INVALID)
+            }
+            Unusable::Exposition(_) => (PushRefusal::Exposition, ErrorCode::INVALID),
+            Unusable::Memory | Unusable::Families => {
+                (PushRefusal::Memory, ErrorCode::APPLICATION_ERROR)
+            }
+            Unusable::Busy => (PushRefusal::Busy, ErrorCode::APPLICATION_ERROR),
+            Unusable::Aborted => (PushRefusal::Aborted, ErrorCode::APPLICATION_ERROR),
         };
         self.refuse_with(label, code, unusable.to_string(), sender)
     }
 
     fn refuse_with(
         &self,
-        label: &'static str,
+        refusal: PushRefusal,
         code: ErrorCode,
         reason: String,
         sender: &Sender,
     ) -> Rejection {
         static LOG_LIMIT: LogLimit = LogLimit::new(10);
         self.metrics
-            .pushes_refused
-            .with_label_values(&[label])
+            .refused
+            .with_label_values(&[refusal.label()])
             .inc();
         let (peer, identity) = (sender.peer, sender.identity.as_deref());
         match LOG_LIMIT.due() {
@@ -396,25 +400,14 @@ impl Pushes {
     }
 
     fn note(&self, tally: &Tally) {
+        self.metrics.add(tally);
         let Tally {
             expired,
             taken_over,
             handed_over,
             possible_duplicates,
-            possibly_out_of_order,
-            refused,
-            untold,
+            ..
         } = *tally;
-        let metrics = &self.metrics;
-        metrics.pushes_expired.inc_by(expired as u64);
-        metrics.pushes_taken_over.inc_by(taken_over as u64);
-        metrics.pushes_handed_over.inc_by(handed_over as u64);
-        let possible = possible_duplicates as u64;
-        metrics.pushes_possible_duplicates.inc_by(possible);
-        let out_of_order = possibly_out_of_order as u64;
-        metrics.pushes_possibly_out_of_order.inc_by(out_of_order);
-        metrics.push_replicas_refused.inc_by(refused as u64);
-        metrics.push_ends_untold.inc_by(untold as u64);
         if expired > 0 {
             warn!(
                 pushes = expired,
@@ -433,20 +426,7 @@ impl Pushes {
     }
 
     fn publish(&self) {
-        let counts = self.counts();
-        let set = |state: &str, value: usize| {
-            self.metrics
-                .pushes
-                .with_label_values(&[state])
-                .set(value.try_into().unwrap_or(i64::MAX));
-        };
-        set("pending", counts.pending);
-        set("claimed", counts.claimed);
-        set("retained", counts.retained);
-        set("replica", counts.replicas);
-        self.metrics
-            .push_bytes
-            .set(counts.bytes.try_into().unwrap_or(i64::MAX));
+        self.metrics.hold(&self.counts());
         self.changed.notify_waiters();
     }
 
@@ -509,7 +489,7 @@ impl Claim {
             }
         };
         if timeout_at(until, answered).await.is_err() {
-            pushes.metrics.push_claims_late.inc();
+            pushes.metrics.copies.claims_late.inc();
         }
         let claimed = pushes.with(|held, now| match held.store.choose(id, now) {
             Some((claimed, effects)) => (Some(claimed), effects),
@@ -517,7 +497,7 @@ impl Claim {
         });
         if let Some(claimed) = claimed {
             let deferred = claimed.deferred as u64;
-            pushes.metrics.pushes_deferred.inc_by(deferred);
+            pushes.metrics.deferred.inc_by(deferred);
             self.texts = claimed.texts;
             self.again = claimed.again;
         }
@@ -531,7 +511,7 @@ impl Claim {
                 held.scrapes.remove(&id);
                 held.store.commit(&id, now)
             });
-            self.pushes.metrics.pushes_served.inc_by(served as u64);
+            self.pushes.metrics.served.inc_by(served as u64);
             self.pushes.publish();
         }
     }

@@ -5,6 +5,7 @@
 //! next time. Nothing of it reaches the others.
 
 mod duplicates;
+mod metrics;
 mod reserve;
 mod settings;
 mod targets;
@@ -16,6 +17,7 @@ use std::time::{Duration, SystemTime};
 pub use duplicates::{Duplicate, Duplicates};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+pub use metrics::Metrics;
 use prometheus_rsocket_exposition::{EqualSeries, Merged, Part, merge_in_front};
 use prometheus_rsocket_wire::ErrorCode;
 use prometheus_rsocket_wire::envelope::OpenError;
@@ -27,7 +29,6 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::limits::log_limit::LogLimit;
-use crate::metrics::Metrics;
 use crate::push::{Claim, Pushes};
 use crate::rsocket::{Handle, LastScrape, Opened, Opener, PullError, Registry, Unusable, run};
 use crate::store::Content;
@@ -78,7 +79,7 @@ struct UnderWay {
 
 impl UnderWay {
     fn new(metrics: &Arc<Metrics>, permit: OwnedSemaphorePermit) -> Self {
-        metrics.scrapes_active.inc();
+        metrics.active.inc();
         Self {
             metrics: Arc::clone(metrics),
             _permit: permit,
@@ -88,7 +89,7 @@ impl UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.metrics.scrapes_active.dec();
+        self.metrics.active.dec();
     }
 }
 
@@ -152,7 +153,7 @@ impl Scraper {
         let place = Arc::clone(&self.concurrent)
             .try_acquire_owned()
             .map_err(|error| {
-                self.metrics.scrapes_refused.inc();
+                self.metrics.refused.inc();
                 match error {
                     TryAcquireError::NoPermits => ScrapeError::TooMany,
                     TryAcquireError::Closed => ScrapeError::Stopping,
@@ -260,12 +261,10 @@ impl Scraper {
             .err()
             .map_or(("success", "none"), Failure::labels);
         self.metrics
-            .scrape_seconds
+            .pull_seconds
             .observe([outcome, exception], duration.as_secs_f64());
         if let Ok(opened) = text {
-            self.metrics
-                .scrape_payload_bytes
-                .observe([], opened.bytes as f64);
+            self.metrics.payload_bytes.observe([], opened.bytes as f64);
             self.metrics
                 .envelopes
                 .with_label_values(&[opened.envelope])
@@ -329,7 +328,7 @@ impl Scraper {
             .duplicate_series
             .set(equal.series.try_into().unwrap_or(i64::MAX));
         self.metrics
-            .scrape_round_seconds
+            .round_seconds
             .observe([], started.elapsed().as_secs_f64());
         self.metrics
             .type_conflicts

@@ -20,9 +20,6 @@ pub(super) struct Drops {
 
 impl Drops {
     pub(super) fn new(counters: IntCounterVec) -> Self {
-        for refusal in Refusal::ALL {
-            counters.with_label_values(&[refusal.name()]).reset();
-        }
         Self {
             counters,
             logged_at: Mutex::default(),

@@ -19,13 +19,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use super::Vitals;
 use super::members::{Member, Members, Peering, Profile};
 use super::roster::{Change, FORGET_AFTER, Instance, Roster, Sighting};
 use super::seeds::missing;
 use super::transport::{Port, now};
 use super::values;
-use crate::metrics::Metrics;
+use super::{Metrics, Vitals};
 
 /// Between two rounds. A node hears of another within a few of them, and [`DEAD_AFTER`](super::roster::DEAD_AFTER) is ten.
 const ROUND: Duration = Duration::from_millis(200);
@@ -203,7 +202,7 @@ impl Gossip {
             (roster.observe(now, sightings), roster.members())
         };
         changes.iter().for_each(log);
-        self.metrics.count_members(
+        self.metrics.see_members(
             others
                 .iter()
                 .map(Member::state_name)

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::metrics::DEAD;
 use crate::nodes::{NodeId, NodeState};
 
 /// What a node has to do: counts, never payloads.
@@ -71,7 +72,7 @@ impl Member {
     pub fn state_name(&self) -> &'static str {
         match self.presence {
             Presence::Alive { .. } => self.profile.state.name(),
-            Presence::Dead { .. } => "dead",
+            Presence::Dead { .. } => DEAD,
         }
     }
 }

@@ -18,6 +18,7 @@ mod codec;
 mod drops;
 mod gossip;
 pub mod members;
+mod metrics;
 mod packet;
 pub mod peer;
 mod replay;
@@ -35,6 +36,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use members::{Load, Me, Member, Members, Peering, Presence, Profile};
+pub use metrics::Metrics;
 pub use peer::{Advertised, Peer};
 pub use secret::Secrets;
 pub use settings::{Introduction, Settings};
@@ -48,7 +50,6 @@ use self::gossip::Gossip;
 use self::roster::Roster;
 use self::seeds::missing;
 use self::transport::Port;
-use crate::metrics::Metrics;
 use crate::nodes::{NodeId, NodeState};
 
 /// A node that starts waits no longer than this for peers that may not be there.
@@ -221,7 +222,7 @@ impl Cluster {
 
 async fn count_alone(mut state: watch::Receiver<NodeState>, metrics: Arc<Metrics>) {
     loop {
-        metrics.count_members([state.borrow_and_update().name()]);
+        metrics.see_members([state.borrow_and_update().name()]);
         if state.changed().await.is_err() {
             return;
         }

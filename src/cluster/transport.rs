@@ -14,13 +14,13 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
+use super::Metrics;
 use super::codec::{Decoder, Encoder};
 use super::drops::Drops;
 use super::packet::{MAX_PACKET, Opener, Refusal, Sealer};
 use super::secret::Secrets;
 use super::vet::is_bounded;
 use crate::limits::log_limit::LogLimit;
-use crate::metrics::Metrics;
 
 /// Messages that wait for the gossip; more are dropped, and asked for again by the next round.
 const WAITING: usize = 256;
@@ -53,7 +53,7 @@ impl Port {
             socket,
             sealer: Mutex::new(Sealer::new(cluster_name, secrets)),
             opener: Mutex::new(Opener::new(cluster_name, secrets)),
-            drops: Drops::new(metrics.gossip_packets_dropped.clone()),
+            drops: Drops::new(metrics.drops()),
             metrics,
         })))
     }
@@ -140,7 +140,7 @@ impl Shared {
         };
         match self.socket.send_to(&packet, to).await {
             Ok(sent) => {
-                self.metrics.count_gossip("sent", sent);
+                self.metrics.gossiped("sent", sent);
                 sent
             }
             Err(error) => {
@@ -171,7 +171,7 @@ impl Shared {
                     continue;
                 }
             };
-            self.metrics.count_gossip("received", length);
+            self.metrics.gossiped("received", length);
             let packet = buffer.get(..length).unwrap_or_default();
             match self.message(packet, &mut decoder).await {
                 Ok(Ok(envelope)) => {

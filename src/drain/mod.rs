@@ -5,6 +5,7 @@
 
 mod farewells;
 mod lifecycle;
+mod metrics;
 mod signals;
 
 use std::sync::Arc;
@@ -18,9 +19,9 @@ use tracing::{info, warn};
 
 use self::farewells::Farewells;
 pub use self::lifecycle::{Lifecycle, Progress, Stage};
+pub use self::metrics::Metrics;
 pub use self::signals::Signals;
 use crate::cluster::{Cluster, Members};
-use crate::metrics::Metrics;
 use crate::nodes::NodeState;
 use crate::push::Pushes;
 use crate::rsocket::Applications;
@@ -73,7 +74,7 @@ pub struct Leaving {
     /// What the node says of itself.
     pub lifecycle: Arc<Lifecycle>,
     /// The node's metrics.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Metrics,
     /// Closes the applications' ports.
     pub stop_accepting: CancellationToken,
     /// The applications' connections.
@@ -97,7 +98,6 @@ pub async fn run(
     let closing = deadline.at - CLOSING.min(settings.grace_period / 2);
 
     node.lifecycle.drain();
-    node.metrics.draining.set(1);
     node.enter(Stage::NotReady, deadline);
     node.let_balancers_notice(settings, deadline).await;
 
@@ -156,7 +156,7 @@ impl Leaving {
             stage,
             deadline: deadline.time,
         });
-        self.metrics.enter_drain_stage(stage.label());
+        self.metrics.enter(stage);
         let held = self.pushes.counts();
         info!(
             stage = stage.name(),

@@ -178,7 +178,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::metrics::{File, Metrics};
+    use crate::metrics::{File, Files, Own};
 
     type Look = Result<Found, &'static str>;
 
@@ -211,17 +211,18 @@ mod tests {
     }
 
     /// Follows a script; the next look is half an interval away.
-    async fn followed(looks: Vec<Look>) -> Metrics {
-        let metrics = Metrics::new().unwrap();
-        let reloads = metrics.reloads(File::WebConfig);
+    async fn followed(looks: Vec<Look>) -> Own {
+        let own = Own::new().unwrap();
+        let files = Files::register(&own).unwrap();
+        let reloads = files.reloads(File::WebConfig);
         let (_, script) = Followed::new(Script(looks.into_iter()));
         tokio::spawn(script.run(reloads));
         sleep(LOOK_EVERY / 2).await;
-        metrics
+        own
     }
 
-    fn value(metrics: &Metrics, series: &str) -> f64 {
-        let text = metrics.render().unwrap();
+    fn value(own: &Own, series: &str) -> f64 {
+        let text = own.render().unwrap();
         let mut lines = text.lines();
         let value = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.expect(series).parse().unwrap()
@@ -231,7 +232,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn metrics_say_what_is_in_force() {
-        let metrics = followed(vec![
+        let own = followed(vec![
             Ok(Found::Taken),
             Err("cut"),
             Ok(Found::Unsettled),
@@ -241,7 +242,7 @@ mod tests {
         let ends = "prometheus_proxy_certificate_expiry_timestamp_seconds{use=\"web\"}";
         let mut said = Vec::new();
         for _ in 0..5 {
-            said.push((value(&metrics, SUCCESSFUL), value(&metrics, ends)));
+            said.push((value(&own, SUCCESSFUL), value(&own, ends)));
             sleep(LOOK_EVERY).await;
         }
         assert_eq!(
@@ -250,7 +251,7 @@ mod tests {
         );
         let taken =
             "prometheus_proxy_config_last_reload_success_timestamp_seconds{file=\"web_config\"}";
-        assert!(value(&metrics, taken) > 1.0e9);
+        assert!(value(&own, taken) > 1.0e9);
     }
 
     #[tokio::test(start_paused = true)]
@@ -274,8 +275,9 @@ mod tests {
                 "a".into()
             }
         }
-        let metrics = Metrics::new().unwrap();
-        let reloads = metrics.reloads(File::WebConfig);
+        let own = Own::new().unwrap();
+        let files = Files::register(&own).unwrap();
+        let reloads = files.reloads(File::WebConfig);
         let (good, fragile) = Followed::new(Fragile(Arc::default(), Arc::new(9)));
         tokio::spawn(fragile.run(reloads));
         sleep(LOOK_EVERY / 2).await;
@@ -287,7 +289,7 @@ mod tests {
         ] {
             sleep(pause).await;
             assert_eq!(
-                (**good.borrow(), value(&metrics, SUCCESSFUL)),
+                (**good.borrow(), value(&own, SUCCESSFUL)),
                 (number, successful)
             );
         }

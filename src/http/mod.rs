@@ -14,6 +14,7 @@ mod connected;
 mod delivery;
 mod health;
 mod leave;
+mod metrics;
 mod page;
 mod proxy;
 mod server;
@@ -24,6 +25,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, put};
+pub use metrics::Metrics;
+use prometheus::IntGauge;
 use prometheus_rsocket_wire::memory::Memory;
 pub use server::{Listener, Server};
 pub use settings::Settings;
@@ -32,7 +35,7 @@ use tokio::sync::watch;
 
 use crate::cluster::Members;
 use crate::drain::Lifecycle;
-use crate::metrics::Metrics;
+use crate::metrics::Own;
 use crate::push::Pushes;
 use crate::rebalance::Report;
 use crate::rsocket::{KeyRing, Registry};
@@ -48,7 +51,9 @@ pub struct Site {
     /// How long a scrape may take.
     pub scrape: Arc<scrape::Settings>,
     /// The node's metrics.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Own,
+    /// The one that is set when it is asked for.
+    pub unfinished_bytes: IntGauge,
     /// What connections hold of payloads that are not opened yet.
     pub memory: Arc<Memory>,
     /// The connected applications.

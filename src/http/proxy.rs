@@ -11,9 +11,7 @@ use crate::metrics::TEXT_FORMAT;
 
 pub(super) async fn metrics(State(site): State<Site>) -> Response {
     let unfinished = i64::try_from(site.memory.bytes());
-    site.metrics
-        .unfinished_bytes
-        .set(unfinished.unwrap_or(i64::MAX));
+    site.unfinished_bytes.set(unfinished.unwrap_or(i64::MAX));
     match site.metrics.render() {
         Ok(text) => ([(CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
         Err(failure) => {

@@ -31,12 +31,12 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::CompressionLevel;
 use tracing::{debug, warn};
 
-use super::Settings;
 use super::delivery::{self, Committing, Left, Outbox};
+use super::metrics::Exception;
+use super::{Metrics, Settings};
 use crate::access::{Active, guard};
 use crate::limits::eviction::{self, Evictable, EvictionQueue};
 use crate::limits::log_limit::LogLimit;
-use crate::metrics::Metrics;
 
 /// Bytes of a request's head; a scrape's has a few hundred.
 const MAX_HEAD: usize = 16 << 10;
@@ -232,8 +232,7 @@ impl ConnectionHandler {
         if connections == 0 {
             return;
         }
-        let errors = &self.metrics.http_connection_errors;
-        let errors = errors.with_label_values(&["crowded"]);
+        let errors = self.metrics.ended(Exception::Crowded);
         errors.inc_by(connections as u64);
         if let Some(suppressed) = LOG_LIMIT.due() {
             warn!(
@@ -245,14 +244,13 @@ impl ConnectionHandler {
 
     fn failed(&self, error: &EndError) {
         let exception = match error {
-            EndError::Tls(_) => "tls",
-            EndError::Late(_) => "timeout",
-            EndError::Http(error) if error.is_timeout() => "timeout",
-            EndError::Http(error) if error.is_parse() => "malformed",
-            EndError::Http(_) => "transport",
+            EndError::Tls(_) => Exception::Tls,
+            EndError::Late(_) => Exception::Timeout,
+            EndError::Http(error) if error.is_timeout() => Exception::Timeout,
+            EndError::Http(error) if error.is_parse() => Exception::Malformed,
+            EndError::Http(_) => Exception::Transport,
         };
-        let errors = &self.metrics.http_connection_errors;
-        errors.with_label_values(&[exception]).inc();
+        self.metrics.ended(exception).inc();
     }
 }
 
@@ -326,8 +324,7 @@ impl Asked {
         let connection = self.idle.end.clone();
         let ending = tokio::spawn(async move {
             sleep(time).await;
-            let errors = &metrics.http_connection_errors;
-            errors.with_label_values(&["slow"]).inc();
+            metrics.ended(Exception::Slow).inc();
             connection.cancel();
         });
         self.end = Some(AbortOnDropHandle::new(ending));
@@ -376,8 +373,7 @@ impl tower::Service<Request<hyper::body::Incoming>> for AttachClaims {
         Box::pin(async move {
             let mut response = response.await?;
             let code = response.status();
-            let requests = &metrics.http_requests;
-            requests.with_label_values(&[code.as_str()]).inc();
+            metrics.requests.with_label_values(&[code.as_str()]).inc();
             let left = response.extensions_mut().remove::<Left>();
             let left = left.map_or(io_timeout, |Left(left)| left);
             asked.end_after(left.saturating_add(io_timeout), metrics);
@@ -388,6 +384,7 @@ impl tower::Service<Request<hyper::body::Incoming>> for AttachClaims {
 
 #[cfg(test)]
 mod tests {
+    use crate::metrics::Own;
     use axum::body::{Body, Bytes};
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -410,7 +407,7 @@ mod tests {
         let router = Router::new()
             .route("/short", get(|| async { "up 1\n" }))
             .route("/endless", get(endless));
-        let metrics = Arc::new(Metrics::new().unwrap());
+        let metrics = Arc::new(Metrics::register(&Own::new().unwrap()).unwrap());
         let handler = ConnectionHandler {
             router,
             access: None,
@@ -431,8 +428,7 @@ mod tests {
     }
 
     fn slow(metrics: &Metrics) -> u64 {
-        let errors = &metrics.http_connection_errors;
-        errors.with_label_values(&["slow"]).get()
+        metrics.ended(Exception::Slow).get()
     }
 
     async fn ask(reader: &mut DuplexStream, path: &str) {

@@ -66,12 +66,16 @@ impl Cell {
 }
 
 impl<const LABELS: usize> Distribution<LABELS> {
-    /// `name` without `_count`, `_sum` or `_max`.
+    /// `name` without `_count`, `_sum` or `_max`. The series with the `expected` labels are there, at zero, before anything
+    /// happened.
     pub(super) fn new(
         name: &str,
         help: &str,
         labels: [&'static str; LABELS],
+        expected: &[[&'static str; LABELS]],
     ) -> prometheus::Result<Self> {
+        let now = Instant::now();
+        let cells = expected.iter().map(|labels| (*labels, Cell::new(now)));
         let describe = |name: String, help: String| {
             let labels = labels.iter().map(ToString::to_string).collect();
             Desc::new(name, help, labels, std::collections::HashMap::new())
@@ -80,10 +84,10 @@ impl<const LABELS: usize> Distribution<LABELS> {
             summary: describe(name.to_owned(), help.to_owned())?,
             maximum: describe(
                 format!("{name}_max"),
-                format!("{help} Greatest of the last one to two minutes."),
+                format!("{help} Maximum of the last one to two minutes."),
             )?,
             labels,
-            cells: Arc::default(),
+            cells: Arc::new(Mutex::new(cells.collect())),
         })
     }
 
@@ -95,16 +99,6 @@ impl<const LABELS: usize> Distribution<LABELS> {
             .entry(labels)
             .or_insert_with(|| Cell::new(now))
             .observe(value, now);
-    }
-
-    /// Lets the series with these labels be there, at zero, before anything happened.
-    pub(super) fn expect(self, labels: [&'static str; LABELS]) -> Self {
-        self.cells
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(labels)
-            .or_insert_with(|| Cell::new(Instant::now()));
-        self
     }
 
     fn pairs(&self, values: [&'static str; LABELS]) -> Vec<LabelPair> {

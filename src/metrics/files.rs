@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{IntGauge, IntGaugeVec};
 
-use super::{Metrics, Own};
+use super::Own;
 
 /// What is read again when it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl File {
 }
 
 /// The metrics of all such files.
-pub(super) struct Files {
+pub struct Files {
     /// Labels `file`.
     successful: IntGaugeVec,
     taken_at: IntGaugeVec,
@@ -51,24 +51,39 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn register(own: &Own) -> prometheus::Result<Self> {
+    /// Registers them.
+    pub fn register(own: &Own) -> prometheus::Result<Self> {
         Ok(Self {
             successful: own.gauges(
                 "prometheus_proxy_config_last_reload_successful",
-                "1 where what the file holds is in force, 0 where it is of no use and what it held before goes on.",
-                &["file"],
+                "Whether the last reload of the file was successful.",
+                "file",
             )?,
             taken_at: own.gauges(
                 "prometheus_proxy_config_last_reload_success_timestamp_seconds",
-                "When what is in force was read.",
-                &["file"],
+                "Timestamp of the last successful reload of the file.",
+                "file",
             )?,
             certificate_ends: own.gauges(
                 "prometheus_proxy_certificate_expiry_timestamp_seconds",
-                "When the certificate ends that is shown.",
-                &["use"],
+                "Timestamp of the expiry of the certificate in use.",
+                "use",
             )?,
         })
+    }
+
+    /// Those of a file that has just been read with success.
+    pub fn reloads(&self, file: File) -> Reloads {
+        let labels = [file.label()];
+        let reloads = Reloads {
+            successful: self.successful.with_label_values(&labels),
+            taken_at: self.taken_at.with_label_values(&labels),
+            certificate_ends: self.certificate_ends.clone(),
+            certifies: file.certifies(),
+        };
+        reloads.successful.set(1);
+        reloads.taken();
+        reloads
     }
 }
 
@@ -79,22 +94,6 @@ pub struct Reloads {
     taken_at: IntGauge,
     certificate_ends: IntGaugeVec,
     certifies: Option<&'static str>,
-}
-
-impl Metrics {
-    /// Those of a file that has just been read with success.
-    pub fn reloads(&self, file: File) -> Reloads {
-        let labels = [file.label()];
-        let reloads = Reloads {
-            successful: self.files.successful.with_label_values(&labels),
-            taken_at: self.files.taken_at.with_label_values(&labels),
-            certificate_ends: self.files.certificate_ends.clone(),
-            certifies: file.certifies(),
-        };
-        reloads.successful.set(1);
-        reloads.taken();
-        reloads
-    }
 }
 
 impl Reloads {

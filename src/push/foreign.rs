@@ -73,7 +73,7 @@ impl Pushes {
     }
 
     fn count_lookup(&self, outcome: &'static str) {
-        let lookups = &self.metrics.push_key_lookups;
+        let lookups = &self.metrics.copies.key_lookups;
         lookups.with_label_values(&[outcome]).inc();
     }
 }

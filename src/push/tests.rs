@@ -4,13 +4,16 @@ use futures_util::FutureExt;
 use prometheus_rsocket_wire::Envelopes;
 
 use super::*;
+use crate::metrics::Own;
 use crate::nodes::{NodeId, NodeState};
-use crate::rsocket::Registry;
+use crate::rsocket::{self, Registry};
 
 fn pushes() -> Pushes {
-    let metrics = Arc::new(Metrics::new().unwrap());
+    let own = Own::new().unwrap();
+    let rsocket = rsocket::Metrics::register(&own).unwrap();
+    let metrics = Arc::new(Metrics::register(&own, &rsocket, 1 << 20).unwrap());
     let keys = Arc::new(KeyRing::new(Envelopes::default(), Duration::ZERO));
-    let registry = Arc::new(Registry::new(metrics.active_connections.clone(), 100));
+    let registry = Arc::new(Registry::new(rsocket.active_connections.clone(), 100));
     let limits = Limits {
         ttl: Duration::from_secs(60),
         retention: Duration::ZERO,

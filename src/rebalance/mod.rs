@@ -15,6 +15,7 @@
 
 mod guard;
 mod membership;
+mod metrics;
 mod overview;
 mod plan;
 mod settings;
@@ -22,6 +23,7 @@ mod task;
 mod victims;
 
 pub use membership::Membership;
+pub use metrics::Metrics;
 pub use overview::Overview;
 pub use plan::{Phase, Plan, Step, Tally, Turn, View};
 pub use settings::Settings;

@@ -7,13 +7,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use super::Settings;
 use super::membership::Membership;
 use super::overview::Overview;
-use super::plan::{Phase, Plan, Step, Tally, Turn, View};
-use super::victims;
+use super::plan::{Plan, Step, Tally, Turn, View};
+use super::{Metrics, Settings, victims};
 use crate::cluster::{Load, Members};
-use crate::metrics::Metrics;
 use crate::nodes::NodeState;
 use crate::rsocket::Registry;
 
@@ -55,7 +53,7 @@ pub struct Task {
     /// What this node is doing.
     pub state: watch::Receiver<NodeState>,
     /// The node's metrics.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Metrics,
     /// Where the status page finds how it stands.
     pub report: watch::Sender<Report>,
 }
@@ -79,7 +77,7 @@ impl Task {
             if let Some(turn) = step.turn {
                 log(turn, &view.overview);
             }
-            self.count(&before, &plan.tally());
+            self.metrics.add(&before, &plan.tally());
             self.tell(&plan, &view.overview);
         }
     }
@@ -115,21 +113,6 @@ impl Task {
             .count()
     }
 
-    fn count(&self, before: &Tally, after: &Tally) {
-        let metrics = &self.metrics;
-        let came_back = after.came_back - before.came_back;
-        let ineffective = after.ineffective - before.ineffective;
-        metrics.rebalance_shed.inc_by(after.shed - before.shed);
-        metrics.rebalance_came_back.inc_by(came_back);
-        metrics
-            .rebalance_rounds
-            .inc_by(after.rounds - before.rounds);
-        metrics.rebalance_ineffective.inc_by(ineffective);
-        metrics
-            .rebalance_yields
-            .inc_by(after.yields - before.yields);
-    }
-
     fn tell(&self, plan: &Plan, overview: &Overview) {
         let report = Report {
             phase: plan.phase().name(),
@@ -138,17 +121,7 @@ impl Task {
             tally: plan.tally(),
         };
         self.metrics
-            .rebalance_target
-            .set(report.target.round() as i64);
-        self.metrics
-            .rebalance_surplus
-            .set(report.surplus.round() as i64);
-        for phase in Phase::ALL {
-            self.metrics
-                .rebalance_phase
-                .with_label_values(&[phase.name()])
-                .set(i64::from(phase == plan.phase()));
-        }
+            .tell(report.target, report.surplus, plan.phase());
         self.report.send_replace(report);
     }
 }

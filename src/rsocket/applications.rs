@@ -11,11 +11,10 @@ use tokio_util::task::TaskTracker;
 
 use super::admission::Admission;
 use super::registry::Registry;
-use super::{KeyRing, PushSink, Settings};
+use super::{KeyRing, Metrics, PushSink, Settings};
 use crate::identity::Table;
 use crate::limits::eviction::EvictionQueue;
 use crate::limits::rate::Rate;
-use crate::metrics::Metrics;
 use crate::tls::Offer;
 
 /// Frames queued to one connection: more than an application ever has to be sent while it reads.
@@ -29,7 +28,7 @@ pub struct Applications {
     pub keys: Arc<KeyRing>,
     /// Where their pushes go.
     pub pushes: Arc<dyn PushSink>,
-    /// The node's metrics.
+    /// What is counted of them.
     pub metrics: Arc<Metrics>,
     /// What to offer to the next client, and whether it is to show a certificate; `None`: no TLS.
     pub(super) tls: Option<Secured>,
@@ -69,7 +68,7 @@ pub struct Shared {
     pub identities: watch::Receiver<Arc<Table>>,
     /// What they hold of payloads that are not opened yet.
     pub memory: Arc<Memory>,
-    /// The node's metrics.
+    /// What is counted of them.
     pub metrics: Arc<Metrics>,
 }
 

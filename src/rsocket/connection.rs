@@ -25,6 +25,7 @@ use tracing::debug;
 use super::applications::Applications;
 use super::entry::{Arrival, Member, enter};
 use super::keys::{Key, Keys};
+use super::metrics::{Exception, PushRefusal};
 use super::opener::Sealed;
 use super::pull::{Answer, PullError, PullReply, PullRequest};
 use super::registry::{Registration, Transport};
@@ -104,7 +105,9 @@ async fn leave<T: FrameTransport>(mut connection: Box<Connection<T>>) {
 /// Counts an end that is somebody's mistake or a fault; the ordinary ones are nobody's business.
 fn note_failure(reason: &CloseReason, peer: SocketAddr, transport: Transport, apps: &Applications) {
     let exception = match reason {
-        CloseReason::PeerError { code, .. } if *code != ErrorCode::CONNECTION_CLOSE => "peer_error",
+        CloseReason::PeerError { code, .. } if *code != ErrorCode::CONNECTION_CLOSE => {
+            Exception::PeerError
+        }
         // CONNECTION_CLOSE is an application's goodbye.
         CloseReason::PeerEnded
         | CloseReason::PeerError { .. }
@@ -112,16 +115,13 @@ fn note_failure(reason: &CloseReason, peer: SocketAddr, transport: Transport, ap
         | CloseReason::Ended => {
             return debug!(%peer, transport = transport.name(), %reason, "connection closed");
         }
-        CloseReason::Violation(Violation::Unfinished) => "unfinished",
-        CloseReason::Violation(_) => "protocol_violation",
-        CloseReason::SetupTimeout => "setup_timeout",
-        CloseReason::KeepaliveTimeout => "keepalive_timeout",
-        CloseReason::Transport(_) => "transport",
+        CloseReason::Violation(Violation::Unfinished) => Exception::Unfinished,
+        CloseReason::Violation(_) => Exception::ProtocolViolation,
+        CloseReason::SetupTimeout => Exception::SetupTimeout,
+        CloseReason::KeepaliveTimeout => Exception::KeepaliveTimeout,
+        CloseReason::Transport(_) => Exception::Transport,
     };
-    apps.metrics
-        .connection_errors
-        .with_label_values(&[exception, transport.label()])
-        .inc();
+    apps.metrics.failed(exception, transport, 1);
     debug!(%peer, transport = transport.name(), %reason, "connection failed");
 }
 
@@ -213,7 +213,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
                     Event::FireAndForget { payload } => self.take_push(None, payload),
                     Event::Refused { reason, .. } => {
                         debug!(peer = %self.registration.handle.peer, %reason, "push refused");
-                        self.apps.metrics.pushes_refused.with_label_values(&["payload"]).inc();
+                        self.count_refusal(PushRefusal::Payload);
                     }
                     // A push is held or not whether or not its sender still waits.
                     Event::RequestCancelled { .. } | Event::Setup(_) => {}
@@ -439,15 +439,15 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
     fn take_push(&mut self, stream: Option<StreamId>, payload: Payload) {
         let cause = self.retiring.as_ref().map(|retiring| retiring.cause);
         if cause == Some(Cause::Revoked) {
-            return self.refuse_push(stream, "revoked", Cause::Revoked.message());
+            return self.refuse_push(stream, PushRefusal::Revoked, Cause::Revoked.message());
         }
         if !self.may_push() {
-            return self.refuse_push(stream, "rate", "too many pushes in a second");
+            return self.refuse_push(stream, PushRefusal::Rate, "too many pushes in a second");
         }
         let Some(sealed) = self.sealed(payload, Purpose::Push) else {
             return self.refuse_push(
                 stream,
-                "memory",
+                PushRefusal::Memory,
                 "no memory for another push (--rsocket.max-unfinished)",
             );
         };
@@ -460,9 +460,13 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         }));
     }
 
-    fn refuse_push(&mut self, stream: Option<StreamId>, label: &'static str, reason: &str) {
+    fn count_refusal(&self, refusal: PushRefusal) {
         let refused = &self.apps.metrics.pushes_refused;
-        refused.with_label_values(&[label]).inc();
+        refused.with_label_values(&[refusal.label()]).inc();
+    }
+
+    fn refuse_push(&mut self, stream: Option<StreamId>, refusal: PushRefusal, reason: &str) {
+        self.count_refusal(refusal);
         debug!(peer = %self.registration.handle.peer, reason, "push refused");
         if let Some(stream) = stream {
             let session = self.connection.session();

@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use super::admission::{MAX_UNANSWERED, Place, Shares};
 use super::applications::Applications;
+use super::metrics::Exception;
 use super::registry::Transport;
 use crate::identity::{Identity, Proof, Shown, Table, Unknown};
 use crate::limits::eviction::Evictable;
@@ -73,26 +74,26 @@ impl Member {
 
 /// Why a connection is refused. It has waited for long enough to be told.
 pub(super) struct Denied {
-    /// The word in metrics.
-    pub(super) exception: &'static str,
+    /// What it counts as.
+    pub(super) exception: Exception,
     /// What the client is told.
     pub(super) message: &'static str,
 }
 
 const NO_CREDENTIALS: Denied = Denied {
-    exception: "no_credentials",
+    exception: Exception::NoCredentials,
     message: "the proxy requires a token, a password or a certificate",
 };
 const CREDENTIALS: Denied = Denied {
-    exception: "credentials",
+    exception: Exception::Credentials,
     message: "the proxy does not know these credentials (see its --rsocket.auth.file)",
 };
 const BUSY: Denied = Denied {
-    exception: "credentials_unverified",
+    exception: Exception::CredentialsUnverified,
     message: "the proxy has too many passwords to verify, try again later",
 };
 const CONNECTIONS: Denied = Denied {
-    exception: "identity_connections",
+    exception: Exception::IdentityConnections,
     message: "too many applications of this identity are connected",
 };
 
@@ -193,7 +194,7 @@ async fn place(
 pub(super) async fn place_among<K: Clone + Eq + Hash>(
     shares: &Arc<Shares<K>>,
     (key, max): (K, usize),
-    exception: &'static str,
+    exception: Exception,
     arrival: &mut Arrival,
     apps: &Applications,
 ) -> Option<Place<K>> {
@@ -206,11 +207,10 @@ pub(super) async fn place_among<K: Clone + Eq + Hash>(
     timeout(MAX_UNANSWERED, place).await.ok()
 }
 
-fn note(exception: &'static str, arrival: &Arrival, apps: &Applications) {
+fn note(exception: Exception, arrival: &Arrival, apps: &Applications) {
     static LOG_LIMIT: LogLimit = LogLimit::new(10);
-    let labels = [exception, arrival.transport.label()];
-    let errors = &apps.metrics.connection_errors;
-    errors.with_label_values(&labels).inc();
+    apps.metrics.failed(exception, arrival.transport, 1);
+    let exception = exception.label();
     let (peer, transport) = (arrival.peer, arrival.transport.name());
     match LOG_LIMIT.due() {
         Some(suppressed) => warn!(%peer, transport, exception, suppressed, "application refused"),

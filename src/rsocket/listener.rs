@@ -23,6 +23,7 @@ use tracing::{debug, warn};
 
 use super::applications::{Applications, Secured};
 use super::entry::{Arrival, place_among};
+use super::metrics::Exception;
 use super::proxy_protocol::HeaderError;
 use super::registry::Transport;
 use super::{connection, proxy_protocol};
@@ -116,10 +117,7 @@ fn evicted(apps: &Applications, transport: Transport, gone: usize) {
     if gone == 0 {
         return;
     }
-    let errors = &apps.metrics.connection_errors;
-    errors
-        .with_label_values(&["crowded", transport.label()])
-        .inc_by(gone as u64);
+    apps.metrics.failed(Exception::Crowded, transport, gone);
     if let Some(suppressed) = LOG_LIMIT.due() {
         warn!(
             suppressed,
@@ -158,7 +156,7 @@ async fn serve(
     let place = Box::pin(place_among(
         &apps.admission.addresses,
         address,
-        "address_connections",
+        Exception::AddressConnections,
         &mut arrival,
         apps,
     ));
@@ -203,7 +201,7 @@ async fn origin(
         Ok(Err(error)) => error.to_string(),
         Err(_) => "not finished in time".into(),
     };
-    failed(apps, arrival, "proxy_protocol", &reason);
+    failed(apps, arrival, Exception::ProxyProtocol, &reason);
     leave_unanswered(stream, arrival, apps).await;
     None
 }
@@ -227,12 +225,9 @@ async fn leave_unanswered(
     apps.leaving.run_until_cancelled(ended).await;
 }
 
-fn failed(apps: &Applications, arrival: &Arrival, exception: &'static str, reason: &str) {
-    let labels = [exception, arrival.transport.label()];
-    apps.metrics
-        .connection_errors
-        .with_label_values(&labels)
-        .inc();
+fn failed(apps: &Applications, arrival: &Arrival, exception: Exception, reason: &str) {
+    apps.metrics.failed(exception, arrival.transport, 1);
+    let exception = exception.label();
     debug!(peer = %arrival.peer, exception, reason, "handshake failed");
 }
 
@@ -254,7 +249,7 @@ impl<'a> Handshake<'a> {
         let offer = Arc::clone(&tls.offer.borrow());
         let config = Arc::clone(&offer.config);
         let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
-        let mut stream = self.shake(handshake, |_| "tls").await?;
+        let mut stream = self.shake(handshake, |_| Exception::Tls).await?;
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let wanted = tls.mutual && !self.apps.identities.borrow().asks();
         let refused = match chain.first() {
@@ -262,7 +257,7 @@ impl<'a> Handshake<'a> {
             Some(_) => offer.verify(chain).err().map(|error| error.to_string()),
         };
         if let Some(reason) = refused {
-            self.failed("client_certificate", &reason);
+            self.failed(Exception::ClientCertificate, &reason);
             leave_unanswered(&mut stream, &mut self.arrival, self.apps).await;
             return None;
         }
@@ -284,8 +279,8 @@ impl<'a> Handshake<'a> {
             Transport::WebSocket => {
                 let handshake = WebSocket::accept(stream, max_frame, &self.apps.allowed_origins);
                 let handshake = self.shake(handshake, |failure| match failure {
-                    Some(HandshakeError::Origin) => "origin",
-                    _ => "handshake",
+                    Some(HandshakeError::Origin) => Exception::Origin,
+                    _ => Exception::Handshake,
                 });
                 if let Some(frames) = Box::pin(handshake).await {
                     self.converse(frames).await;
@@ -306,7 +301,7 @@ impl<'a> Handshake<'a> {
     async fn shake<H, E: Display, S: AsyncRead + Unpin>(
         &mut self,
         handshake: impl Future<Output = Result<H, (E, S)>>,
-        exception: impl Fn(Option<&E>) -> &'static str,
+        exception: impl Fn(Option<&E>) -> Exception,
     ) -> Option<H> {
         let handshake = timeout_at(self.arrival.due, handshake);
         match self.apps.leaving.run_until_cancelled(handshake).await? {
@@ -320,7 +315,7 @@ impl<'a> Handshake<'a> {
         None
     }
 
-    fn failed(&self, exception: &'static str, reason: &str) {
+    fn failed(&self, exception: Exception, reason: &str) {
         failed(self.apps, &self.arrival, exception, reason);
     }
 }

@@ -132,12 +132,12 @@ mod tests {
 
     use super::*;
     use crate::identity::{Table, Terms};
-    use crate::metrics::Metrics;
+    use crate::metrics::Own;
     use crate::rsocket::connection::run;
     use crate::rsocket::entry::Arrival;
     use crate::rsocket::{
-        Answer, Applications, Handle, KeyRing, PullError, PushOutcome, PushSink, Registry, Sealed,
-        Settings, Shared, Transport,
+        Answer, Applications, Handle, KeyRing, Metrics, PullError, PushOutcome, PushSink, Registry,
+        Sealed, Settings, Shared, Transport,
     };
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn applications(gate: &Arc<Semaphore>) -> Applications {
-        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let metrics = Arc::new(Metrics::register(&Own::new().unwrap()).unwrap());
         let settings = Settings::parse_from([
             "",
             "--rsocket.envelope=plaintext",

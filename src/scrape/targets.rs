@@ -3,8 +3,8 @@
 
 use tracing::{debug, warn};
 
+use super::Metrics;
 use crate::limits::log_limit::LogLimit;
-use crate::metrics::Metrics;
 use crate::rsocket::{Handle, TargetFailure, TargetOutcome, Targets};
 
 /// An agent whose network is gone reports a thousand at once.

@@ -27,7 +27,7 @@ use tracing::{debug, info, warn};
 use super::message::{Invalid, all, each, handed, millis, pusher, standing, standings};
 use super::proto::replication_client::ReplicationClient;
 use super::{Holder, Identity, Peer, Secret, proto};
-use crate::metrics::Metrics;
+use crate::cluster::Metrics;
 use crate::nodes::NodeId;
 use crate::store::{ClaimId, Lent, Replica, Reply, Request};
 
@@ -429,7 +429,7 @@ impl Caller {
         if matches!(request, Request::Replicate(_)) {
             self.common
                 .metrics
-                .push_replication_failures
+                .replications_failed
                 .with_label_values(&[failure.label()])
                 .inc();
         }
@@ -441,7 +441,7 @@ impl Caller {
         let labels = [call, failure.label()];
         self.common
             .metrics
-            .cluster_calls_failed
+            .calls_failed
             .with_label_values(&labels)
             .inc();
         let (peer, address) = (&self.peer.name, self.address);

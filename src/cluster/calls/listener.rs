@@ -21,9 +21,10 @@ use tracing::debug;
 
 use super::service::Service;
 use super::{Calling, Identity};
+use crate::cluster::Metrics;
+use crate::cluster::metrics::Exception;
 use crate::cluster::roster::MAX_NODES;
 use crate::limits::eviction::{self, Evictable, EvictionQueue};
-use crate::metrics::Metrics;
 
 /// Connections at a time; more wait in the backlog, and have those ended that have not called for longest. Each other
 /// node makes one and keeps it; a quarter more is for those of nodes that are gone and not yet found to be silent.
@@ -79,8 +80,7 @@ impl Listener {
     ) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let handshakes = EvictionQueue::new(MAX_CONNECTIONS);
-        let errors = &metrics.cluster_connection_errors;
-        let evicted = errors.with_label_values(&["crowded"]);
+        let evicted = metrics.ended(Exception::Crowded);
         loop {
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
@@ -94,10 +94,7 @@ impl Listener {
                     tokio::spawn(async move {
                         let end = end.run_until_cancelled(connection).await;
                         if let Some(Err(error)) = end {
-                            metrics
-                                .cluster_connection_errors
-                                .with_label_values(&[error.label()])
-                                .inc();
+                            metrics.ended((&error).into()).inc();
                             debug!(%peer, %error, "connection of another node ended early");
                         }
                         drop(place);
@@ -123,12 +120,12 @@ enum Ended {
     Protocol(#[from] hyper::Error),
 }
 
-impl Ended {
-    fn label(&self) -> &'static str {
-        match self {
-            Self::Handshake(_) => "handshake",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::Protocol(_) => "protocol",
+impl From<&Ended> for Exception {
+    fn from(ended: &Ended) -> Self {
+        match ended {
+            Ended::Handshake(_) => Self::Handshake,
+            Ended::HandshakeTimeout => Self::HandshakeTimeout,
+            Ended::Protocol(_) => Self::Protocol,
         }
     }
 }

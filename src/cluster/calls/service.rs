@@ -243,8 +243,9 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+    use crate::cluster::Metrics;
     use crate::cluster::calls::{Secret, unpack};
-    use crate::metrics::Metrics;
+    use crate::metrics::Own;
     use crate::store::{Content, Standing};
     use crate::tenant::Tenant;
 
@@ -314,7 +315,7 @@ mod tests {
             me: NodeId::new("me", 2),
             identity: None,
             holder: Arc::clone(&recorder) as _,
-            metrics: Arc::new(Metrics::new().unwrap()),
+            metrics: Arc::new(Metrics::register(&Own::new().unwrap()).unwrap()),
             max_message: 1000,
         };
         (Service::new(&here), recorder)
