@@ -34,7 +34,7 @@ use crate::cluster::calls::{Calling, Holder, Peer, Peers};
 use crate::limits::log_limit::LogLimit;
 use crate::nodes::{NodeId, NodeState};
 use crate::rsocket::{
-    Flow, KeyRing, Opened, Opener, PushOutcome, PushRefusal, PushSink, Rejection, Sealed, Unusable,
+    KeyRing, Opened, Opener, PushOutcome, PushRefusal, PushSink, Rejection, Sealed, Unusable,
 };
 use crate::store::{
     ClaimId, Content, Counts, Effects, Holdings, Kept, Limits, PushId, Refusal, Replication, Store,
@@ -234,8 +234,13 @@ impl Pushes {
             peer,
             identity: sealed.terms.identity.clone(),
         };
-        let flow = sealed.flow.clone();
-        let opened = match self.open(sealed).await {
+        let pusher = Tenant::of(sender.identity.as_ref(), peer);
+        let hasher = self.hasher.clone();
+        let hash = move |opened: Opened| {
+            let content = content_of(Arc::clone(&opened.exposition), pusher, &hasher);
+            (opened, content)
+        };
+        let (opened, (content, repeated)) = match self.open(sealed, hash).await {
             Ok(opened) => opened,
             Err(unusable) => return Err(self.refuse(&unusable, &sender)),
         };
@@ -262,11 +267,7 @@ impl Pushes {
                 &sender,
             ));
         }
-        let pusher = Tenant::of(sender.identity.as_ref(), peer);
-        let content = match self.content(&opened, pusher, &flow).await {
-            Ok(content) => content,
-            Err(unusable) => return Err(self.refuse(&unusable, &sender)),
-        };
+        self.metrics.duplicate_series.inc_by(repeated as u64);
         let kept = match self.hold(content).await {
             Ok(kept) => kept,
             Err(Untaken::Closed) => {
@@ -292,22 +293,6 @@ impl Pushes {
         let identity = sender.identity.as_deref();
         debug!(%peer, identity, samples = opened.exposition.samples(), bytes = opened.bytes, ?kept, "push accepted");
         Ok(())
-    }
-
-    /// A push with its series. That is as much work as reading the text was, so it is done where that was.
-    async fn content(
-        &self,
-        opened: &Opened,
-        pusher: Tenant,
-        flow: &Flow,
-    ) -> Result<Content, Unusable> {
-        let text = Arc::clone(&opened.exposition);
-        let hasher = self.hasher.clone();
-        let content = move |_: &_| content_of(text, pusher, &hasher);
-        let content = self.opener.run_for_push(flow, opened.bytes, content);
-        let (content, repeated) = content.await?;
-        self.metrics.duplicate_series.inc_by(repeated as u64);
-        Ok(content)
     }
 
     /// Holds a push, and waits until it may be acknowledged.
@@ -435,7 +420,7 @@ impl Pushes {
     }
 }
 
-/// A push with its series, each once; and how many stand in it again.
+/// A push with its series, each once; and how many stand in it again. That is as much work as reading the text was.
 fn content_of(text: Arc<Exposition>, pusher: Tenant, hasher: &RandomState) -> (Content, usize) {
     let mut series: Vec<_> = text.series(hasher).collect();
     let all = series.len();

@@ -46,14 +46,18 @@ impl Lookups {
 }
 
 impl Pushes {
-    /// Opens a push, with the help of the node to whose key it is sealed if it is not this one's.
-    pub(super) async fn open(&self, sealed: Sealed) -> Result<Opened, Unusable> {
+    /// Opens a push and does `then` with it, with the help of the node to whose key it is sealed if it is not this one's.
+    pub(super) async fn open<R: Send + 'static>(
+        &self,
+        sealed: Sealed,
+        then: impl FnOnce(Opened) -> R + Clone + Send + 'static,
+    ) -> Result<R, Unusable> {
         let keys = self.keys.subscribe().borrow().clone();
         let wrapped = sealed.wrapped_key().filter(|_| self.peers.can_open());
         let Some(wrapped) = wrapped.cloned() else {
-            return self.opener.open(sealed, &keys).await;
+            return self.opener.open(sealed, &keys, then).await;
         };
-        match self.opener.open(sealed.clone(), &keys).await {
+        match self.opener.open(sealed.clone(), &keys, then.clone()).await {
             Err(wrong @ Unusable::Envelope(OpenError::WrongKey)) => {
                 let Some(_place) = self.lookups.begin() else {
                     self.count_lookup("refused");
@@ -66,7 +70,8 @@ impl Pushes {
                     return Err(wrong);
                 };
                 self.count_lookup("found");
-                self.opener.open_with(Zeroizing::new(secret), sealed).await
+                let secret = Zeroizing::new(secret);
+                self.opener.open_with(secret, sealed, then).await
             }
             opened => opened,
         }

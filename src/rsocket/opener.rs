@@ -164,28 +164,36 @@ impl Opener {
         }
     }
 
-    /// Opens a push that was sealed to one of `keys` and validates its text, when its turn comes.
-    pub async fn open(&self, sealed: Sealed, keys: &[Key]) -> Result<Opened, Unusable> {
+    /// Opens a push that was sealed to one of `keys`, validates its text, and does with it what comes `then`, when its turn
+    /// comes.
+    pub async fn open<R: Send + 'static>(
+        &self,
+        sealed: Sealed,
+        keys: &[Key],
+        then: impl FnOnce(Opened) -> R + Send + 'static,
+    ) -> Result<R, Unusable> {
         let keys = keys.to_vec();
         let opener = self.clone();
         let (flow, bytes) = (sealed.flow.clone(), sealed.payload.len());
-        let open = move |wanted: &Wanted| opener.open_now(sealed, &keys, wanted);
+        let open = move |wanted: &Wanted| opener.open_now(sealed, &keys, wanted).map(then);
         self.run_for_push(&flow, bytes, open).await?
     }
 
-    /// Opens a push of version 1 whose AES key another node has unwrapped, and validates its text, when its turn comes.
-    pub async fn open_with(
+    /// As [`Opener::open`], a push of version 1 whose AES key another node has unwrapped.
+    pub async fn open_with<R: Send + 'static>(
         &self,
         secret: version1::Secret,
         sealed: Sealed,
-    ) -> Result<Opened, Unusable> {
+        then: impl FnOnce(Opened) -> R + Send + 'static,
+    ) -> Result<R, Unusable> {
         let opener = self.clone();
         let (flow, bytes) = (sealed.flow.clone(), sealed.payload.len());
         let open = move |wanted: &Wanted| {
-            opener.read(&sealed.terms, Texts::whole, wanted, |max_text| {
+            let opened = opener.read(&sealed.terms, Texts::whole, wanted, |max_text| {
                 let text = version1::open_with(&secret, sealed.payload.data, max_text, Hold::Long)?;
                 Ok((text, "1"))
-            })
+            });
+            opened.map(then)
         };
         self.run_for_push(&flow, bytes, open).await?
     }
@@ -230,7 +238,7 @@ impl Opener {
     }
 
     /// Runs CPU work for a push of so many bytes when its turn comes.
-    pub async fn run_for_push<R: Send + 'static>(
+    async fn run_for_push<R: Send + 'static>(
         &self,
         flow: &Flow,
         bytes: usize,
