@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::ops::{Range, RangeInclusive};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bcrypt::HashParts;
 use hmac::digest::CtOutput;
 use hmac::{Hmac, KeyInit, Mac};
+use parking_lot::Mutex;
 use sha2::Sha256;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -68,13 +69,11 @@ struct User {
 
 impl User {
     fn remembers(&self, tag: &Tag) -> bool {
-        let remembered = self.remembered.lock();
-        remembered.unwrap_or_else(PoisonError::into_inner).as_ref() == Some(tag)
+        self.remembered.lock().as_ref() == Some(tag)
     }
 
     fn remember(&self, tag: Tag) {
-        let remembered = self.remembered.lock();
-        *remembered.unwrap_or_else(PoisonError::into_inner) = Some(tag);
+        *self.remembered.lock() = Some(tag);
     }
 }
 

@@ -18,9 +18,10 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use prometheus_rsocket_exposition::Exposition;
 use prometheus_rsocket_wire::ErrorCode;
 use tokio::sync::{Notify, oneshot, watch};
@@ -147,17 +148,17 @@ impl Pushes {
 
     /// How many pushes are held, by state.
     pub fn counts(&self) -> Counts {
-        self.held().store.counts()
+        self.held.lock().store.counts()
     }
 
     /// The `most` pushers with the most bytes, and as many of those that were refused something last; the greatest first.
     pub fn pushers(&self, most: usize) -> Vec<Holdings> {
-        self.held().store.pushers(most)
+        self.held.lock().store.pushers(most)
     }
 
     /// Whether no other node is known.
     pub fn are_alone(&self) -> bool {
-        self.held().alone
+        self.held.lock().alone
     }
 
     /// Lets the store know the time and who lives, for ever. Without `calling` there is nobody else.
@@ -215,18 +216,18 @@ impl Pushes {
 
     /// Takes no more pushes: nobody would serve them. Those who bring one take it elsewhere.
     pub fn close(&self) {
-        self.held().closed = true;
+        self.held.lock().closed = true;
     }
 
     /// This node answers no scrape any more: pushes are taken as long as a node is there that does and is not about to
     /// leave, too.
     pub fn end_scrapes(&self) {
-        self.held().unscraped = true;
+        self.held.lock().unscraped = true;
     }
 
     /// Whether no more pushes are taken.
     pub fn are_closed(&self) -> bool {
-        self.held().closed
+        self.held.lock().closed
     }
 
     async fn take(&self, sealed: Sealed, peer: SocketAddr) -> Result<(), Rejection> {
@@ -365,7 +366,7 @@ impl Pushes {
     /// Takes a step of the store, and does what comes of it.
     fn with<R>(&self, step: impl FnOnce(&mut Held, Instant) -> (R, Effects)) -> R {
         let (result, effects) = {
-            let mut held = self.held();
+            let mut held = self.held.lock();
             let (result, effects) = step(&mut held, Instant::now());
             for (push, kept) in &effects.acknowledged {
                 if let Some(waiting) = held.waiting.remove(push) {
@@ -413,10 +414,6 @@ impl Pushes {
     fn publish(&self) {
         self.metrics.hold(&self.counts());
         self.changed.notify_waiters();
-    }
-
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use prometheus::IntCounterVec;
 use tracing::warn;
 
@@ -35,10 +35,7 @@ impl Drops {
     }
 
     fn is_due(&self, reason: &'static str, now: Instant) -> bool {
-        let mut logged_at = self
-            .logged_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut logged_at = self.logged_at.lock();
         let due = logged_at
             .get(reason)
             .is_none_or(|at| now.duration_since(*at) >= LOG_EVERY);

@@ -4,7 +4,7 @@
 //! another instance of the same member, and meanwhile nobody is forgotten, because the [`Roster`] stays.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -12,6 +12,7 @@ use chitchat::{
     Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, ProtocolVersion,
     spawn_chitchat,
 };
+use parking_lot::Mutex;
 use rand::seq::IndexedRandom;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -198,7 +199,7 @@ impl Gossip {
 
     fn observe(&self, now: Instant, sightings: Vec<Sighting>) {
         let (changes, others) = {
-            let mut roster = self.roster.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut roster = self.roster.lock();
             (roster.observe(now, sightings), roster.members())
         };
         changes.iter().for_each(log);

@@ -32,11 +32,12 @@ mod vet;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use members::{Load, Me, Member, Members, Peering, Presence, Profile};
 pub use metrics::Metrics;
+use parking_lot::Mutex;
 pub use peer::{Advertised, Peer};
 pub use secret::Secrets;
 pub use settings::{Introduction, Settings};

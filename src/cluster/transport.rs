@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use async_trait::async_trait;
 use chitchat::ChitchatEnvelope;
 use chitchat::transport::{RecvOutcome, SendOutcome, Socket, Transport};
+use parking_lot::Mutex;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -126,11 +127,7 @@ impl Socket for PacketSocket {
 
 impl Shared {
     async fn send(&self, to: SocketAddr, message: &[u8]) -> usize {
-        let sealed = self
-            .sealer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .seal(message, now());
+        let sealed = self.sealer.lock().seal(message, now());
         let packet = match sealed {
             Ok(packet) => packet,
             Err(refusal) => {
@@ -199,11 +196,7 @@ impl Shared {
         packet: &[u8],
         decoder: &mut Decoder,
     ) -> anyhow::Result<Result<ChitchatEnvelope, Refusal>> {
-        let opened = self
-            .opener
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .open(packet, now());
+        let opened = self.opener.lock().open(packet, now());
         let bytes = match opened {
             Ok(bytes) => bytes,
             Err(refusal) => return Ok(Err(refusal)),

@@ -4,8 +4,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,6 +15,7 @@ use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -295,7 +296,7 @@ impl Idle {
 
     /// Something is asked, until what is returned is dropped.
     fn asked(&self) -> Asked {
-        let mut waits = self.waits();
+        let mut waits = self.waits.lock();
         waits.requests += 1;
         waits.evictable = None;
         self.asked.store(true, Ordering::Relaxed);
@@ -303,10 +304,6 @@ impl Idle {
             idle: self.clone(),
             end: None,
         }
-    }
-
-    fn waits(&self) -> MutexGuard<'_, Waits> {
-        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -333,7 +330,7 @@ impl Asked {
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        let mut waits = self.idle.waits();
+        let mut waits = self.idle.waits.lock();
         waits.requests -= 1;
         if waits.requests == 0 {
             let evictable = self.idle.queue.join(self.idle.end.clone());

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -64,7 +65,7 @@ impl EvictionQueue {
         loop {
             let left = self.left.notified();
             let patience = {
-                let mut members = self.lock();
+                let mut members = self.members.lock();
                 if members.oldest_first.len() < self.max {
                     return false;
                 }
@@ -91,11 +92,11 @@ impl EvictionQueue {
 
     /// Evicts the oldest, if it is older than [`GRACE`]. Whether it was.
     pub(crate) fn evict(&self) -> bool {
-        self.lock().evict(Instant::now())
+        self.members.lock().evict(Instant::now())
     }
 
     fn add(&self, end: CancellationToken) -> u64 {
-        let mut members = self.lock();
+        let mut members = self.members.lock();
         let id = members.next;
         members.next += 1;
         members.oldest_first.insert(id, (Instant::now(), end));
@@ -103,13 +104,9 @@ impl EvictionQueue {
     }
 
     fn remove(&self, id: u64) -> Option<CancellationToken> {
-        let removed = self.lock().oldest_first.remove(&id);
+        let removed = self.members.lock().oldest_first.remove(&id);
         self.left.notify_waiters();
         removed.map(|(_, end)| end)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Members> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Limits log lines that anyone can cause.
 
 use std::num::NonZeroU64;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// How long a round lasts.
@@ -43,7 +43,7 @@ impl LogLimit {
     /// Whether the line is to be logged now, and how many were suppressed before it.
     pub(crate) fn due(&self) -> Option<Suppressed> {
         let now = Instant::now();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if state.began.is_none_or(|began| now >= began + ROUND) {
             state.began = Some(now);
             state.logged = 0;

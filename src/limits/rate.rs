@@ -1,8 +1,8 @@
 //! A rate limit: a bucket of tokens, as in exporter-toolkit.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// `burst` requests at once, and one more in every `interval`.
@@ -44,10 +44,7 @@ impl Bucket {
     pub(crate) fn take(&self) -> bool {
         let Rate { interval, burst } = self.rate;
         let now = self.made_at.elapsed();
-        let mut full_after = self
-            .full_after
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut full_after = self.full_after.lock();
         let missing = full_after.saturating_sub(now).saturating_add(interval);
         if missing > interval.saturating_mul(burst) {
             return false;

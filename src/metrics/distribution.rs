@@ -2,9 +2,10 @@
 //! `_count`, `_sum` and `_max`, and what dashboards made for the Java proxy ask for.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Gauge, LabelPair, Metric, MetricFamily, MetricType, Summary};
 
@@ -94,7 +95,7 @@ impl<const LABELS: usize> Distribution<LABELS> {
     /// Counts one value, in the base unit that the metric's name says.
     pub fn observe(&self, labels: [&'static str; LABELS], value: f64) {
         let now = Instant::now();
-        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cells = self.cells.lock();
         cells
             .entry(labels)
             .or_insert_with(|| Cell::new(now))
@@ -121,7 +122,7 @@ impl<const LABELS: usize> Collector for Distribution<LABELS> {
         let now = Instant::now();
         let mut summaries = Vec::new();
         let mut maxima = Vec::new();
-        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cells = self.cells.lock();
         for (values, cell) in cells.iter_mut() {
             let mut summary = Summary::default();
             summary.set_sample_count(cell.count);

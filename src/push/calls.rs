@@ -32,13 +32,13 @@ impl Holder for Pushes {
     fn unanswered(&self, by: &NodeId, request: &Request) {
         match request {
             Request::Claim { claim, .. } => {
-                if let Some(unreached) = self.held().scrapes.get_mut(claim) {
+                if let Some(unreached) = self.held.lock().scrapes.get_mut(claim) {
                     unreached.insert(by.clone());
                 }
                 self.answers.notify_waiters();
             }
             Request::Replicate(replica) => {
-                let mut held = self.held();
+                let mut held = self.held.lock();
                 held.store.unreplicated(by, &replica.push, Instant::now());
             }
             // Made again by the store if need be.
@@ -104,7 +104,7 @@ fn read(packed: &[u8], pusher: Tenant, max: usize, hasher: &RandomState) -> Opti
 impl Pushes {
     /// Whether a scrape's claim waits for a node that may yet answer.
     pub(super) fn awaits(&self, claim: &crate::store::ClaimId) -> bool {
-        let held = self.held();
+        let held = self.held.lock();
         let Some(unreached) = held.scrapes.get(claim) else {
             return false;
         };
@@ -115,7 +115,7 @@ impl Pushes {
     /// Whether this node's end costs no push: the others have all, or nobody else is there and none waits for a scrape. In
     /// the latter case none may come any more.
     pub(super) fn settled(&self) -> bool {
-        let mut held = self.held();
+        let mut held = self.held.lock();
         let now = Instant::now();
         if !held.alone {
             return held.store.may_leave(now);

@@ -8,9 +8,10 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// The longest that a connection past a limit is left unanswered before it is closed.
@@ -75,7 +76,7 @@ impl<K: Clone + Eq + Hash> Shares<K> {
 
     /// One of `max` places, if one is free; zero: there is no limit.
     pub(super) fn take(self: &Arc<Self>, key: &K, max: usize) -> Option<Place<K>> {
-        let mut shares = self.lock();
+        let mut shares = self.0.lock();
         let share = shares.entry(key.clone()).or_default();
         if max > 0 && share.taken >= max {
             return None;
@@ -88,7 +89,7 @@ impl<K: Clone + Eq + Hash> Shares<K> {
     }
 
     fn wait(self: &Arc<Self>, key: &K) -> Wait<K> {
-        let mut shares = self.lock();
+        let mut shares = self.0.lock();
         let share = shares.entry(key.clone()).or_default();
         share.waiting += 1;
         Wait {
@@ -100,17 +101,13 @@ impl<K: Clone + Eq + Hash> Shares<K> {
 
     /// Changes what one has, and forgets it where that is nothing.
     fn change(&self, key: &K, change: impl FnOnce(&mut Share)) {
-        let mut shares = self.lock();
+        let mut shares = self.0.lock();
         if let Some(share) = shares.get_mut(key) {
             change(share);
             if share.taken == 0 && share.waiting == 0 {
                 shares.remove(key);
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Share>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -163,7 +160,7 @@ mod tests {
         assert!(addresses.place_of(&second, 1).now_or_never().is_some());
         drop(place);
         assert!(waiting.now_or_never().is_some());
-        assert!(addresses.lock().is_empty());
+        assert!(addresses.0.lock().is_empty());
     }
 
     #[tokio::test]
@@ -187,7 +184,7 @@ mod tests {
         let places: Vec<_> = (0..3).map(|_| identities.take(&"a".into(), 3)).collect();
         assert!(places.iter().all(Option::is_some));
         drop(places);
-        assert!(identities.lock().is_empty());
+        assert!(identities.0.lock().is_empty());
     }
 
     #[tokio::test]

@@ -13,8 +13,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, spawn_blocking};
 use tracing::error;
@@ -76,7 +77,7 @@ impl Turns {
             let _ = done.send(work(&wanted));
         };
         let cost = FIXED_COST.saturating_add(bytes as u64);
-        let place = self.lock().queue.push(flow, cost, Box::new(job));
+        let place = self.0.lock().queue.push(flow, cost, Box::new(job));
         let _waiting = Waiting { turns: self, place };
         self.begin();
         result.await.ok()
@@ -84,7 +85,7 @@ impl Turns {
 
     /// Begins what there are threads for.
     fn begin(&self) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         while state.free > 0
             && let Some(job) = state.queue.pop()
         {
@@ -101,16 +102,12 @@ impl Turns {
             if catch_unwind(AssertUnwindSafe(job)).is_err() {
                 error!("decrypting a payload panicked, which is a bug");
             }
-            let mut state = self.lock();
+            let mut state = self.0.lock();
             next = state.queue.pop();
             if next.is_none() {
                 state.free += 1;
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,7 +119,7 @@ impl fmt::Debug for Turns {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let given_up = self.turns.lock().queue.remove(&self.place);
+        let given_up = self.turns.0.lock().queue.remove(&self.place);
         drop(given_up);
     }
 }
@@ -298,7 +295,9 @@ mod tests {
     /// Work that goes on until the gate is dropped.
     fn endless(gate: &Gate) -> impl FnOnce(&Wanted) + Send + 'static {
         let gate = Arc::clone(gate);
-        move |_| drop(gate.lock().map(|gate| gate.recv()))
+        move |_| {
+            let _ = gate.lock().recv();
+        }
     }
 
     type Gate = Arc<Mutex<mpsc::Receiver<()>>>;
@@ -319,9 +318,9 @@ mod tests {
         let mut waiting = Box::pin(turns.run(&flow, 0, |_| "done"));
         assert!((&mut given_up).now_or_never().is_none());
         assert!((&mut waiting).now_or_never().is_none());
-        assert_eq!(turns.lock().queue.waiting.len(), 2);
+        assert_eq!(turns.0.lock().queue.waiting.len(), 2);
         drop(given_up);
-        assert_eq!(turns.lock().queue.waiting.len(), 1);
+        assert_eq!(turns.0.lock().queue.waiting.len(), 1);
         drop(go);
         assert_eq!(waiting.await, Some("done"));
     }

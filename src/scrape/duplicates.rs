@@ -5,10 +5,11 @@
 //! one at the following ones: applications that do not tell themselves apart have nearly all of their series in common.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use prometheus_rsocket_exposition::EqualSeries;
 use tokio::time::Instant;
 use tracing::warn;
@@ -67,7 +68,7 @@ impl Duplicates {
 
     fn seen(&self, pair: [Arc<Handle>; 2]) {
         static LOG_LIMIT: LogLimit = LogLimit::new(10);
-        let mut pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pairs = self.pairs.lock();
         let before = pairs.len();
         pairs.retain(|known| !known.is_of(&pair));
         if pairs.len() == before
@@ -86,7 +87,7 @@ impl Duplicates {
     /// Pairs of connected applications that were seen of late, the latest first.
     pub fn pairs(&self) -> Vec<Duplicate> {
         let now = Instant::now();
-        let mut pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pairs = self.pairs.lock();
         pairs.retain(|pair| {
             pair.until > now && !pair.connections.iter().any(|handle| handle.has_left())
         });

@@ -5,9 +5,10 @@
 //! samples but everybody's, since Prometheus throws away what has not come whole. So the time is learnt from the responses
 //! before.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// How long the longest response of late took, each one that was shorter making it count for an eighth less.
@@ -32,7 +33,7 @@ pub struct Reserve(Mutex<Recent>);
 impl Reserve {
     /// What is to be kept back of `timeout`: at least `least`, at most half.
     pub fn of(&self, timeout: Duration, least: Duration) -> Duration {
-        let recent = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = *self.0.lock();
         recent.reserve(least, timeout)
     }
 
@@ -58,8 +59,7 @@ pub(super) struct Response {
 impl Drop for Response {
     fn drop(&mut self) {
         let took = Instant::now().min(self.end) - self.since;
-        let recent = self.reserve.0.lock();
-        recent.unwrap_or_else(PoisonError::into_inner).note(took);
+        self.reserve.0.lock().note(took);
     }
 }
 

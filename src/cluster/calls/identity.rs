@@ -7,10 +7,11 @@
 //! To replace a secret: add the new one behind the old one everywhere, then swap the two everywhere, then remove the old
 //! one. The first secret signs, all are accepted.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hkdf::Hkdf;
+use parking_lot::Mutex;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_ED25519,
@@ -220,7 +221,7 @@ impl Own {
 
     /// A certificate that is good for a while from `now`. Making one takes a tenth of a millisecond.
     fn current(&self, now: SystemTime) -> Arc<CertifiedKey> {
-        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut issued = self.issued.lock();
         if !issued.is_fresh(now)
             && let Ok(anew) = issue(&self.authority, &self.provider, now)
         {
@@ -341,7 +342,7 @@ mod tests {
         const SECOND: Duration = Duration::from_secs(1);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let own = Own::new(authority(b"secret").unwrap(), provider).unwrap();
-        let issued_at = own.issued.lock().unwrap().at;
+        let issued_at = own.issued.lock().at;
         let first = own.current(issued_at);
         for young in [SECOND, RENEWED_AFTER] {
             assert!(Arc::ptr_eq(&first, &own.current(issued_at + young)));

@@ -3,13 +3,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -145,12 +146,7 @@ async fn serve(
     let calls = TowerToHyperService::new(service.into_server());
     let evictable = Mutex::new(Some(evictable));
     let first_call_seen = service_fn(move |call| {
-        drop(
-            evictable
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+        drop(evictable.lock().take());
         calls.call(call)
     });
     let serving = http2::Builder::new(TokioExecutor::new())

@@ -1,12 +1,12 @@
 //! The nodes that can be called: one link to each, made and dropped as the membership changes.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::link::{Calling, Link};
@@ -27,7 +27,7 @@ impl Peers {
     /// Calls a node, without waiting. The reply goes to the [`Holder`](super::Holder). A node that is not a member has no address: its
     /// call is handed back.
     pub fn call(&self, node: &NodeId, request: Request) -> Option<Request> {
-        match self.links().get(node) {
+        match self.links.lock().get(node) {
             Some(link) => {
                 link.call(request);
                 None
@@ -38,13 +38,14 @@ impl Peers {
 
     /// Whether any node can be asked to unwrap a key.
     pub fn can_open(&self) -> bool {
-        self.links().values().any(Link::is_authenticated)
+        self.links.lock().values().any(Link::is_authenticated)
     }
 
     /// Asks all nodes to unwrap a key, and gives the first success.
     pub async fn open(&self, wrapped: &Bytes) -> Option<Secret> {
         let mut asked: FuturesUnordered<_> = self
-            .links()
+            .links
+            .lock()
             .values()
             .map(|link| link.open(wrapped.clone()))
             .collect();
@@ -61,18 +62,18 @@ impl Peers {
 
     /// Whether a node can be called.
     pub fn reaches(&self, node: &NodeId) -> bool {
-        self.links().contains_key(node)
+        self.links.lock().contains_key(node)
     }
 
     /// Whether every node knows this one and has given it what it is to hold.
     pub async fn owe_nothing(&self) -> bool {
-        let asked: FuturesUnordered<_> = self.links().values().map(Link::owed).collect();
+        let asked: FuturesUnordered<_> = self.links.lock().values().map(Link::owed).collect();
         asked.all(async |owed| owed == Some(0)).await
     }
 
     /// Links to these nodes and no others.
     pub fn link(&self, peers: &[Peer], common: &Calling) {
-        let mut links = self.links();
+        let mut links = self.links.lock();
         links.retain(|id, link| {
             let mut peers = peers.iter();
             peers.any(|peer| peer.id == *id && peer.grpc == link.address)
@@ -88,15 +89,11 @@ impl Peers {
     pub fn unlink_after(&self) -> impl Drop + use<'_> {
         Unlink(self)
     }
-
-    fn links(&self) -> MutexGuard<'_, BTreeMap<NodeId, Link>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl std::fmt::Debug for Peers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.links().keys()).finish()
+        f.debug_set().entries(self.links.lock().keys()).finish()
     }
 }
 
@@ -104,6 +101,6 @@ struct Unlink<'a>(&'a Peers);
 
 impl Drop for Unlink<'_> {
     fn drop(&mut self) {
-        self.0.links().clear();
+        self.0.links.lock().clear();
     }
 }
