@@ -318,7 +318,7 @@ impl Parts {
             settings.rsocket.max_connections,
         ));
         let opener = Opener::new(
-            Arc::clone(&registry),
+            registry.size(),
             keys.envelopes(),
             settings.scrape.max_payload,
             settings.scrape.max_memory,

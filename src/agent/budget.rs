@@ -7,8 +7,6 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::fetch::Failure;
-
 /// What all texts of one answer may have.
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
@@ -39,6 +37,11 @@ impl Budget {
     }
 }
 
+/// There is no memory left for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("its text does not fit into --scrape.max-answer with the others")]
+pub(super) struct Full;
+
 /// What one target holds, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -53,7 +56,7 @@ impl Held {
     }
 
     /// Takes so many bytes more.
-    pub(super) fn take(&mut self, bytes: usize) -> Result<(), Failure> {
+    pub(super) fn take(&mut self, bytes: usize) -> Result<(), Full> {
         let held = self.bytes.saturating_add(bytes);
         let has = self
             .beyond
@@ -61,11 +64,9 @@ impl Held {
             .map_or(0, OwnedSemaphorePermit::num_permits);
         let missing = held.saturating_sub(self.budget.share).saturating_sub(has);
         if missing > 0 {
-            let permits = u32::try_from(missing).map_err(|_| Failure::Full)?;
+            let permits = u32::try_from(missing).map_err(|_| Full)?;
             let rest = Arc::clone(&self.budget.rest);
-            let more = rest
-                .try_acquire_many_owned(permits)
-                .map_err(|_| Failure::Full)?;
+            let more = rest.try_acquire_many_owned(permits).map_err(|_| Full)?;
             match &mut self.beyond {
                 Some(beyond) => beyond.merge(more),
                 None => self.beyond = Some(more),
@@ -94,7 +95,7 @@ mod tests {
         let mut held = Budget::new(1000, 1).hold();
         held.take(600).unwrap();
         held.take(400).unwrap();
-        assert_eq!(held.take(1), Err(Failure::Full));
+        assert_eq!(held.take(1), Err(Full));
         assert_eq!(held.bytes(), 1000);
     }
 
@@ -103,17 +104,17 @@ mod tests {
         let budget = Budget::new(1000, 5);
         let mut long = budget.hold();
         long.take(600).unwrap();
-        assert_eq!(long.take(1), Err(Failure::Full));
+        assert_eq!(long.take(1), Err(Full));
         let mut others: Vec<Held> = (0..4).map(|_| budget.hold()).collect();
         for other in &mut others {
             other.take(100).unwrap();
-            assert_eq!(other.take(1), Err(Failure::Full));
+            assert_eq!(other.take(1), Err(Full));
         }
         long.shrink(500);
         others[0].take(100).unwrap();
-        assert_eq!(others[1].take(1), Err(Failure::Full));
+        assert_eq!(others[1].take(1), Err(Full));
         drop(long);
         others[1].take(400).unwrap();
-        assert_eq!(others[1].take(1), Err(Failure::Full));
+        assert_eq!(others[1].take(1), Err(Full));
     }
 }

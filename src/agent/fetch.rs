@@ -21,7 +21,7 @@ use prometheus_rsocket_exposition::{Format, ParseError};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use super::budget::{Budget, Held};
+use super::budget::{Budget, Full, Held};
 use super::content_type;
 use super::credentials::Credentials;
 use super::gzip;
@@ -62,8 +62,8 @@ pub(super) enum Failure {
     Gzip(#[from] gzip::Broken),
     #[error("its text is longer than --scrape.max-payload or body_size_limit")]
     TooLong,
-    #[error("its text does not fit into --scrape.max-answer with the others")]
-    Full,
+    #[error(transparent)]
+    Full(#[from] Full),
     #[error("its text is invalid: {0}")]
     Invalid(#[from] ParseError),
     #[error("the agent is stopping")]
@@ -107,7 +107,7 @@ impl Fetched {
             if held.bytes() - compressed + more > max {
                 return Err(Failure::TooLong);
             }
-            held.take(more)
+            Ok(held.take(more)?)
         })?;
         held.shrink(text.len());
         Ok((text.into(), held))

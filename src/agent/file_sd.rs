@@ -42,8 +42,7 @@ pub(super) fn targets(groups: &[Group], job: &Arc<Job>) -> Result<Vec<Target>, E
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
         for address in &group.targets {
-            let target = job
-                .target(&address.value, &labels)
+            let target = Target::listed(&address.value, &labels, job)
                 .map_err(|error| Error::at(address.referenced, &error))?;
             targets.push(target);
         }

@@ -1,7 +1,6 @@
 //! How targets are asked, and what holds for their texts: one job for those of the command line, one for each
 //! `scrape_config`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Uri;
@@ -10,8 +9,10 @@ use prometheus_rsocket_exposition::{Format, Limits};
 use super::credentials::Credentials;
 use super::fetch::Fetcher;
 use super::resolver::Resolver;
-use super::target::{METRICS_PATH, Spec, Target, TargetError};
 use super::tls::{Contents, Tls};
+
+/// Where metrics are if an address does not say.
+pub(super) const METRICS_PATH: &str = "/metrics";
 
 /// What an application's text may hold where nothing else is said: the defaults of a node, which would refuse more.
 pub(super) const LIMITS: Limits = Limits {
@@ -109,32 +110,8 @@ impl Job {
                 .is_ok_and(|contents| contents == self.contents)
     }
 
-    /// The target at an address of a list, with the labels that stand there. `__scheme__`, `__metrics_path__` and
-    /// `__param_NAME` come before what is said of the job.
-    pub(super) fn target(
-        self: &Arc<Self>,
-        address: &str,
-        labels: &[(&str, &str)],
-    ) -> Result<Target, TargetError> {
-        // Prometheus refuses these too: the path is a label of its own.
-        if address.is_empty() || address.contains(['/', '?', '#']) {
-            return Err(TargetError::Address(address.to_owned()));
-        }
-        let own = |name: &str| {
-            let label = labels.iter().find(|(own, _)| *own == name);
-            label.map(|(_, value)| *value)
-        };
-        let scheme = own("__scheme__").unwrap_or(&self.settings.scheme);
-        let path = own("__metrics_path__").unwrap_or(&self.settings.metrics_path);
-        let slash = if path.starts_with('/') { "" } else { "/" };
-        let query = self.query(path, labels);
-        let url = format!("{scheme}://{address}{slash}{path}{query}");
-        let kept = labels.iter().filter(|(name, _)| !name.starts_with("__"));
-        Target::new(Spec::new(&url, kept.copied())?, Arc::clone(self))
-    }
-
     /// What is asked for, as the rest of a URL that ends with `path`.
-    fn query(&self, path: &str, labels: &[(&str, &str)]) -> String {
+    pub(super) fn query(&self, path: &str, labels: &[(&str, &str)]) -> String {
         let asked = labels
             .iter()
             .filter_map(|(name, value)| Some((name.strip_prefix("__param_")?, *value)));
@@ -174,6 +151,8 @@ fn encoded(text: &str) -> impl std::fmt::Display {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     /// A job of which this is said.
@@ -181,30 +160,5 @@ pub(super) mod tests {
         let mut settings = JobSettings::new(1 << 20);
         say(&mut settings);
         Arc::new(Job::new(settings, &Resolver::new()).unwrap())
-    }
-
-    #[test]
-    fn a_list_asks_as_its_job_says_unless_labels_say_otherwise() {
-        let job = job(|settings| {
-            settings.scheme = "https".into();
-            settings.metrics_path = "/probe".into();
-            let params = [("match[]", "up"), ("match[]", "b"), ("module", "http")];
-            settings.params = params
-                .map(|(name, value)| (name.into(), value.into()))
-                .to_vec();
-        });
-        let uri = |labels: &[(&str, &str)]| job.target("a:1", labels).unwrap().uri().to_string();
-        assert_eq!(
-            uri(&[]),
-            "https://a:1/probe?match%5B%5D=up&match%5B%5D=b&module=http"
-        );
-        assert_eq!(
-            uri(&[
-                ("__param_module", "tcp"),
-                ("__param_x", "1"),
-                ("__scheme__", "http")
-            ]),
-            "http://a:1/probe?match%5B%5D=up&match%5B%5D=b&module=tcp&x=1"
-        );
     }
 }

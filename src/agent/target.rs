@@ -11,10 +11,8 @@ use prometheus_rsocket_exposition::{LabelError, Labels};
 use tracing::{debug, warn};
 
 use super::fetch::Failure;
-use super::job::Job;
+use super::job::{Job, METRICS_PATH};
 
-/// Where metrics are if an address does not say.
-pub(super) const METRICS_PATH: &str = "/metrics";
 /// The label of `up` that carries the address where `--target-label` names no other.
 const ADDRESS_LABEL: &str = "target";
 /// The label by which Prometheus tells targets apart.
@@ -220,6 +218,30 @@ impl Target {
         })
     }
 
+    /// The target at an address of a list, with the labels that stand there. `__scheme__`, `__metrics_path__` and
+    /// `__param_NAME` come before what is said of the job.
+    pub(super) fn listed(
+        address: &str,
+        labels: &[(&str, &str)],
+        job: &Arc<Job>,
+    ) -> Result<Self, TargetError> {
+        // Prometheus refuses these too: the path is a label of its own.
+        if address.is_empty() || address.contains(['/', '?', '#']) {
+            return Err(TargetError::Address(address.to_owned()));
+        }
+        let own = |name: &str| {
+            let label = labels.iter().find(|(own, _)| *own == name);
+            label.map(|(_, value)| *value)
+        };
+        let scheme = own("__scheme__").unwrap_or(&job.settings.scheme);
+        let path = own("__metrics_path__").unwrap_or(&job.settings.metrics_path);
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        let query = job.query(path, labels);
+        let url = format!("{scheme}://{address}{slash}{path}{query}");
+        let kept = labels.iter().filter(|(name, _)| !name.starts_with("__"));
+        Self::new(Spec::new(&url, kept.copied())?, Arc::clone(job))
+    }
+
     /// The same target with what is known of `before`.
     pub(super) fn after(self, before: &Self) -> Self {
         let down = before.down.load(Ordering::Relaxed);
@@ -311,13 +333,13 @@ mod tests {
     #[test]
     fn a_target_of_a_named_job_has_the_labels_that_prometheus_gives_it() {
         let job = job(|settings| settings.name = Some("node".into()));
-        let target = job.target("web-1", &[("zone", "b")]).unwrap();
+        let target = Target::listed("web-1", &[("zone", "b")], &job).unwrap();
         assert_eq!(
             target.labels().to_string(),
             r#"{instance="web-1",job="node",zone="b"}"#
         );
         let own = [("job", "mine"), ("instance", "")];
-        let target = job.target("web-1:9100", &own).unwrap();
+        let target = Target::listed("web-1:9100", &own, &job).unwrap();
         assert_eq!(
             target.up().to_string(),
             r#"{instance="web-1:9100",job="mine",target="http://web-1:9100/metrics"}"#
@@ -387,5 +409,35 @@ mod tests {
             Target::new("http://a,target=1".parse().unwrap(), job(|_| ())),
             Err(TargetError::AddressLabel(_))
         ));
+    }
+
+    #[test]
+    fn a_list_asks_as_its_job_says_unless_labels_say_otherwise() {
+        let job = job(|settings| {
+            settings.scheme = "https".into();
+            settings.metrics_path = "/probe".into();
+            let params = [("match[]", "up"), ("match[]", "b"), ("module", "http")];
+            settings.params = params
+                .map(|(name, value)| (name.into(), value.into()))
+                .to_vec();
+        });
+        let uri = |labels: &[(&str, &str)]| {
+            Target::listed("a:1", labels, &job)
+                .unwrap()
+                .uri()
+                .to_string()
+        };
+        assert_eq!(
+            uri(&[]),
+            "https://a:1/probe?match%5B%5D=up&match%5B%5D=b&module=http"
+        );
+        assert_eq!(
+            uri(&[
+                ("__param_module", "tcp"),
+                ("__param_x", "1"),
+                ("__scheme__", "http")
+            ]),
+            "http://a:1/probe?match%5B%5D=up&match%5B%5D=b&module=tcp&x=1"
+        );
     }
 }

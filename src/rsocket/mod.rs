@@ -34,10 +34,13 @@ pub use parts::{TargetFailure, TargetOutcome, Targets};
 use prometheus_rsocket_wire::ErrorCode;
 pub use pull::{Answer, PullError};
 pub use pull_timing::PullTiming;
-pub use registry::{ConnectionId, Handle, LastScrape, Left, Registry, Transport};
+pub use registry::{Handle, LastScrape, Left, Registry, Transport};
 pub use retire::{Cause, Retirement};
 pub use settings::{Envelope, Settings};
 pub use turns::{Flow, Wanted, run};
+
+/// Names one connection of this node; later connections have greater ids.
+pub type ConnectionId = u64;
 
 /// Why a push is not held; told to the application where it waits for an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,7 +24,6 @@ use tokio::time::timeout;
 
 use super::keys::Key;
 use super::parts::{Served, Targets, Texts};
-use super::registry::Registry;
 use super::turns::{Flow, Turns, Wanted, run};
 use crate::identity::Terms;
 
@@ -130,7 +129,7 @@ pub struct Opener {
     long: Arc<AtomicUsize>,
     /// Families of those that have many.
     families: Arc<AtomicUsize>,
-    registry: Arc<Registry>,
+    connections: Arc<AtomicUsize>,
     envelopes: Envelopes,
     max_text: usize,
     max_held: usize,
@@ -138,10 +137,10 @@ pub struct Opener {
 
 impl Opener {
     /// `max_text` bounds one text, `max_held` all texts that are held at a time; both in bytes. Half of the latter is kept
-    /// for texts no longer than `max_held` by the connections in `registry`. An envelope that is not among `envelopes` is
+    /// for texts no longer than `max_held` by so many `connections`. An envelope that is not among `envelopes` is
     /// refused.
     pub fn new(
-        registry: Arc<Registry>,
+        connections: Arc<AtomicUsize>,
         envelopes: Envelopes,
         max_text: usize,
         max_held: usize,
@@ -157,7 +156,7 @@ impl Opener {
             held: Arc::default(),
             long: Arc::default(),
             families: Arc::default(),
-            registry,
+            connections,
             envelopes,
             max_text,
             max_held,
@@ -282,7 +281,7 @@ impl Opener {
         wanted: &Wanted,
         open: impl FnOnce(usize) -> Result<(Bytes, &'static str), OpenError>,
     ) -> Result<Opened, Unusable> {
-        let share = self.max_held / self.registry.len().max(1);
+        let share = self.max_held / self.connections.load(Ordering::Relaxed).max(1);
         let free = self.room(share);
         let max_text = self.max_text.min(terms.max_text);
         let (text, envelope) = match open(max_text.min(free)) {
@@ -391,12 +390,11 @@ impl Drop for Held {
 pub(super) mod tests {
     use std::sync::{Mutex, mpsc};
 
-    use prometheus::IntGauge;
     use prometheus_rsocket_wire::ConnectionToken;
     use prometheus_rsocket_wire::memory::Memory;
     use tokio::task::JoinSet;
 
-    use super::super::registry::{ConnectionId, Transport};
+    use super::super::ConnectionId;
     use super::*;
     use crate::tenant::Tenant;
 
@@ -405,14 +403,9 @@ pub(super) mod tests {
         version2: true,
     };
 
-    pub(in super::super) fn registry() -> Arc<Registry> {
-        let active = IntGauge::new("active", "of a test");
-        Arc::new(Registry::new(active.unwrap(), 100))
-    }
-
-    /// Opens texts of 1 MiB, and holds so many bytes.
-    pub(in super::super) fn opener(registry: &Arc<Registry>, max_held: usize) -> Opener {
-        Opener::new(Arc::clone(registry), ALL, 1 << 20, max_held)
+    /// Opens texts of 1 MiB for so many connections, and holds so many bytes.
+    pub(in super::super) fn opener(connections: usize, max_held: usize) -> Opener {
+        Opener::new(Arc::new(connections.into()), ALL, 1 << 20, max_held)
     }
 
     /// What came from the connection of this token.
@@ -467,7 +460,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_scrape_waits_behind_no_push() {
-        let opener = opener(&registry(), 1 << 20);
+        let opener = opener(1, 1 << 20);
         let (go, mut pushes) = endless_pushes(&opener);
         // All of them are in line.
         tokio::task::yield_now().await;
@@ -481,7 +474,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_short_answer_waits_for_no_long_one_and_a_merge_for_none() {
-        let opener = opener(&registry(), 1 << 20);
+        let opener = opener(1, 1 << 20);
         let (go, gate) = mpsc::channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
         let mut long = JoinSet::new();
@@ -500,7 +493,7 @@ pub(super) mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_push_waits_without_end() {
-        let opener = opener(&registry(), 1 << 20);
+        let opener = opener(1, 1 << 20);
         let (go, mut pushes) = endless_pushes(&opener);
         tokio::task::yield_now().await;
         tokio::time::advance(PATIENCE).await;
@@ -512,7 +505,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_few_texts_of_very_many_families_leave_time_to_merge() {
-        let opener = Opener::new(registry(), ALL, 64 << 20, 1 << 30);
+        let opener = Opener::new(Arc::default(), ALL, 64 << 20, 1 << 30);
         let (_asked, wanted) = Wanted::new();
         let open = |families: usize| {
             let text: String = (0..families).map(|n| format!("a{n:x} 1\n")).collect();
@@ -535,13 +528,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn long_texts_of_a_few_leave_room_for_everybody_elses() {
-        let registry = registry();
-        let connect = |_| {
-            let peer = ([127, 0, 0, 1], 1).into();
-            registry.register(peer, Transport::Tcp, None)
-        };
-        let _connections: Vec<_> = (0..10).map(connect).collect();
-        let opener = opener(&registry, 1000);
+        let opener = opener(10, 1000);
         let (_asked, wanted) = Wanted::new();
         let open = |bytes: usize| {
             let text = format!("#{}\n", "a".repeat(bytes - 2));

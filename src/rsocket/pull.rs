@@ -90,7 +90,7 @@ mod tests {
     use prometheus_rsocket_wire::envelope::version2::{Purpose, Sealer};
     use prometheus_rsocket_wire::key::{KeyPair, PublicKey};
 
-    use super::super::opener::tests::{opener, registry, sealed};
+    use super::super::opener::tests::{opener, sealed};
     use super::*;
 
     /// An answer in an envelope that opens once.
@@ -109,7 +109,7 @@ mod tests {
         // A pair of Prometheis with different timeouts: the envelope was opened for the first, and refused as replayed to
         // the second.
         let answer = answer("up 1\n");
-        let opener = opener(&registry(), 1 << 20);
+        let opener = opener(1, 1 << 20);
         let mut first = Box::pin(answer.open(&opener));
         assert!((&mut first).now_or_never().is_none());
         drop(first);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +10,7 @@ use prometheus::IntGauge;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use super::ConnectionId;
 use super::parts::Targets;
 use super::pull::{Answer, PullError, PullReply, PullRequest};
 use super::pull_timing::PullTiming;
@@ -18,9 +20,6 @@ use super::retire::Retirement;
 const LEFT_KEPT: usize = 100;
 /// Pulls waiting for one connection's task; past it a pull is refused as busy.
 const WAITING_PULLS: usize = 8;
-
-/// Names one connection of this node; later connections have greater ids.
-pub type ConnectionId = u64;
 
 /// What a connection runs over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,6 +215,7 @@ pub struct Left {
 #[derive(Debug)]
 pub struct Registry {
     inner: Mutex<Inner>,
+    size: Arc<AtomicUsize>,
     active: IntGauge,
     max: usize,
     emptied: Notify,
@@ -233,6 +233,7 @@ impl Registry {
     pub fn new(active: IntGauge, max: usize) -> Self {
         Self {
             inner: Mutex::default(),
+            size: Arc::default(),
             active,
             max,
             emptied: Notify::new(),
@@ -267,7 +268,7 @@ impl Registry {
             timing: Mutex::default(),
         });
         inner.handles.insert(id, Arc::clone(&handle));
-        self.active.set(count(inner.handles.len()));
+        self.resized(inner.handles.len());
         Registration {
             pulls,
             nudge,
@@ -284,7 +285,12 @@ impl Registry {
 
     /// How many connections there are.
     pub fn len(&self) -> usize {
-        self.lock().handles.len()
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// [`Self::len`], for who needs to know no more.
+    pub fn size(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.size)
     }
 
     /// Whether the limit of connections is reached.
@@ -318,10 +324,15 @@ impl Registry {
         self.lock().left.iter().cloned().collect()
     }
 
+    fn resized(&self, len: usize) {
+        self.size.store(len, Ordering::Release);
+        self.active.set(i64::try_from(len).unwrap_or(i64::MAX));
+    }
+
     fn leave(&self, handle: &Handle, reason: String) {
         let mut inner = self.lock();
         inner.handles.remove(&handle.id);
-        self.active.set(count(inner.handles.len()));
+        self.resized(inner.handles.len());
         inner.left.truncate(LEFT_KEPT - 1);
         inner.left.push_front(Left {
             id: handle.id,
@@ -340,10 +351,6 @@ impl Registry {
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn count(length: usize) -> i64 {
-    i64::try_from(length).unwrap_or(i64::MAX)
 }
 
 /// A connection's place in the registry; dropped, it leaves.

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, spawn_blocking};
 use tracing::error;
 
-use super::registry::ConnectionId;
+use super::ConnectionId;
 use crate::tenant::Tenant;
 
 /// What a text costs beside its bytes, as bytes: a private RSA operation.

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::ledger::{Holding, State};
+use super::holders::Holding;
+use super::ledger::State;
 use super::{Entry, Kept, Over, PushId, Request, Standing, Store};
 use crate::nodes::NodeId;
 

@@ -1,7 +1,18 @@
 //! Who else holds a push.
 
-use super::ledger::Holding;
+use std::time::Instant;
+
 use crate::nodes::NodeId;
+
+/// What is known of another holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holding {
+    /// It was asked, or named by another holder, and has not answered. It may be asked again then. How often it failed to
+    /// take the push.
+    Asked { again: Instant, failures: u32 },
+    /// It holds the push.
+    Confirmed,
+}
 
 /// The other holders of a push, in the order of their names. There are few: a list takes less room than a map.
 #[derive(Debug, Default)]

@@ -21,16 +21,6 @@ const REPLICA_GRACE: Duration = Duration::from_secs(10);
 /// what an account takes that has no other push, 200 more.
 const OVERHEAD: usize = 1152;
 
-/// What is known of another holder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Holding {
-    /// It was asked, or named by another holder, and has not answered. It may be asked again then. How often it failed to
-    /// take the push.
-    Asked { again: Instant, failures: u32 },
-    /// It holds the push.
-    Confirmed,
-}
-
 /// Where a push is in its life. Only its owner's word counts, except that served is served wherever it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::claim::Scrape;
-use super::ledger::{Held, Holding, State};
+use super::holders::Holding;
+use super::ledger::{Held, State};
 use super::selection::{Candidate, Part, Selection, SeriesMap, SeriesSet, select};
 use super::{ClaimId, Handed, Kept, Lent, Over, PushId, Store};
 use crate::nodes::NodeId;

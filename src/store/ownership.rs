@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::ledger::{Holding, State};
+use super::holders::Holding;
+use super::ledger::State;
 use super::{Kept, Ownership, PushId, Store};
 use crate::nodes::NodeId;
 

@@ -5,7 +5,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ledger::{Held, Holding, State};
+use super::holders::Holding;
+use super::ledger::{Held, State};
 use super::members::rank;
 use super::{PushId, Replica, Request, Store};
 use crate::nodes::NodeId;
