@@ -1,5 +1,6 @@
 //! How a client is to behave.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,18 +8,23 @@ use bytes::Bytes;
 use pollster::block_on;
 use prometheus_rsocket_wire::sealing::Choice;
 use tokio::sync::{mpsc, watch};
+#[cfg(feature = "tls")]
+use tokio_rustls::rustls::ClientConfig;
 
 use crate::client::Task;
+use crate::credentials::{Credentials, Secret};
 use crate::errors::ConnectError;
 use crate::metrics::Counters;
 use crate::reconnect::Reconnect;
-use crate::render::{Render, Renderer};
+use crate::render::{IntoText, Render, Renderer, Request};
 use crate::schedule::Schedule;
 #[cfg(feature = "signal")]
 use crate::signal::AfterSigterm;
 use crate::socket::Sockets;
 use crate::state::{OnKey, State};
 use crate::supervisor::Supervisor;
+#[cfg(feature = "tls")]
+use crate::tls::TlsError;
 use crate::{Address, Client, runtime};
 
 /// Commands waiting for the client's task; whoever pushes waits for room.
@@ -45,6 +51,22 @@ pub struct Builder {
     #[cfg(feature = "signal")]
     push_on_sigterm: Option<AfterSigterm>,
     pub(crate) sockets: Sockets,
+}
+
+impl Client {
+    /// A client whose text `render` gives. It is called for each pull and push, on a thread where it may take its time.
+    pub fn builder<T: IntoText>(render: impl Fn() -> T + Send + Sync + 'static) -> Builder {
+        Builder::new(Render::blocking(render))
+    }
+
+    /// A client whose text the future of `render` gives, which may wait for others until the request's deadline.
+    pub fn builder_async<F, T>(render: impl Fn(Request) -> F + Send + Sync + 'static) -> Builder
+    where
+        F: Future<Output = T> + Send + 'static,
+        T: IntoText,
+    {
+        Builder::new(Render::waiting(render))
+    }
 }
 
 impl Builder {
@@ -185,6 +207,37 @@ impl Builder {
         self
     }
 
+    /// Shows this token to the proxy (`--rsocket.auth.file` there). TLS keeps others from reading it.
+    #[must_use]
+    pub fn bearer_token(self, token: impl Into<Vec<u8>>) -> Self {
+        self.showing(None, Secret::Value(Arc::new(token.into().into())))
+    }
+
+    /// Shows the token in this file, which is read for each connection. White space at its end is not part of it.
+    #[must_use]
+    pub fn bearer_token_file(self, path: impl Into<PathBuf>) -> Self {
+        self.showing(None, Secret::File(path.into()))
+    }
+
+    /// Shows a name and its password.
+    #[must_use]
+    pub fn password(self, name: impl Into<String>, password: impl Into<Vec<u8>>) -> Self {
+        let password = Secret::Value(Arc::new(password.into().into()));
+        self.showing(Some(name.into()), password)
+    }
+
+    /// Shows a name and the password in this file, which is read for each connection. White space at its end is not part
+    /// of it.
+    #[must_use]
+    pub fn password_file(self, name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        self.showing(Some(name.into()), Secret::File(path.into()))
+    }
+
+    fn showing(mut self, name: Option<String>, secret: Secret) -> Self {
+        self.sockets.credentials = Credentials::new(name, secret);
+        self
+    }
+
     /// Starts connecting in the background: on the current tokio runtime, or where there is none on a thread of its own.
     pub fn connect(self) -> Client {
         let counters = Arc::new(Counters::default());
@@ -265,5 +318,40 @@ impl Builder {
             link,
             failure,
         }
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Builder {
+    /// Trusts the certificates in this PEM file, and not those of the system. It is read now, to find mistakes early,
+    /// and for each connection, to find a new one.
+    ///
+    /// # Errors
+    ///
+    /// When the file holds no certificate.
+    pub fn tls_ca_file(mut self, path: impl Into<PathBuf>) -> Result<Self, TlsError> {
+        self.sockets.tls.trust(path.into())?;
+        Ok(self)
+    }
+
+    /// Shows a proxy that asks for it the certificate (with its chain, if there is one) in the first of these PEM files,
+    /// with the key in the second. They are read now, and for each connection.
+    ///
+    /// # Errors
+    ///
+    /// When the files hold no certificate and key that go together.
+    pub fn tls_client_certificate(
+        mut self,
+        certificates: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Result<Self, TlsError> {
+        self.sockets.tls.show(certificates.into(), key.into())?;
+        Ok(self)
+    }
+
+    /// Uses this configuration and no files.
+    pub fn tls_config(mut self, config: impl Into<Arc<ClientConfig>>) -> Self {
+        self.sockets.tls.set_config(config.into());
+        self
     }
 }

@@ -11,12 +11,10 @@ use crate::errors::{ConnectError, PushError};
 use crate::link::{Link, Outcome};
 use crate::metrics::{Counters, Metrics};
 use crate::push::Until;
-use crate::render::{IntoText, Render, Request};
 use crate::supervisor::Command;
-use crate::{Builder, EnvError};
 
 /// A connection to the proxy that is made again whenever it ends. Dropped, it is closed, after a push if
-/// [`Builder::push_on_drop`] was said.
+/// [`Builder::push_on_drop`](crate::Builder::push_on_drop) was said.
 ///
 /// The futures of its methods need no tokio runtime around them. Those that end in `_blocking` are for threads that may
 /// block: on a current-thread runtime that also runs the client they would deadlock.
@@ -41,31 +39,6 @@ pub(crate) enum Task {
 }
 
 impl Client {
-    /// A client whose text `render` gives. It is called for each pull and push, on a thread where it may take its time.
-    pub fn builder<T: IntoText>(render: impl Fn() -> T + Send + Sync + 'static) -> Builder {
-        Builder::new(Render::blocking(render))
-    }
-
-    /// A client whose text the future of `render` gives, which may wait for others until the request's deadline.
-    pub fn builder_async<F, T>(render: impl Fn(Request) -> F + Send + Sync + 'static) -> Builder
-    where
-        F: Future<Output = T> + Send + 'static,
-        T: IntoText,
-    {
-        Builder::new(Render::waiting(render))
-    }
-
-    /// [`Client::builder`], then [`Builder::env`].
-    ///
-    /// # Errors
-    ///
-    /// When a variable has a value that cannot be used; the error names it.
-    pub fn from_env<T: IntoText>(
-        render: impl Fn() -> T + Send + Sync + 'static,
-    ) -> Result<Builder, EnvError> {
-        Self::builder(render).env()
-    }
-
     /// Waits until the proxy's key has come, so that the application can be pulled and may push.
     ///
     /// # Errors

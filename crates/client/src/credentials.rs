@@ -13,13 +13,13 @@ use tokio::task::spawn_blocking;
 use tracing::warn;
 use zeroize::Zeroizing;
 
+use crate::Address;
 use crate::failure::Failure;
 use crate::metrics::Reason;
-use crate::{Address, Builder};
 
 /// A token or a password.
 #[derive(Clone)]
-enum Secret {
+pub(crate) enum Secret {
     Value(Arc<Zeroizing<Vec<u8>>>),
     /// Read for each connection, so that a new one is taken up.
     File(PathBuf),
@@ -56,43 +56,14 @@ enum Unusable {
     Unfit(#[from] CredentialsError),
 }
 
-impl Builder {
-    /// Shows this token to the proxy (`--rsocket.auth.file` there). TLS keeps others from reading it.
-    #[must_use]
-    pub fn bearer_token(self, token: impl Into<Vec<u8>>) -> Self {
-        self.showing(None, Secret::Value(Arc::new(token.into().into())))
-    }
-
-    /// Shows the token in this file, which is read for each connection. White space at its end is not part of it.
-    #[must_use]
-    pub fn bearer_token_file(self, path: impl Into<PathBuf>) -> Self {
-        self.showing(None, Secret::File(path.into()))
-    }
-
-    /// Shows a name and its password.
-    #[must_use]
-    pub fn password(self, name: impl Into<String>, password: impl Into<Vec<u8>>) -> Self {
-        let password = Secret::Value(Arc::new(password.into().into()));
-        self.showing(Some(name.into()), password)
-    }
-
-    /// Shows a name and the password in this file, which is read for each connection. White space at its end is not part
-    /// of it.
-    #[must_use]
-    pub fn password_file(self, name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        self.showing(Some(name.into()), Secret::File(path.into()))
-    }
-
-    fn showing(mut self, name: Option<String>, secret: Secret) -> Self {
-        self.sockets.credentials = Credentials {
+impl Credentials {
+    pub(crate) fn new(name: Option<String>, secret: Secret) -> Self {
+        Self {
             secret: Some(secret),
             name,
-        };
-        self
+        }
     }
-}
 
-impl Credentials {
     /// The SETUP of a connection to `address`.
     pub(crate) async fn setup(&self, address: &Address) -> Result<SetupOptions, Failure> {
         let mut setup = SetupOptions::default();

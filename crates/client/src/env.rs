@@ -5,8 +5,9 @@ use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::Builder;
 use crate::address::{Address, AddressError};
+use crate::render::IntoText;
+use crate::{Builder, Client};
 
 const PREFIX: &str = "PROXY_CLIENT_";
 
@@ -29,6 +30,19 @@ impl EnvError {
     /// The variable's name.
     pub fn variable(&self) -> &str {
         &self.variable
+    }
+}
+
+impl Client {
+    /// [`Client::builder`], then [`Builder::env`].
+    ///
+    /// # Errors
+    ///
+    /// When a variable has a value that cannot be used; the error names it.
+    pub fn from_env<T: IntoText>(
+        render: impl Fn() -> T + Send + Sync + 'static,
+    ) -> Result<Builder, EnvError> {
+        Self::builder(render).env()
     }
 }
 
@@ -265,7 +279,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Client;
 
     fn builder(variables: &[(&str, &str)]) -> Result<Builder, EnvError> {
         Client::builder(|| "").env_from(|name| {

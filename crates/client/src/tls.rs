@@ -15,8 +15,6 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
-use crate::Builder;
-
 /// Why TLS did not come about.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -66,48 +64,24 @@ struct Identity {
     key: PathBuf,
 }
 
-impl Builder {
-    /// Trusts the certificates in this PEM file, and not those of the system. It is read now, to find mistakes early,
-    /// and for each connection, to find a new one.
-    ///
-    /// # Errors
-    ///
-    /// When the file holds no certificate.
-    pub fn tls_ca_file(mut self, path: impl Into<PathBuf>) -> Result<Self, TlsError> {
-        let path = path.into();
-        file_roots(&path)?;
-        self.sockets.tls.ca_file = Some(path);
-        Ok(self)
-    }
-
-    /// Shows a proxy that asks for it the certificate (with its chain, if there is one) in the first of these PEM files,
-    /// with the key in the second. They are read now, and for each connection.
-    ///
-    /// # Errors
-    ///
-    /// When the files hold no certificate and key that go together.
-    pub fn tls_client_certificate(
-        mut self,
-        certificates: impl Into<PathBuf>,
-        key: impl Into<PathBuf>,
-    ) -> Result<Self, TlsError> {
-        let identity = Identity {
-            certificates: certificates.into(),
-            key: key.into(),
-        };
-        configuration(RootCertStore::empty(), Some(&identity))?;
-        self.sockets.tls.identity = Some(identity);
-        Ok(self)
-    }
-
-    /// Uses this configuration and no files.
-    pub fn tls_config(mut self, config: impl Into<Arc<ClientConfig>>) -> Self {
-        self.sockets.tls.config = Some(config.into());
-        self
-    }
-}
-
 impl Tls {
+    pub(crate) fn trust(&mut self, ca_file: PathBuf) -> Result<(), TlsError> {
+        file_roots(&ca_file)?;
+        self.ca_file = Some(ca_file);
+        Ok(())
+    }
+
+    pub(crate) fn show(&mut self, certificates: PathBuf, key: PathBuf) -> Result<(), TlsError> {
+        let identity = Identity { certificates, key };
+        configuration(RootCertStore::empty(), Some(&identity))?;
+        self.identity = Some(identity);
+        Ok(())
+    }
+
+    pub(crate) fn set_config(&mut self, config: Arc<ClientConfig>) {
+        self.config = Some(config);
+    }
+
     /// Makes the handshake; the proxy's certificate has to be for `host`, which is also the name it is asked for.
     pub(crate) async fn handshake(
         &self,
