@@ -411,7 +411,7 @@ async fn a_targets_file_is_followed_and_a_broken_one_changes_nothing() {
             .contains(&"a{job=\"file\"} 1".to_owned())
     );
     scratch.file("targets.yml", "- targets:\n  - a b\n");
-    let line = agent.line_with("msg=\"targets file cannot be used").await;
+    let line = agent.line_with("msg=\"cannot use targets file").await;
     assert!(
         line.contains(&file) && line.contains("line 2, column 5"),
         "{line}"
