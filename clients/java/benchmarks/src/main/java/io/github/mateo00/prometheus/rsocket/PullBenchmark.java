@@ -36,8 +36,8 @@ import reactor.core.publisher.Mono;
 @BenchmarkMode(Mode.AverageTime)
 @OutputTimeUnit(TimeUnit.MICROSECONDS)
 @Fork(1)
-@Warmup(iterations = 3, time = 2)
-@Measurement(iterations = 5, time = 2)
+@Warmup(iterations = 3, time = 5)
+@Measurement(iterations = 1, time = 10)
 public class PullBenchmark {
 
   /** Version 2 is this client with a proxy of its age, version 1 this client with an old proxy. */
@@ -107,7 +107,10 @@ public class PullBenchmark {
     return answer.call();
   }
 
-  /** The thread's CPU time, which other processes disturb less than the time on the clock. */
+  /**
+   * The thread's CPU time, which other processes disturb less than the time on the clock. JMH adds up what the
+   * iterations say, so there is one.
+   */
   @State(Scope.Thread)
   @AuxCounters(AuxCounters.Type.EVENTS)
   public static class Cpu {
