@@ -49,9 +49,10 @@ async fn lives(program: &str) {
     let (pull, pulled) = oneshot::channel();
     let received = tokio::spawn(receive(open, pulled));
 
-    let mut app = Program::interop(
-        program,
-        &[
+    let mut command = Program::peer(program);
+    command
+        .env("MICROMETER_PROMETHEUS_RSOCKET_BEARERTOKEN", TOKEN)
+        .args([
             "--spring.application.name=shop",
             "--micrometer.prometheus.rsocket.instance=shop-1",
             "--micrometer.prometheus.rsocket.open-metrics=true",
@@ -60,13 +61,12 @@ async fn lives(program: &str) {
                  ws://127.0.0.1:{websocket},tls://localhost:{tls}",
                 refusing.tcp()
             ),
-            &format!("--micrometer.prometheus.rsocket.bearer-token={TOKEN}"),
             &format!(
                 "--micrometer.prometheus.rsocket.ssl.ca-file={}",
                 authority.ca_file
             ),
-        ],
-    );
+        ]);
+    let mut app = Program::start(&mut command);
     let http = http(&mut app).await;
     app.say("inc").await;
     app.line("INCREMENTED").await;

@@ -66,7 +66,8 @@ final class ClientFactory {
 
   private void atLeast(String property, Duration value, Duration least, String name) {
     if (value.compareTo(least) < 0) {
-      throw Prefix.invalid(environment, property, value, "It has to be at least " + name + ". A number without a unit is in milliseconds.");
+      throw Prefix.invalid(environment, property, value,
+          "It has to be at least " + name + ". A number without a unit is in milliseconds.");
     }
   }
 

@@ -6,8 +6,8 @@ import java.util.Optional;
 import org.springframework.core.env.Environment;
 
 /**
- * The instance of an application with a web server: host name and port, as Prometheus names what it scrapes itself. Unlike
- * the process id, that stays the same when the application is started again.
+ * The instance of an application with a web server: host name and port, as Prometheus names what it scrapes itself.
+ * Unlike the process id, that stays the same when the application is started again.
  *
  * @param name none where the port is another one each time, or the host has no name
  */

@@ -17,7 +17,8 @@ final class Prefix {
   static final String PUBLISHED = "management.metrics.export.prometheus.rsocket";
 
   /** Whether the starter is to do anything, as an expression. */
-  static final String ENABLED = "'${" + PREFERRED + ".enabled:${" + PUBLISHED + ".enabled:true}}'.toLowerCase() != 'false'";
+  static final String ENABLED =
+      "'${" + PREFERRED + ".enabled:${" + PUBLISHED + ".enabled:true}}'.toLowerCase() != 'false'";
 
   private Prefix() {}
 

@@ -53,8 +53,8 @@ public class PrometheusRSocketAutoConfiguration {
   }
 
   /**
-   * Made also where beans are lazy: no other bean needs it. {@link ShutdownPush} closes it. Spring would do so too early; it
-   * is given a method that does nothing instead of none, because ahead-of-time processing loses that there is none.
+   * Made also where beans are lazy: no other bean needs it. {@link ShutdownPush} closes it. Spring would do so too early;
+   * it is given a method that does nothing, because ahead-of-time processing loses an empty name.
    */
   @Bean(destroyMethod = "isConnected")
   @Lazy(false)

@@ -32,7 +32,8 @@ final class StartReport implements ApplicationListener<ApplicationReadyEvent> {
   void report() {
     client.proxy().ifPresentOrElse(
         proxy -> LOG.info("The metrics of this application are scraped through the Prometheus RSocket proxy {}", proxy),
-        () -> LOG.warn("The metrics of this application are not scraped: there is no connection to a Prometheus RSocket proxy "
-            + "yet ({}). Check {}.proxies, or host and port", client.lastFailure().orElse("no answer so far"), Prefix.PREFERRED));
+        () -> LOG.warn("The metrics of this application are not scraped: there is no connection to a Prometheus RSocket "
+            + "proxy yet ({}). Check {}.proxies, or host and port",
+            client.lastFailure().orElse("no answer so far"), Prefix.PREFERRED));
   }
 }

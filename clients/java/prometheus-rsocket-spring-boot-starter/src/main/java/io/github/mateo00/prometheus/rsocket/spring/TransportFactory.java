@@ -72,7 +72,8 @@ final class TransportFactory {
     try {
       context.get();
     } catch (NoSuchSslBundleException e) {
-      throw Prefix.invalid(environment, "ssl.bundle", name, "There is no bundle of this name. Define it under spring.ssl.bundle.");
+      throw Prefix.invalid(environment, "ssl.bundle", name,
+          "There is no bundle of this name. Define it under spring.ssl.bundle.");
     }
     builder.sslContext(context);
   }

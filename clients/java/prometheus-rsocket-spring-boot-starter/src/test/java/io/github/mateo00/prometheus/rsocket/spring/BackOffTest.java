@@ -40,8 +40,8 @@ class BackOffTest {
 
   @Test
   void aRegistryThatNobodyMakesIsNamed(CapturedOutput output) {
-    new ApplicationContextRunner().withConfiguration(Contexts.STARTER).run(context ->
-        assertThat(output).contains(LINE + "there is no bean of type io.micrometer.prometheusmetrics.PrometheusMeterRegistry"));
+    new ApplicationContextRunner().withConfiguration(Contexts.STARTER).run(context -> assertThat(output)
+        .contains(LINE + "there is no bean of type io.micrometer.prometheusmetrics.PrometheusMeterRegistry"));
   }
 
   @Test

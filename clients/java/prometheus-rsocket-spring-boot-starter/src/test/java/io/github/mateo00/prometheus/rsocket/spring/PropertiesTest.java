@@ -5,6 +5,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import io.github.mateo00.prometheus.rsocket.PrometheusRSocketClient;
 import java.time.Duration;
 import java.util.List;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -26,7 +27,8 @@ class PropertiesTest {
   @Test
   void propertiesOfThePublishedStarterMeanWhatTheyMeant() {
     contexts.withPropertyValues(PUBLISHED + "host=proxy", PUBLISHED + "port=443", PUBLISHED + "transport=websocket",
-            PUBLISHED + "secure=true", PUBLISHED + "max-retries=3", PUBLISHED + "first-backoff=1s", PUBLISHED + "max-backoff=2m")
+            PUBLISHED + "secure=true", PUBLISHED + "max-retries=3", PUBLISHED + "first-backoff=1s",
+            PUBLISHED + "max-backoff=2m")
         .run(context -> {
           PrometheusRSocketProperties properties = of(context);
           assertThat(properties.getHost()).isEqualTo("proxy");
@@ -53,9 +55,11 @@ class PropertiesTest {
   @ParameterizedTest
   @CsvSource({"false,,false", ",FALSE,false", "false,true,true", "true,false,false", ",,true"})
   void theStarterIsOnUnlessAPropertySaysOtherwise(String published, String preferred, boolean on) {
-    ApplicationContextRunner runner = published == null ? contexts : contexts.withPropertyValues(PUBLISHED + "enabled=" + published);
-    runner = preferred == null ? runner : runner.withPropertyValues(PREFERRED + "enabled=" + preferred);
-    runner.run(context -> assertThat(context.getBeansOfType(PrometheusRSocketClient.class)).hasSize(on ? 1 : 0));
+    String[] given = Stream.of(PUBLISHED + "enabled=" + published, PREFERRED + "enabled=" + preferred)
+        .filter(property -> !property.endsWith("null"))
+        .toArray(String[]::new);
+    contexts.withPropertyValues(given).run(context ->
+        assertThat(context.getBeansOfType(PrometheusRSocketClient.class)).hasSize(on ? 1 : 0));
   }
 
   @ParameterizedTest
@@ -96,7 +100,8 @@ class PropertiesTest {
 
   @Test
   void aTokenAndAPasswordAreRefusedWithoutShowingThem() {
-    contexts.withPropertyValues(PREFERRED + "bearer-token=s3cret", PREFERRED + "username=shop", PUBLISHED + "password=s4cret")
+    contexts
+        .withPropertyValues(PREFERRED + "bearer-token=s3cret", PREFERRED + "username=shop", PUBLISHED + "password=s4cret")
         .run(context -> {
           assertThat(context.getStartupFailure()).rootCause()
               .isInstanceOf(MutuallyExclusiveConfigurationPropertiesException.class)
