@@ -64,9 +64,10 @@ fn introduction(options: &Options) -> String {
         "# Beside the Java proxy
 
 `prometheus-rsocket-proxy-server` 1.5.3 and this proxy (ours) under the same load, one after the other: {apps}
-applications × {series} series on the published Java client 1.5.3, all in one JVM beside the proxy; then this proxy
-once more with the applications on our Java client, which seals by envelope version 2. Each proxy was started twice, for {scrapes} gzipped and for {scrapes} plain scrapes; every one was checked for all of its samples. CPU
-and memory are those of the proxy's process alone. Wall times are told for information: the load takes its part of them.
+applications × {series} series on the published Java client 1.5.3, all in one JVM beside the proxy; then this proxy once
+more with the applications on our Java client, which seals by envelope version 2. Each proxy was started twice, for
+{scrapes} gzipped and for {scrapes} plain scrapes; every one was checked for all of its samples. CPU and memory are
+those of the proxy's process alone. Wall times are told for information: the load takes its part of them.
 
 Measured on {today} with
 
