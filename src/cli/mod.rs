@@ -5,6 +5,8 @@ mod bench;
 mod healthcheck;
 mod proxies;
 mod push;
+#[cfg(test)]
+mod reference;
 mod runtime;
 mod serve;
 mod tls;
