@@ -24,7 +24,7 @@ use crate::drain::{self, Leaving, Lifecycle};
 use crate::http::{self, Identity, Site};
 use crate::identity::Table;
 use crate::limits::rate::Rate;
-use crate::metrics::{File, Files};
+use crate::metrics::{File, FileMetrics};
 use crate::nodes::{NodeId, NodeState};
 use crate::push::{Pushes, Sink};
 use crate::rebalance;
@@ -503,7 +503,7 @@ fn load(registry: &Arc<Registry>, pushes: &Arc<Pushes>) -> Arc<dyn Fn() -> Load 
 /// By what nodes know each other.
 fn identity(
     introduction: Introduction,
-    files: &Files,
+    files: &FileMetrics,
     background: &mut JoinSet<()>,
 ) -> Result<Option<calls::Identity>, calls::IdentityError> {
     let Some(certificates) = introduction.certificates else {

@@ -16,7 +16,7 @@ use prometheus_rsocket_exposition::Exposition;
 use prometheus_rsocket_proxy::cluster::calls::fuzzing::answer;
 use prometheus_rsocket_proxy::cluster::calls::{Calling, Holder, Secret, pack, unpack};
 use prometheus_rsocket_proxy::cluster::Metrics;
-use prometheus_rsocket_proxy::metrics::Own;
+use prometheus_rsocket_proxy::metrics::OwnMetrics;
 use prometheus_rsocket_proxy::nodes::{NodeId, NodeState};
 use prometheus_rsocket_proxy::tenant::Tenant;
 use prometheus_rsocket_proxy::store::{ClaimId, Content, Limits, Replication, Reply, Request, Store, View};
@@ -26,7 +26,7 @@ const MAX_TEXT: usize = 1000;
 const TTL: Duration = Duration::from_secs(60);
 
 /// Made once: it takes longer than all the rest.
-static METRICS: LazyLock<Arc<Metrics>> = LazyLock::new(|| Arc::new(Metrics::register(&Own::new().unwrap()).unwrap()));
+static METRICS: LazyLock<Arc<Metrics>> = LazyLock::new(|| Arc::new(Metrics::register(&OwnMetrics::new().unwrap()).unwrap()));
 
 struct Node {
     store: Store,

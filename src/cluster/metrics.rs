@@ -3,7 +3,7 @@
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec};
 
 use super::packet::Refusal;
-use crate::metrics::{Own, labels};
+use crate::metrics::{OwnMetrics, labels};
 use crate::nodes::NodeState;
 
 /// The state of a member that is not alive, beside those of [`NodeState`].
@@ -11,7 +11,7 @@ pub(super) const DEAD: &str = "dead";
 
 labels! {
     /// Why a connection of another node ended: the label `reason`.
-    pub(super) enum Exception {
+    pub(super) enum CallerFault {
         Crowded = "crowded",
         Handshake = "handshake",
         HandshakeTimeout = "handshake_timeout",
@@ -40,7 +40,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers them.
-    pub fn register(own: &Own) -> prometheus::Result<Self> {
+    pub fn register(own: &OwnMetrics) -> prometheus::Result<Self> {
         Ok(Self {
             members: own.gauges(
                 "prometheus_proxy_cluster_members",
@@ -80,7 +80,7 @@ impl Metrics {
                 "prometheus_proxy_cluster_connection_errors_total",
                 "Total number of connections from other nodes that were closed because of an error.",
                 "reason",
-                Exception::LABELS.iter().copied(),
+                CallerFault::LABELS.iter().copied(),
             )?,
         })
     }
@@ -116,7 +116,7 @@ impl Metrics {
     }
 
     /// The counter of connections that ended for this.
-    pub(super) fn ended(&self, exception: Exception) -> IntCounter {
+    pub(super) fn ended(&self, exception: CallerFault) -> IntCounter {
         self.connection_errors
             .with_label_values(&[exception.label()])
     }

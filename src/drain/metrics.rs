@@ -3,7 +3,7 @@
 use prometheus::{IntGauge, IntGaugeVec};
 
 use super::Stage;
-use crate::metrics::Own;
+use crate::metrics::OwnMetrics;
 
 /// What metrics say of a drain.
 #[derive(Clone)]
@@ -15,7 +15,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers them.
-    pub fn register(own: &Own) -> prometheus::Result<Self> {
+    pub fn register(own: &OwnMetrics) -> prometheus::Result<Self> {
         Ok(Self {
             draining: own.gauge(
                 "prometheus_proxy_draining",

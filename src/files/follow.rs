@@ -178,7 +178,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::metrics::{File, Files, Own};
+    use crate::metrics::{File, FileMetrics, OwnMetrics};
 
     type Look = Result<Found, &'static str>;
 
@@ -211,9 +211,9 @@ mod tests {
     }
 
     /// Follows a script; the next look is half an interval away.
-    async fn followed(looks: Vec<Look>) -> Own {
-        let own = Own::new().unwrap();
-        let files = Files::register(&own).unwrap();
+    async fn followed(looks: Vec<Look>) -> OwnMetrics {
+        let own = OwnMetrics::new().unwrap();
+        let files = FileMetrics::register(&own).unwrap();
         let reloads = files.reloads(File::WebConfig);
         let (_, script) = Followed::new(Script(looks.into_iter()));
         tokio::spawn(script.run(reloads));
@@ -221,7 +221,7 @@ mod tests {
         own
     }
 
-    fn value(own: &Own, series: &str) -> f64 {
+    fn value(own: &OwnMetrics, series: &str) -> f64 {
         let text = own.render().unwrap();
         let mut lines = text.lines();
         let value = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -275,8 +275,8 @@ mod tests {
                 "a".into()
             }
         }
-        let own = Own::new().unwrap();
-        let files = Files::register(&own).unwrap();
+        let own = OwnMetrics::new().unwrap();
+        let files = FileMetrics::register(&own).unwrap();
         let reloads = files.reloads(File::WebConfig);
         let (good, fragile) = Followed::new(Fragile(Arc::default(), Arc::new(9)));
         tokio::spawn(fragile.run(reloads));

@@ -2,14 +2,14 @@
 
 use prometheus::IntCounterVec;
 
-use crate::metrics::{Own, labels};
+use crate::metrics::{OwnMetrics, labels};
 
 /// Answers and refusals; other codes are mistakes of the client, and appear with the first.
 const CODES: [&str; 4] = ["200", "401", "429", "503"];
 
 labels! {
     /// Why a connection ended early: the label `exception`.
-    pub(super) enum Exception {
+    pub(super) enum HttpFault {
         Crowded = "crowded",
         Malformed = "malformed",
         Slow = "slow",
@@ -29,7 +29,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers them.
-    pub fn register(own: &Own) -> prometheus::Result<Self> {
+    pub fn register(own: &OwnMetrics) -> prometheus::Result<Self> {
         Ok(Self {
             requests: own.counters_of(
                 "prometheus_proxy_http_requests_total",
@@ -41,13 +41,13 @@ impl Metrics {
                 "prometheus_proxy_http_connection_errors_total",
                 "Total number of HTTP connections that were closed early.",
                 "exception",
-                Exception::LABELS.iter().copied(),
+                HttpFault::LABELS.iter().copied(),
             )?,
         })
     }
 
     /// The counter of connections that ended for this.
-    pub(super) fn ended(&self, exception: Exception) -> prometheus::IntCounter {
+    pub(super) fn ended(&self, exception: HttpFault) -> prometheus::IntCounter {
         self.connection_errors
             .with_label_values(&[exception.label()])
     }

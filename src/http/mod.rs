@@ -35,7 +35,7 @@ use tokio::sync::watch;
 
 use crate::cluster::Members;
 use crate::drain::Lifecycle;
-use crate::metrics::Own;
+use crate::metrics::OwnMetrics;
 use crate::push::Pushes;
 use crate::rebalance::Report;
 use crate::rsocket::{KeyRing, Registry};
@@ -51,7 +51,7 @@ pub struct Site {
     /// How long a scrape may take.
     pub scrape: Arc<scrape::Settings>,
     /// The node's metrics.
-    pub metrics: Own,
+    pub metrics: OwnMetrics,
     /// The one that is set when it is asked for.
     pub unfinished_bytes: IntGauge,
     /// What connections hold of payloads that are not opened yet.

@@ -33,7 +33,7 @@ use tower_http::compression::CompressionLevel;
 use tracing::{debug, warn};
 
 use super::delivery::{self, Committing, Left, Outbox};
-use super::metrics::Exception;
+use super::metrics::HttpFault;
 use super::{Metrics, Settings};
 use crate::access::{Active, guard};
 use crate::limits::eviction::{self, Evictable, EvictionQueue};
@@ -233,7 +233,7 @@ impl ConnectionHandler {
         if connections == 0 {
             return;
         }
-        let errors = self.metrics.ended(Exception::Crowded);
+        let errors = self.metrics.ended(HttpFault::Crowded);
         errors.inc_by(connections as u64);
         if let Some(suppressed) = LOG_LIMIT.due() {
             warn!(
@@ -245,11 +245,11 @@ impl ConnectionHandler {
 
     fn failed(&self, error: &EndError) {
         let exception = match error {
-            EndError::Tls(_) => Exception::Tls,
-            EndError::Late(_) => Exception::Timeout,
-            EndError::Http(error) if error.is_timeout() => Exception::Timeout,
-            EndError::Http(error) if error.is_parse() => Exception::Malformed,
-            EndError::Http(_) => Exception::Transport,
+            EndError::Tls(_) => HttpFault::Tls,
+            EndError::Late(_) => HttpFault::Timeout,
+            EndError::Http(error) if error.is_timeout() => HttpFault::Timeout,
+            EndError::Http(error) if error.is_parse() => HttpFault::Malformed,
+            EndError::Http(_) => HttpFault::Transport,
         };
         self.metrics.ended(exception).inc();
     }
@@ -321,7 +321,7 @@ impl Asked {
         let connection = self.idle.end.clone();
         let ending = tokio::spawn(async move {
             sleep(time).await;
-            metrics.ended(Exception::Slow).inc();
+            metrics.ended(HttpFault::Slow).inc();
             connection.cancel();
         });
         self.end = Some(AbortOnDropHandle::new(ending));
@@ -381,7 +381,7 @@ impl tower::Service<Request<hyper::body::Incoming>> for AttachClaims {
 
 #[cfg(test)]
 mod tests {
-    use crate::metrics::Own;
+    use crate::metrics::OwnMetrics;
     use axum::body::{Body, Bytes};
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -404,7 +404,7 @@ mod tests {
         let router = Router::new()
             .route("/short", get(|| async { "up 1\n" }))
             .route("/endless", get(endless));
-        let metrics = Arc::new(Metrics::register(&Own::new().unwrap()).unwrap());
+        let metrics = Arc::new(Metrics::register(&OwnMetrics::new().unwrap()).unwrap());
         let handler = ConnectionHandler {
             router,
             access: None,
@@ -425,7 +425,7 @@ mod tests {
     }
 
     fn slow(metrics: &Metrics) -> u64 {
-        metrics.ended(Exception::Slow).get()
+        metrics.ended(HttpFault::Slow).get()
     }
 
     async fn ask(reader: &mut DuplexStream, path: &str) {

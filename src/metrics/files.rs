@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{IntGauge, IntGaugeVec};
 
-use super::Own;
+use super::OwnMetrics;
 
 /// What is read again when it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl File {
 }
 
 /// The metrics of all such files.
-pub struct Files {
+pub struct FileMetrics {
     /// Labels `file`.
     successful: IntGaugeVec,
     taken_at: IntGaugeVec,
@@ -50,9 +50,9 @@ pub struct Files {
     certificate_ends: IntGaugeVec,
 }
 
-impl Files {
+impl FileMetrics {
     /// Registers them.
-    pub fn register(own: &Own) -> prometheus::Result<Self> {
+    pub fn register(own: &OwnMetrics) -> prometheus::Result<Self> {
         Ok(Self {
             successful: own.gauges(
                 "prometheus_proxy_config_last_reload_successful",

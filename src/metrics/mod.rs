@@ -8,19 +8,19 @@ mod files;
 mod labels;
 
 pub use distribution::Distribution;
-pub use files::{File, Files, Reloads};
+pub use files::{File, FileMetrics, Reloads};
 pub(crate) use labels::labels;
 use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
-/// The media type of [`Own::render`] and of the merged exposition.
+/// The media type of [`OwnMetrics::render`] and of the merged exposition.
 pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A registry of its own for each node, so that several fit into one process.
 #[derive(Clone)]
-pub struct Own(Registry);
+pub struct OwnMetrics(Registry);
 
-impl Own {
+impl OwnMetrics {
     /// With what the process and the build say.
     pub fn new() -> prometheus::Result<Self> {
         let own = Self(Registry::new());

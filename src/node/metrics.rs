@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::metrics::{Files, Own};
+use crate::metrics::{FileMetrics, OwnMetrics};
 use crate::{cluster, drain, http, push, rebalance, rsocket, scrape};
 
 /// All metrics of a node, part by part.
 pub(super) struct Metrics {
-    pub(super) own: Own,
-    pub(super) files: Files,
+    pub(super) own: OwnMetrics,
+    pub(super) files: FileMetrics,
     pub(super) http: Arc<http::Metrics>,
     pub(super) rsocket: Arc<rsocket::Metrics>,
     pub(super) scrape: Arc<scrape::Metrics>,
@@ -20,10 +20,10 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn register(push_max_bytes: usize) -> prometheus::Result<Self> {
-        let own = Own::new()?;
+        let own = OwnMetrics::new()?;
         let rsocket = rsocket::Metrics::register(&own)?;
         Ok(Self {
-            files: Files::register(&own)?,
+            files: FileMetrics::register(&own)?,
             http: Arc::new(http::Metrics::register(&own)?),
             scrape: Arc::new(scrape::Metrics::register(&own, &rsocket)?),
             push: Arc::new(push::Metrics::register(&own, &rsocket, push_max_bytes)?),

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use crate::metrics::{Distribution, Own};
+use crate::metrics::{Distribution, OwnMetrics};
 use crate::rsocket;
 use crate::store::{Counts, Tally};
 
@@ -45,7 +45,7 @@ pub(super) struct Copies {
 impl Metrics {
     /// Registers them. `max_bytes` is the bound of the pushes held.
     pub fn register(
-        own: &Own,
+        own: &OwnMetrics,
         rsocket: &rsocket::Metrics,
         max_bytes: usize,
     ) -> prometheus::Result<Self> {
@@ -128,7 +128,7 @@ impl Metrics {
 }
 
 impl Copies {
-    fn register(own: &Own) -> prometheus::Result<Self> {
+    fn register(own: &OwnMetrics) -> prometheus::Result<Self> {
         Ok(Self {
             peers: own.gauge(
                 "prometheus_proxy_push_peers",

@@ -4,12 +4,12 @@ use futures_util::FutureExt;
 use prometheus_rsocket_wire::Envelopes;
 
 use super::*;
-use crate::metrics::Own;
+use crate::metrics::OwnMetrics;
 use crate::nodes::{NodeId, NodeState};
 use crate::rsocket;
 
 fn pushes() -> Pushes {
-    let own = Own::new().unwrap();
+    let own = OwnMetrics::new().unwrap();
     let rsocket = rsocket::Metrics::register(&own).unwrap();
     let metrics = Arc::new(Metrics::register(&own, &rsocket, 1 << 20).unwrap());
     let keys = Arc::new(KeyRing::new(Envelopes::default(), Duration::ZERO));

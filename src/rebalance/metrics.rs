@@ -3,7 +3,7 @@
 use prometheus::{IntCounter, IntGauge, IntGaugeVec};
 
 use super::plan::{Phase, Tally};
-use crate::metrics::Own;
+use crate::metrics::OwnMetrics;
 
 /// What is counted of rebalancing.
 #[derive(Clone)]
@@ -21,7 +21,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers them.
-    pub fn register(own: &Own) -> prometheus::Result<Self> {
+    pub fn register(own: &OwnMetrics) -> prometheus::Result<Self> {
         Ok(Self {
             target: own.gauge(
                 "prometheus_proxy_rebalance_target_connections",

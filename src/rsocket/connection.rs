@@ -25,7 +25,7 @@ use tracing::debug;
 use super::applications::Applications;
 use super::entry::{Arrival, Member, enter};
 use super::keys::{Key, Keys};
-use super::metrics::{Exception, PushRefusal};
+use super::metrics::{ConnectionFault, PushRefusal};
 use super::opener::Sealed;
 use super::pull::{Answer, PullError, PullReply, PullRequest};
 use super::registry::{Registration, Transport};
@@ -106,7 +106,7 @@ async fn leave<T: FrameTransport>(mut connection: Box<Connection<T>>) {
 fn note_failure(reason: &CloseReason, peer: SocketAddr, transport: Transport, apps: &Applications) {
     let exception = match reason {
         CloseReason::PeerError { code, .. } if *code != ErrorCode::CONNECTION_CLOSE => {
-            Exception::PeerError
+            ConnectionFault::PeerError
         }
         // CONNECTION_CLOSE is an application's goodbye.
         CloseReason::PeerEnded
@@ -115,11 +115,11 @@ fn note_failure(reason: &CloseReason, peer: SocketAddr, transport: Transport, ap
         | CloseReason::Ended => {
             return debug!(%peer, transport = transport.name(), %reason, "connection closed");
         }
-        CloseReason::Violation(Violation::Unfinished) => Exception::Unfinished,
-        CloseReason::Violation(_) => Exception::ProtocolViolation,
-        CloseReason::SetupTimeout => Exception::SetupTimeout,
-        CloseReason::KeepaliveTimeout => Exception::KeepaliveTimeout,
-        CloseReason::Transport(_) => Exception::Transport,
+        CloseReason::Violation(Violation::Unfinished) => ConnectionFault::Unfinished,
+        CloseReason::Violation(_) => ConnectionFault::ProtocolViolation,
+        CloseReason::SetupTimeout => ConnectionFault::SetupTimeout,
+        CloseReason::KeepaliveTimeout => ConnectionFault::KeepaliveTimeout,
+        CloseReason::Transport(_) => ConnectionFault::Transport,
     };
     apps.metrics.failed(exception, transport, 1);
     debug!(%peer, transport = transport.name(), %reason, "connection failed");

@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 
 use super::admission::{MAX_UNANSWERED, Place, Shares};
 use super::applications::Applications;
-use super::metrics::Exception;
+use super::metrics::ConnectionFault;
 use super::registry::Transport;
 use crate::identity::{Identity, Proof, Shown, Table, Unknown};
 use crate::limits::eviction::Evictable;
@@ -75,25 +75,25 @@ impl Member {
 /// Why a connection is refused. It has waited for long enough to be told.
 pub(super) struct Denied {
     /// What it counts as.
-    pub(super) exception: Exception,
+    pub(super) exception: ConnectionFault,
     /// What the client is told.
     pub(super) message: &'static str,
 }
 
 const NO_CREDENTIALS: Denied = Denied {
-    exception: Exception::NoCredentials,
+    exception: ConnectionFault::NoCredentials,
     message: "the proxy requires a token, a password or a certificate",
 };
 const CREDENTIALS: Denied = Denied {
-    exception: Exception::Credentials,
+    exception: ConnectionFault::Credentials,
     message: "the proxy does not know these credentials (see its --rsocket.auth.file)",
 };
 const BUSY: Denied = Denied {
-    exception: Exception::CredentialsUnverified,
+    exception: ConnectionFault::CredentialsUnverified,
     message: "the proxy has too many passwords to verify, try again later",
 };
 const CONNECTIONS: Denied = Denied {
-    exception: Exception::IdentityConnections,
+    exception: ConnectionFault::IdentityConnections,
     message: "too many applications of this identity are connected",
 };
 
@@ -194,7 +194,7 @@ async fn place(
 pub(super) async fn place_among<K: Clone + Eq + Hash>(
     shares: &Arc<Shares<K>>,
     (key, max): (K, usize),
-    exception: Exception,
+    exception: ConnectionFault,
     arrival: &mut Arrival,
     apps: &Applications,
 ) -> Option<Place<K>> {
@@ -207,7 +207,7 @@ pub(super) async fn place_among<K: Clone + Eq + Hash>(
     timeout(MAX_UNANSWERED, place).await.ok()
 }
 
-fn note(exception: Exception, arrival: &Arrival, apps: &Applications) {
+fn note(exception: ConnectionFault, arrival: &Arrival, apps: &Applications) {
     static LOG_LIMIT: LogLimit = LogLimit::new(10);
     apps.metrics.failed(exception, arrival.transport, 1);
     let exception = exception.label();

@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use super::applications::{Applications, Secured};
 use super::entry::{Arrival, place_among};
-use super::metrics::Exception;
+use super::metrics::ConnectionFault;
 use super::proxy_protocol::HeaderError;
 use super::registry::Transport;
 use super::{connection, proxy_protocol};
@@ -117,7 +117,8 @@ fn evicted(apps: &Applications, transport: Transport, gone: usize) {
     if gone == 0 {
         return;
     }
-    apps.metrics.failed(Exception::Crowded, transport, gone);
+    apps.metrics
+        .failed(ConnectionFault::Crowded, transport, gone);
     if let Some(suppressed) = LOG_LIMIT.due() {
         warn!(
             suppressed,
@@ -156,7 +157,7 @@ async fn serve(
     let place = Box::pin(place_among(
         &apps.admission.addresses,
         address,
-        Exception::AddressConnections,
+        ConnectionFault::AddressConnections,
         &mut arrival,
         apps,
     ));
@@ -201,7 +202,7 @@ async fn origin(
         Ok(Err(error)) => error.to_string(),
         Err(_) => "not finished in time".into(),
     };
-    failed(apps, arrival, Exception::ProxyProtocol, &reason);
+    failed(apps, arrival, ConnectionFault::ProxyProtocol, &reason);
     leave_unanswered(stream, arrival, apps).await;
     None
 }
@@ -225,7 +226,7 @@ async fn leave_unanswered(
     apps.leaving.run_until_cancelled(ended).await;
 }
 
-fn failed(apps: &Applications, arrival: &Arrival, exception: Exception, reason: &str) {
+fn failed(apps: &Applications, arrival: &Arrival, exception: ConnectionFault, reason: &str) {
     apps.metrics.failed(exception, arrival.transport, 1);
     let exception = exception.label();
     debug!(peer = %arrival.peer, exception, reason, "handshake failed");
@@ -249,7 +250,7 @@ impl<'a> Handshake<'a> {
         let offer = Arc::clone(&tls.offer.borrow());
         let config = Arc::clone(&offer.config);
         let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
-        let mut stream = self.shake(handshake, |_| Exception::Tls).await?;
+        let mut stream = self.shake(handshake, |_| ConnectionFault::Tls).await?;
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let wanted = tls.mutual && !self.apps.identities.borrow().asks();
         let refused = match chain.first() {
@@ -257,7 +258,7 @@ impl<'a> Handshake<'a> {
             Some(_) => offer.verify(chain).err().map(|error| error.to_string()),
         };
         if let Some(reason) = refused {
-            self.failed(Exception::ClientCertificate, &reason);
+            self.failed(ConnectionFault::ClientCertificate, &reason);
             leave_unanswered(&mut stream, &mut self.arrival, self.apps).await;
             return None;
         }
@@ -279,8 +280,8 @@ impl<'a> Handshake<'a> {
             Transport::WebSocket => {
                 let handshake = WebSocket::accept(stream, max_frame, &self.apps.allowed_origins);
                 let handshake = self.shake(handshake, |failure| match failure {
-                    Some(HandshakeError::Origin) => Exception::Origin,
-                    _ => Exception::Handshake,
+                    Some(HandshakeError::Origin) => ConnectionFault::Origin,
+                    _ => ConnectionFault::Handshake,
                 });
                 if let Some(frames) = Box::pin(handshake).await {
                     self.converse(frames).await;
@@ -301,7 +302,7 @@ impl<'a> Handshake<'a> {
     async fn shake<H, E: Display, S: AsyncRead + Unpin>(
         &mut self,
         handshake: impl Future<Output = Result<H, (E, S)>>,
-        exception: impl Fn(Option<&E>) -> Exception,
+        exception: impl Fn(Option<&E>) -> ConnectionFault,
     ) -> Option<H> {
         let handshake = timeout_at(self.arrival.due, handshake);
         match self.apps.leaving.run_until_cancelled(handshake).await? {
@@ -315,7 +316,7 @@ impl<'a> Handshake<'a> {
         None
     }
 
-    fn failed(&self, exception: Exception, reason: &str) {
+    fn failed(&self, exception: ConnectionFault, reason: &str) {
         failed(self.apps, &self.arrival, exception, reason);
     }
 }

@@ -3,11 +3,11 @@
 use prometheus::{IntCounterVec, IntGauge};
 
 use super::{Cause, Transport};
-use crate::metrics::{Distribution, Own, labels};
+use crate::metrics::{Distribution, OwnMetrics, labels};
 
 labels! {
     /// Why a connection failed, or is kept waiting: the label `exception`.
-    pub(super) enum Exception {
+    pub(super) enum ConnectionFault {
         AddressConnections = "address_connections",
         ClientCertificate = "client_certificate",
         Credentials = "credentials",
@@ -68,7 +68,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers them.
-    pub fn register(own: &Own) -> prometheus::Result<Self> {
+    pub fn register(own: &OwnMetrics) -> prometheus::Result<Self> {
         let transports = [Transport::Tcp, Transport::WebSocket].map(Transport::label);
         let connection_errors = own.counters(
             "prometheus_proxy_connection_error_total",
@@ -76,7 +76,7 @@ impl Metrics {
             &["exception", "transport"],
         )?;
         for transport in transports {
-            for exception in Exception::LABELS {
+            for exception in ConnectionFault::LABELS {
                 connection_errors.with_label_values(&[exception, transport]);
             }
         }
@@ -123,7 +123,12 @@ impl Metrics {
     }
 
     /// Counts connections that failed.
-    pub(super) fn failed(&self, exception: Exception, transport: Transport, connections: usize) {
+    pub(super) fn failed(
+        &self,
+        exception: ConnectionFault,
+        transport: Transport,
+        connections: usize,
+    ) {
         let labels = [exception.label(), transport.label()];
         let errors = self.connection_errors.with_label_values(&labels);
         errors.inc_by(connections as u64);

@@ -132,7 +132,7 @@ mod tests {
 
     use super::*;
     use crate::identity::{Table, Terms};
-    use crate::metrics::Own;
+    use crate::metrics::OwnMetrics;
     use crate::rsocket::connection::run;
     use crate::rsocket::entry::Arrival;
     use crate::rsocket::{
@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn applications(gate: &Arc<Semaphore>) -> Applications {
-        let metrics = Arc::new(Metrics::register(&Own::new().unwrap()).unwrap());
+        let metrics = Arc::new(Metrics::register(&OwnMetrics::new().unwrap()).unwrap());
         let settings = Settings::parse_from([
             "",
             "--rsocket.envelope=plaintext",

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
-use crate::metrics::{Distribution, Own};
+use crate::metrics::{Distribution, OwnMetrics};
 use crate::rsocket::{self, TargetOutcome};
 
 /// What is counted of scrapes.
@@ -23,7 +23,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Registers them.
-    pub fn register(own: &Own, rsocket: &rsocket::Metrics) -> prometheus::Result<Self> {
+    pub fn register(own: &OwnMetrics, rsocket: &rsocket::Metrics) -> prometheus::Result<Self> {
         // Nobody counts it any more; dashboards and alerts may ask for it.
         own.counter(
             "prometheus_proxy_scrape_dropped_samples_total",

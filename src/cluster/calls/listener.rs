@@ -23,7 +23,7 @@ use tracing::debug;
 use super::service::Service;
 use super::{Calling, Identity};
 use crate::cluster::Metrics;
-use crate::cluster::metrics::Exception;
+use crate::cluster::metrics::CallerFault;
 use crate::cluster::roster::MAX_NODES;
 use crate::limits::eviction::{self, Evictable, EvictionQueue};
 
@@ -81,7 +81,7 @@ impl Listener {
     ) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let handshakes = EvictionQueue::new(MAX_CONNECTIONS);
-        let evicted = metrics.ended(Exception::Crowded);
+        let evicted = metrics.ended(CallerFault::Crowded);
         loop {
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
@@ -121,7 +121,7 @@ enum Ended {
     Protocol(#[from] hyper::Error),
 }
 
-impl From<&Ended> for Exception {
+impl From<&Ended> for CallerFault {
     fn from(ended: &Ended) -> Self {
         match ended {
             Ended::Handshake(_) => Self::Handshake,

@@ -245,7 +245,7 @@ mod tests {
     use super::*;
     use crate::cluster::Metrics;
     use crate::cluster::calls::{Secret, unpack};
-    use crate::metrics::Own;
+    use crate::metrics::OwnMetrics;
     use crate::store::{Content, Standing};
     use crate::tenant::Tenant;
 
@@ -315,7 +315,7 @@ mod tests {
             me: NodeId::new("me", 2),
             identity: None,
             holder: Arc::clone(&recorder) as _,
-            metrics: Arc::new(Metrics::register(&Own::new().unwrap()).unwrap()),
+            metrics: Arc::new(Metrics::register(&OwnMetrics::new().unwrap()).unwrap()),
             max_message: 1000,
         };
         (Service::new(&here), recorder)
