@@ -24,7 +24,7 @@ use crate::drain::{self, Leaving, Lifecycle};
 use crate::http::{self, Identity, Site};
 use crate::identity::Table;
 use crate::limits::rate::Rate;
-use crate::metrics::{File, FileMetrics};
+use crate::metrics::{ConfigFile, FileMetrics};
 use crate::nodes::{NodeId, NodeState};
 use crate::push::{Pushes, Sink};
 use crate::rebalance;
@@ -176,7 +176,7 @@ impl Node {
         let identities = match identities {
             Some(identities) => {
                 let (table, file) = identities.followed();
-                background.spawn(file.run(parts.metrics.files.reloads(File::Identities)));
+                background.spawn(file.run(parts.metrics.files.reloads(ConfigFile::Identities)));
                 table
             }
             None => watch::channel(Arc::new(Table::of_everybody(settings.scrape.terms()))).1,
@@ -185,13 +185,13 @@ impl Node {
         if let Some(tls) = tls {
             let mutual = tls.is_mutual();
             let (offer, files) = tls.followed();
-            background.spawn(files.run(parts.metrics.files.reloads(File::RSocketTls)));
+            background.spawn(files.run(parts.metrics.files.reloads(ConfigFile::RSocketTls)));
             apps = apps.with_tls(offer, mutual);
         }
         let apps = Arc::new(apps);
         let access = access.map(|access| {
             let (active, file) = access.followed();
-            background.spawn(file.run(parts.metrics.files.reloads(File::WebConfig)));
+            background.spawn(file.run(parts.metrics.files.reloads(ConfigFile::WebConfig)));
             active
         });
         background.spawn(ports.tcp.run(Arc::clone(&apps), stop_accepting.clone()));
@@ -505,12 +505,12 @@ fn identity(
     introduction: Introduction,
     files: &FileMetrics,
     background: &mut JoinSet<()>,
-) -> Result<Option<calls::Identity>, calls::IdentityError> {
+) -> Result<Option<calls::CallIdentity>, calls::IdentityError> {
     let Some(certificates) = introduction.certificates else {
-        return calls::Identity::new(&introduction.secrets.keys(Purpose::Calls));
+        return calls::CallIdentity::new(&introduction.secrets.keys(Purpose::Calls));
     };
     let (identity, followed) = certificates.followed();
-    background.spawn(followed.run(files.reloads(File::ClusterTls)));
+    background.spawn(followed.run(files.reloads(ConfigFile::ClusterTls)));
     Ok(Some(identity))
 }
 

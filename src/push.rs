@@ -35,7 +35,7 @@ use crate::cluster::calls::{Calling, Holder, Peer, Peers};
 use crate::limits::log_limit::LogLimit;
 use crate::nodes::{NodeId, NodeState};
 use crate::rsocket::{
-    KeyRing, Opened, Opener, PushOutcome, PushRefusal, PushSink, Rejection, Sealed, Unusable,
+    KeyRing, OpenFailure, Opened, Opener, PushOutcome, PushRefusal, PushSink, Rejection, Sealed,
 };
 use crate::store::{
     ClaimId, Content, Counts, Effects, Holdings, Kept, Limits, PushId, Refusal, Replication, Store,
@@ -49,7 +49,7 @@ const TICK: Duration = Duration::from_millis(250);
 /// The pushes of this node, and the way in and out.
 pub struct Pushes {
     me: NodeId,
-    held: Mutex<Held>,
+    held: Mutex<HeldPushes>,
     peers: Arc<Peers>,
     opener: Opener,
     keys: Arc<KeyRing>,
@@ -61,7 +61,7 @@ pub struct Pushes {
 }
 
 /// What the lock protects.
-struct Held {
+struct HeldPushes {
     store: Store,
     /// Pushes not yet acknowledged; their number is bounded by that of pushes under way on connections.
     waiting: BTreeMap<PushId, oneshot::Sender<Kept>>,
@@ -77,7 +77,7 @@ struct Held {
     closed: bool,
 }
 
-impl Held {
+impl HeldPushes {
     /// Whether a scrape may yet come for what is pushed now.
     fn may_be_served(&self) -> bool {
         !self.closed && (!self.unscraped || self.others_stay)
@@ -108,7 +108,7 @@ impl Pushes {
         peers: Arc<Peers>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let held = Held {
+        let held = HeldPushes {
             store: Store::new(me.clone(), limits, replication),
             waiting: BTreeMap::new(),
             scrapes: BTreeMap::new(),
@@ -327,18 +327,18 @@ impl Pushes {
         Ok(kept)
     }
 
-    fn refuse(&self, unusable: &Unusable, sender: &Sender) -> Rejection {
+    fn refuse(&self, unusable: &OpenFailure, sender: &Sender) -> Rejection {
         let (label, code) = match unusable {
-            Unusable::Envelope(_) => (PushRefusal::Envelope, ErrorCode::APPLICATION_ERROR),
-            Unusable::Exposition(error) if error.kind().is_limit() => {
+            OpenFailure::Envelope(_) => (PushRefusal::Envelope, ErrorCode::APPLICATION_ERROR),
+            OpenFailure::Exposition(error) if error.kind().is_limit() => {
                 (PushRefusal::Limit, ErrorCode::INVALID)
             }
-            Unusable::Exposition(_) => (PushRefusal::Exposition, ErrorCode::INVALID),
-            Unusable::Memory | Unusable::Families => {
+            OpenFailure::Exposition(_) => (PushRefusal::Exposition, ErrorCode::INVALID),
+            OpenFailure::Memory | OpenFailure::Families => {
                 (PushRefusal::Memory, ErrorCode::APPLICATION_ERROR)
             }
-            Unusable::Busy => (PushRefusal::Busy, ErrorCode::APPLICATION_ERROR),
-            Unusable::Aborted => (PushRefusal::Aborted, ErrorCode::APPLICATION_ERROR),
+            OpenFailure::Busy => (PushRefusal::Busy, ErrorCode::APPLICATION_ERROR),
+            OpenFailure::Aborted => (PushRefusal::Aborted, ErrorCode::APPLICATION_ERROR),
         };
         self.refuse_with(label, code, unusable.to_string(), sender)
     }
@@ -364,7 +364,7 @@ impl Pushes {
     }
 
     /// Takes a step of the store, and does what comes of it.
-    fn with<R>(&self, step: impl FnOnce(&mut Held, Instant) -> (R, Effects)) -> R {
+    fn with<R>(&self, step: impl FnOnce(&mut HeldPushes, Instant) -> (R, Effects)) -> R {
         let (result, effects) = {
             let mut held = self.held.lock();
             let (result, effects) = step(&mut held, Instant::now());

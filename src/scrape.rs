@@ -30,7 +30,7 @@ use tracing::{debug, info, warn};
 
 use crate::limits::log_limit::LogLimit;
 use crate::push::{Claim, Pushes};
-use crate::rsocket::{Handle, LastScrape, Opened, Opener, PullError, Registry, Unusable, run};
+use crate::rsocket::{Handle, LastScrape, OpenFailure, Opened, Opener, PullError, Registry, run};
 use crate::store::Content;
 use crate::tenant::Tenant;
 
@@ -247,19 +247,24 @@ impl Scraper {
         let text = async {
             let answer = handle.pull(deadline).await?;
             let opened = timeout_at(deadline, answer.open(&self.opener));
-            Ok(opened.await.map_err(|_| Failure::Late)??)
+            Ok(opened.await.map_err(|_| PullFailure::Late)??)
         };
-        let text: Result<Arc<Opened>, Failure> = text.await;
+        let text: Result<Arc<Opened>, PullFailure> = text.await;
         self.note_pull(handle, &text, started);
         text.ok()
     }
 
-    fn note_pull(&self, handle: &Handle, text: &Result<Arc<Opened>, Failure>, started: Instant) {
+    fn note_pull(
+        &self,
+        handle: &Handle,
+        text: &Result<Arc<Opened>, PullFailure>,
+        started: Instant,
+    ) {
         let duration = started.elapsed();
         let (outcome, exception) = text
             .as_ref()
             .err()
-            .map_or(("success", "none"), Failure::labels);
+            .map_or(("success", "none"), PullFailure::labels);
         self.metrics
             .pull_seconds
             .observe([outcome, exception], duration.as_secs_f64());
@@ -338,17 +343,17 @@ impl Scraper {
 
 /// Why an application's text is missing from a scrape.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum Failure {
+enum PullFailure {
     #[error(transparent)]
     Pull(#[from] PullError),
     /// The answer came in time, and was not read in time.
     #[error("the answer came too late to be read before the scrape's deadline")]
     Late,
     #[error(transparent)]
-    Unusable(#[from] Unusable),
+    OpenFailure(#[from] OpenFailure),
 }
 
-impl Failure {
+impl PullFailure {
     /// The labels `outcome` and `exception`, from closed sets.
     fn labels(&self) -> (&'static str, &'static str) {
         match self {
@@ -361,7 +366,7 @@ impl Failure {
                 StreamError::TooLarge => ("invalid", "too_large"),
                 StreamError::Fragments => ("invalid", "fragments"),
             },
-            Self::Unusable(Unusable::Envelope(error)) => match error {
+            Self::OpenFailure(OpenFailure::Envelope(error)) => match error {
                 OpenError::NoKey => ("invalid", "no_key"),
                 OpenError::WrongKey => ("invalid", "wrong_key"),
                 OpenError::WrongKind => ("invalid", "wrong_envelope"),
@@ -372,14 +377,16 @@ impl Failure {
                 OpenError::Decompress => ("invalid", "decompress"),
                 OpenError::TooLong => ("invalid", "too_large"),
             },
-            Self::Unusable(Unusable::Exposition(error)) if error.kind().is_limit() => {
+            Self::OpenFailure(OpenFailure::Exposition(error)) if error.kind().is_limit() => {
                 ("invalid", "limit")
             }
-            Self::Unusable(Unusable::Exposition(_)) => ("invalid", "exposition"),
-            Self::Pull(PullError::Memory) | Self::Unusable(Unusable::Memory) => ("error", "memory"),
-            Self::Unusable(Unusable::Families) => ("error", "families"),
-            Self::Pull(PullError::Busy) | Self::Unusable(Unusable::Busy) => ("error", "busy"),
-            Self::Unusable(Unusable::Aborted) => ("error", "aborted"),
+            Self::OpenFailure(OpenFailure::Exposition(_)) => ("invalid", "exposition"),
+            Self::Pull(PullError::Memory) | Self::OpenFailure(OpenFailure::Memory) => {
+                ("error", "memory")
+            }
+            Self::OpenFailure(OpenFailure::Families) => ("error", "families"),
+            Self::Pull(PullError::Busy) | Self::OpenFailure(OpenFailure::Busy) => ("error", "busy"),
+            Self::OpenFailure(OpenFailure::Aborted) => ("error", "aborted"),
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Parsed {
 
 /// Reads `text`, and the files that it names, which are in `directory` unless they say otherwise.
 pub(super) fn parse(text: &str, directory: &Path) -> Result<Parsed, FileError> {
-    let file: Option<File> = yaml::read(text)?;
+    let file: Option<WebConfigFile> = yaml::read(text)?;
     let file = file.unwrap_or_default();
     let http = file.http_server_config.unwrap_or_default();
     let tls = file.tls_server_config.unwrap_or_default();
@@ -42,7 +42,7 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Parsed, FileError> {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct File {
+struct WebConfigFile {
     tls_server_config: Option<TlsServer>,
     http_server_config: Option<HttpServer>,
     basic_auth_users: Option<BTreeMap<String, String>>,

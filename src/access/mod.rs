@@ -28,7 +28,7 @@ use crate::tls::Tls;
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct Unusable(#[from] Problem);
+pub struct WebConfigError(#[from] Problem);
 
 #[derive(Debug, thiserror::Error)]
 enum Problem {
@@ -39,7 +39,7 @@ enum Problem {
     #[error("{0} needs a restart of the node")]
     Settled(&'static str),
     #[error("{0}")]
-    Certificates(crate::tls::Unusable),
+    Certificates(crate::tls::TlsFilesError),
 }
 
 /// A file, and what it said when it was last of use.
@@ -76,7 +76,7 @@ pub struct Active {
 
 impl Access {
     /// Reads the file, and those that it names.
-    pub fn read(path: PathBuf) -> Result<Self, Unusable> {
+    pub fn read(path: PathBuf) -> Result<Self, WebConfigError> {
         let text = read_text(&path).map_err(Problem::from)?;
         let verifier = Arc::default();
         let Parsed {
@@ -107,7 +107,7 @@ impl Access {
 
 impl Source for Access {
     type Value = Active;
-    type Error = Unusable;
+    type Error = WebConfigError;
     const NAME: &'static str = "web configuration";
 
     fn value(&self) -> &Arc<Active> {
@@ -118,7 +118,7 @@ impl Source for Access {
         self.path.display().to_string()
     }
 
-    fn look(&mut self) -> Result<Found, Unusable> {
+    fn look(&mut self) -> Result<Found, WebConfigError> {
         let reread = self.reread();
         // A certificate is renewed even while the file that names it is invalid.
         let renewed = match &mut self.tls {

@@ -28,8 +28,8 @@ impl Budget {
     }
 
     /// What one target holds: nothing yet.
-    pub(super) fn hold(&self) -> Held {
-        Held {
+    pub(super) fn hold(&self) -> HeldBytes {
+        HeldBytes {
             budget: self.clone(),
             bytes: 0,
             beyond: None,
@@ -44,13 +44,13 @@ pub(super) struct Full;
 
 /// What one target holds, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldBytes {
     budget: Budget,
     bytes: usize,
     beyond: Option<OwnedSemaphorePermit>,
 }
 
-impl Held {
+impl HeldBytes {
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -105,7 +105,7 @@ mod tests {
         let mut long = budget.hold();
         long.take(600).unwrap();
         assert_eq!(long.take(1), Err(Full));
-        let mut others: Vec<Held> = (0..4).map(|_| budget.hold()).collect();
+        let mut others: Vec<HeldBytes> = (0..4).map(|_| budget.hold()).collect();
         for other in &mut others {
             other.take(100).unwrap();
             assert_eq!(other.take(1), Err(Full));

@@ -27,7 +27,7 @@ use serde_saphyr::{Location, Spanned};
 use zeroize::Zeroizing;
 
 use super::content_type::protocol;
-use super::credentials::{Credentials, Secret};
+use super::credentials::{CredentialSource, Credentials};
 use super::file_sd::Group;
 use super::job::JobSettings;
 use super::tls::Tls;
@@ -48,7 +48,7 @@ pub(super) fn parse(
     directory: &Path,
     defaults: &JobSettings,
 ) -> Result<Vec<Parsed>, Error> {
-    let file: Option<File> = yaml::read(text)?;
+    let file: Option<ScrapeConfigFile> = yaml::read(text)?;
     // Rather an accident than that nobody is to be asked.
     let empty = || {
         Error::at(
@@ -78,7 +78,7 @@ pub(super) fn parse(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct ScrapeConfigFile {
     #[serde(default, deserialize_with = "or_default")]
     scrape_configs: Vec<Spanned<ScrapeConfig>>,
 }
@@ -244,7 +244,7 @@ fn credentials(
             Ok(Some(Credentials::Basic {
                 username: basic.username,
                 // As in Prometheus, nothing said is an empty one.
-                password: password.unwrap_or(Secret::Text(Zeroizing::default())),
+                password: password.unwrap_or(CredentialSource::Text(Zeroizing::default())),
             }))
         }
         (None, Some(other)) => {
@@ -269,11 +269,11 @@ fn secret(
     text: Option<Hidden>,
     file: Option<PathBuf>,
     directory: &Path,
-) -> Result<Option<Secret>, String> {
+) -> Result<Option<CredentialSource>, String> {
     match (text, file) {
         (None, None) => Ok(None),
-        (Some(Hidden(text)), None) => Ok(Some(Secret::Text(text))),
-        (None, Some(file)) => Ok(Some(Secret::File(directory.join(file)))),
+        (Some(Hidden(text)), None) => Ok(Some(CredentialSource::Text(text))),
+        (None, Some(file)) => Ok(Some(CredentialSource::File(directory.join(file)))),
         (Some(_), Some(_)) => Err(format!("{key} and the same with _file exclude each other")),
     }
 }
@@ -421,7 +421,7 @@ scrape_configs:
             follow_redirects: false,
             credentials: Some(Credentials::Other {
                 scheme: "Bearer".into(),
-                credentials: Secret::File("/etc/agent/token".into()),
+                credentials: CredentialSource::File("/etc/agent/token".into()),
             }),
             tls: Tls {
                 ca: Some("/etc/agent/ca.pem".into()),

@@ -13,14 +13,14 @@ use crate::files::read_text;
 
 /// A secret, or the file that holds it.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Secret {
+pub(super) enum CredentialSource {
     Text(Zeroizing<String>),
     /// Read again for each request.
     File(PathBuf),
 }
 
 /// Keeps what is secret out of logs.
-impl fmt::Debug for Secret {
+impl fmt::Debug for CredentialSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(_) => f.write_str("<secret>"),
@@ -34,12 +34,12 @@ impl fmt::Debug for Secret {
 pub(super) enum Credentials {
     Basic {
         username: String,
-        password: Secret,
+        password: CredentialSource,
     },
     /// A scheme, mostly `Bearer`, and what follows it.
     Other {
         scheme: String,
-        credentials: Secret,
+        credentials: CredentialSource,
     },
 }
 
@@ -65,7 +65,7 @@ impl Credentials {
     }
 }
 
-impl Secret {
+impl CredentialSource {
     async fn read(&self) -> Result<Zeroizing<String>, String> {
         match self {
             Self::Text(text) => Ok(text.clone()),
@@ -85,8 +85,8 @@ impl Secret {
 mod tests {
     use super::*;
 
-    fn secret(text: &str) -> Secret {
-        Secret::Text(text.to_owned().into())
+    fn secret(text: &str) -> CredentialSource {
+        CredentialSource::Text(text.to_owned().into())
     }
 
     #[tokio::test]
@@ -122,7 +122,7 @@ mod tests {
         assert!(!broken.header().await.unwrap_err().contains("hunter2"));
         let gone = Credentials::Other {
             scheme: "Bearer".into(),
-            credentials: Secret::File("/nowhere/token".into()),
+            credentials: CredentialSource::File("/nowhere/token".into()),
         };
         assert!(
             gone.header()

@@ -21,7 +21,7 @@ use prometheus_rsocket_exposition::{Format, ParseError};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use super::budget::{Budget, Full, Held};
+use super::budget::{Budget, Full, HeldBytes};
 use super::content_type;
 use super::credentials::Credentials;
 use super::gzip;
@@ -41,7 +41,7 @@ const IDLE_PER_HOST: usize = 2;
 
 /// Why a target is down.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum FetchFailure {
     /// It could not be asked, or broke its answer off.
     #[error("{0}")]
     Broken(String),
@@ -70,7 +70,7 @@ pub(super) enum Failure {
     Stopping,
 }
 
-impl Failure {
+impl FetchFailure {
     /// The innermost cause says it: `Connection refused`, where those around it say `client error`.
     fn broken(error: &(dyn Error + 'static)) -> Self {
         let mut cause = error;
@@ -87,12 +87,12 @@ pub(super) struct Fetched {
     is_gzip: bool,
     /// What its text is.
     pub(super) format: Format,
-    held: Held,
+    held: HeldBytes,
 }
 
 impl Fetched {
     /// The text, of at most `max` bytes, and what it holds of its answer's memory. This is CPU time.
-    pub(super) fn text(self, max: usize) -> Result<(Bytes, Held), Failure> {
+    pub(super) fn text(self, max: usize) -> Result<(Bytes, HeldBytes), FetchFailure> {
         let Self {
             body,
             is_gzip,
@@ -105,7 +105,7 @@ impl Fetched {
         let compressed = held.bytes();
         let text = gzip::decompress(&body, |more| {
             if held.bytes() - compressed + more > max {
-                return Err(Failure::TooLong);
+                return Err(FetchFailure::TooLong);
             }
             Ok(held.take(more)?)
         })?;
@@ -161,9 +161,14 @@ impl Fetcher {
         timeout: Duration,
         fallback: Option<Format>,
         budget: &Budget,
-    ) -> Result<Fetched, Failure> {
+    ) -> Result<Fetched, FetchFailure> {
         let mut credentials = match &self.credentials {
-            Some(credentials) => Some(credentials.header().await.map_err(Failure::Credentials)?),
+            Some(credentials) => Some(
+                credentials
+                    .header()
+                    .await
+                    .map_err(FetchFailure::Credentials)?,
+            ),
             None => None,
         };
         let mut place = uri.clone();
@@ -181,7 +186,7 @@ impl Fetcher {
             credentials = credentials.filter(|_| redirect::may_show(&place, &next));
             place = next;
         }
-        Err(Failure::Redirects)
+        Err(FetchFailure::Redirects)
     }
 
     async fn ask(
@@ -189,7 +194,7 @@ impl Fetcher {
         uri: &Uri,
         timeout: Duration,
         credentials: Option<&HeaderValue>,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Response<Incoming>, FetchFailure> {
         let mut request = Request::get(uri)
             .header(ACCEPT, ACCEPTED)
             .header(ACCEPT_ENCODING, "gzip")
@@ -200,9 +205,9 @@ impl Fetcher {
         }
         let request = request
             .body(Empty::new())
-            .map_err(|error| Failure::broken(&error))?;
+            .map_err(|error| FetchFailure::broken(&error))?;
         let answer = self.http.request(request).await;
-        answer.map_err(|error| Failure::broken(&error))
+        answer.map_err(|error| FetchFailure::broken(&error))
     }
 
     async fn take(
@@ -210,9 +215,9 @@ impl Fetcher {
         response: Response<Incoming>,
         fallback: Option<Format>,
         budget: &Budget,
-    ) -> Result<Fetched, Failure> {
+    ) -> Result<Fetched, FetchFailure> {
         if response.status() != StatusCode::OK {
-            return Err(Failure::Status(response.status()));
+            return Err(FetchFailure::Status(response.status()));
         }
         let header = |name| response.headers().get(name).map(HeaderValue::as_bytes);
         let format = content_type::format(header(CONTENT_TYPE), fallback)?;
@@ -221,12 +226,12 @@ impl Fetcher {
         let mut bytes = BytesMut::new();
         let mut held = budget.hold();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| Failure::broken(&error))?;
+            let frame = frame.map_err(|error| FetchFailure::broken(&error))?;
             let Ok(piece) = frame.into_data() else {
                 continue;
             };
             if piece.len() > self.max_body - bytes.len() {
-                return Err(Failure::TooLong);
+                return Err(FetchFailure::TooLong);
             }
             held.take(piece.len())?;
             bytes.extend_from_slice(&piece);

@@ -24,11 +24,11 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use budget::{Budget, Held};
+use budget::{Budget, HeldBytes};
 use bytes::Bytes;
 pub(crate) use content_type::protocol;
 pub use families::{Families, Pattern};
-use fetch::{Failure, Fetched};
+use fetch::{FetchFailure, Fetched};
 use futures_util::future::join_all;
 use job::JobSettings;
 use prometheus_rsocket_client::{Builder, Client, Request};
@@ -106,11 +106,11 @@ impl Follow {
 }
 
 /// A target's part of an answer.
-struct Part {
+struct AnswerPart {
     /// As it stands in the answer.
     text: Bytes,
     /// Keeps the text counted.
-    _held: Held,
+    _held: HeldBytes,
 }
 
 impl Agent {
@@ -183,7 +183,7 @@ impl Agent {
         target: &Arc<Target>,
         deadline: Instant,
         budget: &Budget,
-    ) -> Result<Part, Failure> {
+    ) -> Result<AnswerPart, FetchFailure> {
         let job = target.job();
         let now = Instant::now();
         let longest = job
@@ -199,13 +199,17 @@ impl Agent {
         };
         let part = timeout_at(deadline, fetching)
             .await
-            .unwrap_or(Err(Failure::Timeout));
+            .unwrap_or(Err(FetchFailure::Timeout));
         target.note(part.as_ref().err());
         part
     }
 
     /// Decompresses, validates, selects and labels on a thread that may be held up.
-    async fn prepare(&self, target: &Arc<Target>, fetched: Fetched) -> Result<Part, Failure> {
+    async fn prepare(
+        &self,
+        target: &Arc<Target>,
+        fetched: Fetched,
+    ) -> Result<AnswerPart, FetchFailure> {
         let families = self.settings.families.clone();
         let target = Arc::clone(target);
         let preparing = spawn_blocking(move || {
@@ -216,9 +220,9 @@ impl Agent {
             // With labels, the lines are longer than they came.
             held.take(text.len().saturating_sub(held.bytes()))?;
             held.shrink(text.len());
-            Ok(Part { text, _held: held })
+            Ok(AnswerPart { text, _held: held })
         });
-        preparing.await.map_err(|_| Failure::Stopping)?
+        preparing.await.map_err(|_| FetchFailure::Stopping)?
     }
 }
 
@@ -248,7 +252,7 @@ fn prepared(
 }
 
 /// One text: in front an `up` for each target, so that no target's own takes the place of one, and a part for each.
-fn assemble(targets: &[Arc<Target>], parts: &[Result<Part, Failure>]) -> Bytes {
+fn assemble(targets: &[Arc<Target>], parts: &[Result<AnswerPart, FetchFailure>]) -> Bytes {
     let texts = parts.iter().flatten().map(|part| part.text.len());
     let mut answer = Vec::with_capacity(texts.sum::<usize>() + targets.len() * 2 * LINE);
     parts::begin(&mut answer);

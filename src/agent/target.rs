@@ -10,7 +10,7 @@ use hyper::Uri;
 use prometheus_rsocket_exposition::{LabelError, Labels};
 use tracing::{debug, warn};
 
-use super::fetch::Failure;
+use super::fetch::FetchFailure;
 use super::job::{Job, METRICS_PATH};
 
 /// The label of `up` that carries the address where `--target-label` names no other.
@@ -276,7 +276,7 @@ impl Target {
     }
 
     /// Says so once when it goes down, and once when it is back, at the same level.
-    pub(super) fn note(&self, failure: Option<&Failure>) {
+    pub(super) fn note(&self, failure: Option<&FetchFailure>) {
         let was_down = self.down.swap(failure.is_some(), Ordering::Relaxed);
         let target = &self.uri;
         match (was_down, failure) {

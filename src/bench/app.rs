@@ -19,7 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::failure::{Failure, Kind};
+use super::failure::{FailureKind, LoadFailure};
 use super::sealer::Sealer;
 use super::text::Source;
 
@@ -46,7 +46,7 @@ pub(super) struct App {
 
 impl App {
     /// Connects and waits for the key.
-    pub(super) async fn connect(load: &Load) -> Result<Self, Failure> {
+    pub(super) async fn connect(load: &Load) -> Result<Self, LoadFailure> {
         let connecting = async {
             let mut link = Link::first_of(&load.proxies).await?;
             let mut sealing = Sealing::new(load.envelope);
@@ -55,7 +55,7 @@ impl App {
         };
         timeout(load.timeout, connecting)
             .await
-            .unwrap_or_else(|_| Err(Failure::new(Kind::Key, "no key in time")))
+            .unwrap_or_else(|_| Err(LoadFailure::new(FailureKind::Key, "no key in time")))
     }
 
     /// Answers every pull with the text of the moment, until told to stop.
@@ -64,7 +64,7 @@ impl App {
         load: Arc<Load>,
         source: Source,
         stop: CancellationToken,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), LoadFailure> {
         let mut pulls = Pulls::new(load, source);
         loop {
             tokio::select! {
@@ -80,7 +80,7 @@ impl App {
         }
     }
 
-    fn take(&mut self, event: Event, pulls: &mut Pulls) -> Result<(), Failure> {
+    fn take(&mut self, event: Event, pulls: &mut Pulls) -> Result<(), LoadFailure> {
         match event {
             Event::FireAndForget { payload } => {
                 take_key(&mut self.sealing, &payload)?;
@@ -91,14 +91,18 @@ impl App {
                 pulls.begin(stream, seal);
             }
             Event::RequestCancelled { stream } => pulls.cancel(stream),
-            Event::Closed(reason) => return Err(Failure::new(Kind::Lost, reason)),
+            Event::Closed(reason) => return Err(LoadFailure::new(FailureKind::Lost, reason)),
             Event::Setup(_) | Event::Response { .. } | Event::Refused { .. } => {}
         }
         Ok(())
     }
 
     /// Pushes the text of a source and leaves. Gives the time from sending the push to its acknowledgement.
-    pub(super) async fn push(mut self, load: &Load, source: Source) -> Result<Duration, Failure> {
+    pub(super) async fn push(
+        mut self,
+        load: &Load,
+        source: Source,
+    ) -> Result<Duration, LoadFailure> {
         let seal = self.sealing.for_push().ok_or_else(no_seal)?;
         let payload = load.sealer.payload(source, 0, seal).await?;
         let sent = Instant::now();
@@ -110,7 +114,7 @@ impl App {
         outcome
     }
 
-    async fn acknowledged(&mut self, payload: Payload) -> Result<(), Failure> {
+    async fn acknowledged(&mut self, payload: Payload) -> Result<(), LoadFailure> {
         let push = self.link.session().request_response(payload);
         let push = push.map_err(unacknowledged)?;
         loop {
@@ -125,28 +129,31 @@ impl App {
     }
 }
 
-fn answered(result: Result<Payload, StreamError>) -> Result<(), Failure> {
+fn answered(result: Result<Payload, StreamError>) -> Result<(), LoadFailure> {
     match result {
         // The Java proxy answers an empty payload, others may complete without one.
         Ok(_) | Err(StreamError::Empty) => Ok(()),
         Err(refused @ StreamError::Application { .. }) => {
-            Err(Failure::new(Kind::PushRefused, refused))
+            Err(LoadFailure::new(FailureKind::PushRefused, refused))
         }
         Err(error) => Err(unacknowledged(error)),
     }
 }
 
-fn unacknowledged(reason: impl ToString) -> Failure {
-    Failure::new(Kind::PushUnacknowledged, reason)
+fn unacknowledged(reason: impl ToString) -> LoadFailure {
+    LoadFailure::new(FailureKind::PushUnacknowledged, reason)
 }
 
-fn take_key(sealing: &mut Sealing, payload: &Payload) -> Result<Announcement, Failure> {
+fn take_key(sealing: &mut Sealing, payload: &Payload) -> Result<Announcement, LoadFailure> {
     let taken = sealing.take(payload);
-    taken.map_err(|error| Failure::new(Kind::Key, error))
+    taken.map_err(|error| LoadFailure::new(FailureKind::Key, error))
 }
 
-fn no_seal() -> Failure {
-    Failure::new(Kind::Seal, "the proxy does not offer this envelope version")
+fn no_seal() -> LoadFailure {
+    LoadFailure::new(
+        FailureKind::Seal,
+        "the proxy does not offer this envelope version",
+    )
 }
 
 /// Answers under way.
@@ -154,7 +161,7 @@ struct Pulls {
     load: Arc<Load>,
     source: Source,
     round: u64,
-    sealing: JoinSet<(StreamId, Result<Payload, Failure>)>,
+    sealing: JoinSet<(StreamId, Result<Payload, LoadFailure>)>,
     by_stream: HashMap<StreamId, AbortHandle>,
 }
 
@@ -188,7 +195,7 @@ impl Pulls {
     }
 
     /// The next answer that is ready.
-    async fn next(&mut self) -> (StreamId, Result<Payload, Failure>) {
+    async fn next(&mut self) -> (StreamId, Result<Payload, LoadFailure>) {
         loop {
             match self.sealing.join_next().await {
                 Some(Ok((stream, payload))) => {
@@ -210,13 +217,13 @@ enum Link {
 }
 
 impl Link {
-    async fn first_of(proxies: &[Address]) -> Result<Self, Failure> {
-        let mut failed = Failure::new(Kind::Connect, "no proxy given");
+    async fn first_of(proxies: &[Address]) -> Result<Self, LoadFailure> {
+        let mut failed = LoadFailure::new(FailureKind::Connect, "no proxy given");
         for address in proxies {
             match Self::open(address).await {
                 Ok(link) => return Ok(link),
                 Err(error) => {
-                    failed = Failure::new(Kind::Connect, format!("{address}: {error}"));
+                    failed = LoadFailure::new(FailureKind::Connect, format!("{address}: {error}"));
                 }
             }
         }
@@ -249,11 +256,11 @@ impl Link {
         }
     }
 
-    async fn key(&mut self) -> Result<Payload, Failure> {
+    async fn key(&mut self) -> Result<Payload, LoadFailure> {
         loop {
             match self.next().await {
                 Event::FireAndForget { payload } => return Ok(payload),
-                Event::Closed(reason) => return Err(Failure::new(Kind::Lost, reason)),
+                Event::Closed(reason) => return Err(LoadFailure::new(FailureKind::Lost, reason)),
                 _ => {}
             }
         }

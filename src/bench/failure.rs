@@ -8,7 +8,7 @@ use serde::Serialize;
 /// What did not happen as it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum FailureKind {
     /// No connection could be made.
     Connect,
     /// The proxy sent no key in time, or none that can be used.
@@ -29,7 +29,7 @@ pub enum Kind {
     PushLost,
 }
 
-impl Kind {
+impl FailureKind {
     /// In words, for people.
     pub fn name(self) -> &'static str {
         match self {
@@ -49,20 +49,20 @@ impl Kind {
 /// One thing that went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub struct Failure {
+pub struct LoadFailure {
     /// Of which kind.
-    pub kind: Kind,
+    pub kind: FailureKind,
     /// What was said about it.
     pub reason: String,
 }
 
-impl Failure {
+impl LoadFailure {
     /// Of this kind, for this reason.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "an error is handed over as it comes"
     )]
-    pub fn new(kind: Kind, reason: impl ToString) -> Self {
+    pub fn new(kind: FailureKind, reason: impl ToString) -> Self {
         Self {
             kind,
             reason: reason.to_string(),
@@ -82,16 +82,16 @@ pub struct Count {
 /// All failures of a run: a count and one reason for each kind, however many there are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Failures(BTreeMap<Kind, Count>);
+pub struct Failures(BTreeMap<FailureKind, Count>);
 
 impl Failures {
     /// Counts one failure.
-    pub fn add(&mut self, failure: Failure) {
+    pub fn add(&mut self, failure: LoadFailure) {
         self.add_times(failure, 1);
     }
 
     /// Counts a failure that happened so many times at once.
-    pub fn add_times(&mut self, failure: Failure, times: usize) {
+    pub fn add_times(&mut self, failure: LoadFailure, times: usize) {
         let first = failure.reason;
         let count = self
             .0
@@ -106,7 +106,7 @@ impl Failures {
     }
 
     /// Each kind that happened.
-    pub fn iter(&self) -> impl Iterator<Item = (Kind, &Count)> {
+    pub fn iter(&self) -> impl Iterator<Item = (FailureKind, &Count)> {
         self.0.iter().map(|(kind, count)| (*kind, count))
     }
 }

@@ -8,15 +8,15 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::app::{App, Load};
-use super::failure::{Failure, Failures, Kind};
+use super::failure::{FailureKind, Failures, LoadFailure};
 use super::text::Source;
 
 /// How long an application took to get its key.
-type Connected = Result<Duration, Failure>;
+type Connected = Result<Duration, LoadFailure>;
 
 /// Applications, a task each. Dropped, they are gone without a word.
 pub(super) struct Fleet {
-    tasks: JoinSet<Result<(), Failure>>,
+    tasks: JoinSet<Result<(), LoadFailure>>,
     stop: CancellationToken,
 }
 
@@ -55,7 +55,7 @@ async fn live(
     load: Arc<Load>,
     report: mpsc::Sender<Connected>,
     stop: CancellationToken,
-) -> Result<(), Failure> {
+) -> Result<(), LoadFailure> {
     let started = Instant::now();
     let connected = App::connect(&load).await;
     let time = started.elapsed();
@@ -73,10 +73,10 @@ async fn live(
     }
 }
 
-fn count_lost(ended: Result<Result<(), Failure>, JoinError>, failures: &mut Failures) {
+fn count_lost(ended: Result<Result<(), LoadFailure>, JoinError>, failures: &mut Failures) {
     match ended {
         Ok(Ok(())) => {}
         Ok(Err(failure)) => failures.add(failure),
-        Err(error) => failures.add(Failure::new(Kind::Lost, error)),
+        Err(error) => failures.add(LoadFailure::new(FailureKind::Lost, error)),
     }
 }

@@ -26,7 +26,7 @@ use prometheus_rsocket_wire::sealing::Choice;
 use tokio::time::{Instant, sleep_until};
 
 use self::app::{App, Load};
-use self::failure::{Failure, Failures, Kind};
+use self::failure::{FailureKind, Failures, LoadFailure};
 use self::fleet::Fleet;
 use self::meter::Meter;
 use self::node::{Addresses, Node};
@@ -217,7 +217,7 @@ impl Run {
             let scraped = self.scrape(encoding, &marker).await;
             let connected = fleet.count(&mut self.report.failures);
             if let Some(scraped) = scraped {
-                self.missing(Kind::Missing, connected, scraped.marked);
+                self.missing(FailureKind::Missing, connected, scraped.marked);
             }
             if left > 0 {
                 self.pause(next).await;
@@ -243,8 +243,9 @@ impl Run {
         let mut pushes = pushes.buffer_unordered(self.options.apps);
         let mut acknowledged = 0;
         while let Some(outcome) = pushes.next().await {
-            let outcome =
-                outcome.unwrap_or_else(|error| Err(Failure::new(Kind::PushUnacknowledged, error)));
+            let outcome = outcome.unwrap_or_else(|error| {
+                Err(LoadFailure::new(FailureKind::PushUnacknowledged, error))
+            });
             acknowledged += usize::from(outcome.is_ok());
             self.step(outcome);
         }
@@ -257,7 +258,7 @@ impl Run {
         let marker = self.options.texts.marker(Source::Job(0));
         self.begin("scrape_pushes", 1).await;
         if let Some(scraped) = self.scrape(Encoding::Plain, &marker).await {
-            self.missing(Kind::PushLost, acknowledged, scraped.marked);
+            self.missing(FailureKind::PushLost, acknowledged, scraped.marked);
         }
         self.end().await;
     }
@@ -279,9 +280,9 @@ impl Run {
         }
     }
 
-    fn missing(&mut self, kind: Kind, expected: usize, there: usize) {
+    fn missing(&mut self, kind: FailureKind, expected: usize, there: usize) {
         if let Some(missing @ 1..) = expected.checked_sub(there) {
-            let failure = Failure::new(kind, format!("{there} of {expected} in a scrape"));
+            let failure = LoadFailure::new(kind, format!("{there} of {expected} in a scrape"));
             self.report.failures.add_times(failure, missing);
         }
     }
@@ -293,7 +294,7 @@ impl Run {
         self.meter = Some(Meter::start(name, &self.node).await);
     }
 
-    fn step(&mut self, outcome: Result<Duration, Failure>) {
+    fn step(&mut self, outcome: Result<Duration, LoadFailure>) {
         self.progress.inc(1);
         match (outcome, &mut self.meter) {
             (Ok(time), Some(meter)) => meter.step(time),

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem::Finder;
 
-use super::failure::{Failure, Kind};
+use super::failure::{FailureKind, LoadFailure};
 use crate::http::client::{self, Address};
 
 /// What Prometheus tells how long it waits with.
@@ -41,7 +41,7 @@ pub(super) async fn scrape(
     encoding: Encoding,
     timeout: Duration,
     marker: &str,
-) -> Result<Scraped, Failure> {
+) -> Result<Scraped, LoadFailure> {
     let started = Instant::now();
     let mut census = Census::new(marker);
     let answer = tokio::time::timeout(timeout, answer(web, encoding, timeout, &mut census)).await;
@@ -58,8 +58,8 @@ pub(super) async fn scrape(
     })
 }
 
-fn failed(reason: impl ToString) -> Failure {
-    Failure::new(Kind::Scrape, reason)
+fn failed(reason: impl ToString) -> LoadFailure {
+    LoadFailure::new(FailureKind::Scrape, reason)
 }
 
 struct Answer {
@@ -73,7 +73,7 @@ async fn answer(
     encoding: Encoding,
     timeout: Duration,
     census: &mut Census,
-) -> Result<Answer, Failure> {
+) -> Result<Answer, LoadFailure> {
     let mut headers = HeaderMap::new();
     let seconds = timeout.as_secs_f64().to_string();
     headers.insert(
@@ -109,7 +109,7 @@ async fn answer(
 }
 
 /// Finishes the census with what came packed, on a thread where that may take its time.
-async fn count(census: Census, packed: Vec<Bytes>) -> Result<usize, Failure> {
+async fn count(census: Census, packed: Vec<Bytes>) -> Result<usize, LoadFailure> {
     if packed.is_empty() {
         return Ok(census.found);
     }

@@ -9,7 +9,7 @@ use prometheus_rsocket_wire::sealing::Seal;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 use tokio::sync::oneshot;
 
-use super::failure::{Failure, Kind};
+use super::failure::{FailureKind, LoadFailure};
 use super::text::{Source, Texts};
 
 /// The pool, and the texts that it renders.
@@ -34,7 +34,7 @@ impl Sealer {
         source: Source,
         round: u64,
         seal: Seal,
-    ) -> Result<Payload, Failure> {
+    ) -> Result<Payload, LoadFailure> {
         let (done, sealed) = oneshot::channel();
         let texts = self.texts;
         self.workers.spawn_fifo(move || {
@@ -44,8 +44,8 @@ impl Sealer {
             }
         });
         match sealed.await {
-            Ok(sealed) => sealed.map_err(|error| Failure::new(Kind::Seal, error)),
-            Err(error) => Err(Failure::new(Kind::Seal, error)),
+            Ok(sealed) => sealed.map_err(|error| LoadFailure::new(FailureKind::Seal, error)),
+            Err(error) => Err(LoadFailure::new(FailureKind::Seal, error)),
         }
     }
 }

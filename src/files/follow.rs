@@ -178,7 +178,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::metrics::{File, FileMetrics, OwnMetrics};
+    use crate::metrics::{ConfigFile, FileMetrics, OwnMetrics};
 
     type Look = Result<Found, &'static str>;
 
@@ -214,7 +214,7 @@ mod tests {
     async fn followed(looks: Vec<Look>) -> OwnMetrics {
         let own = OwnMetrics::new().unwrap();
         let files = FileMetrics::register(&own).unwrap();
-        let reloads = files.reloads(File::WebConfig);
+        let reloads = files.reloads(ConfigFile::WebConfig);
         let (_, script) = Followed::new(Script(looks.into_iter()));
         tokio::spawn(script.run(reloads));
         sleep(LOOK_EVERY / 2).await;
@@ -277,7 +277,7 @@ mod tests {
         }
         let own = OwnMetrics::new().unwrap();
         let files = FileMetrics::register(&own).unwrap();
-        let reloads = files.reloads(File::WebConfig);
+        let reloads = files.reloads(ConfigFile::WebConfig);
         let (good, fragile) = Followed::new(Fragile(Arc::default(), Arc::new(9)));
         tokio::spawn(fragile.run(reloads));
         sleep(LOOK_EVERY / 2).await;

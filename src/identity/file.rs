@@ -47,7 +47,7 @@ pub(super) struct Entitlement {
 
 /// Reads `text`; `None`: it says nothing.
 pub(super) fn parse(text: &str) -> Result<Option<Parsed>, FileError> {
-    let Some(file) = yaml::read::<Option<File>>(text)? else {
+    let Some(file) = yaml::read::<Option<IdentitiesFile>>(text)? else {
         return Ok(None);
     };
     if file.identities.len() > MAX_ENTRIES {
@@ -70,21 +70,21 @@ pub(super) fn parse(text: &str) -> Result<Option<Parsed>, FileError> {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct File {
+struct IdentitiesFile {
     anonymous: Option<Anonymous>,
-    identities: Vec<Identity>,
+    identities: Vec<IdentityEntry>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Anonymous {
     labels: BTreeMap<String, String>,
-    limits: Limits,
+    limits: LimitsEntry,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Identity {
+struct IdentityEntry {
     name: String,
     #[serde(default)]
     tokens_sha256: Vec<String>,
@@ -95,20 +95,20 @@ struct Identity {
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
-    limits: Limits,
+    limits: LimitsEntry,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Limits {
+struct LimitsEntry {
     connections: Option<usize>,
     payload: Option<String>,
     series: Option<usize>,
     pushes_per_second: Option<u32>,
 }
 
-fn named(identity: Identity) -> Result<Named, FileError> {
-    let Identity { name, .. } = &identity;
+fn named(identity: IdentityEntry) -> Result<Named, FileError> {
+    let IdentityEntry { name, .. } = &identity;
     let printable = name.chars().all(|letter| !letter.is_control());
     if name.is_empty() || name.len() > MAX_NAME_LEN || !printable {
         let reason = format!("a name has 1 to {MAX_NAME_LEN} bytes, all of them printable");
@@ -139,7 +139,7 @@ fn named(identity: Identity) -> Result<Named, FileError> {
 fn entitlement(
     place: &str,
     labels: BTreeMap<String, String>,
-    limits: Limits,
+    limits: LimitsEntry,
 ) -> Result<Entitlement, FileError> {
     let mut enforced = Labels::default();
     for (name, value) in labels {

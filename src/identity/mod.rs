@@ -22,7 +22,7 @@ use crate::passwords::Verifier;
 
 /// Why the file cannot be used: one line.
 #[derive(Debug, thiserror::Error)]
-pub enum Unusable {
+pub enum IdentitiesError {
     /// It cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -52,7 +52,7 @@ impl fmt::Debug for Identities {
 
 impl Identities {
     /// Reads the file. Where it says nothing of an application's texts, `terms` hold.
-    pub fn read(path: PathBuf, terms: Terms) -> Result<Self, Unusable> {
+    pub fn read(path: PathBuf, terms: Terms) -> Result<Self, IdentitiesError> {
         let text = read_text(&path)?;
         let verifier = Arc::default();
         let parsed = file::parse(&text)?.unwrap_or_default();
@@ -79,7 +79,7 @@ impl Identities {
 
 impl Source for Identities {
     type Value = Table;
-    type Error = Unusable;
+    type Error = IdentitiesError;
     const NAME: &'static str = "identities";
 
     fn value(&self) -> &Arc<Table> {
@@ -90,11 +90,11 @@ impl Source for Identities {
         self.path.display().to_string()
     }
 
-    fn look(&mut self) -> Result<Found, Unusable> {
+    fn look(&mut self) -> Result<Found, IdentitiesError> {
         let text = read_text(&self.path)?;
         let found = self.text.look(&text);
         if found == Found::Taken {
-            let parsed = file::parse(&text)?.ok_or(Unusable::Empty)?;
+            let parsed = file::parse(&text)?.ok_or(IdentitiesError::Empty)?;
             let table = Table::new(parsed, &self.terms, &self.verifier, Some(&self.table))?;
             self.table = Arc::new(table);
             self.text.take(text);

@@ -8,7 +8,7 @@ use super::OwnMetrics;
 
 /// What is read again when it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum File {
+pub enum ConfigFile {
     /// Of `--web.config.file`, with the files that it names.
     WebConfig,
     /// Of `--rsocket.auth.file`.
@@ -19,7 +19,7 @@ pub enum File {
     ClusterTls,
 }
 
-impl File {
+impl ConfigFile {
     /// The label value.
     fn label(self) -> &'static str {
         match self {
@@ -73,7 +73,7 @@ impl FileMetrics {
     }
 
     /// Those of a file that has just been read with success.
-    pub fn reloads(&self, file: File) -> Reloads {
+    pub fn reloads(&self, file: ConfigFile) -> Reloads {
         let labels = [file.label()];
         let reloads = Reloads {
             successful: self.successful.with_label_values(&labels),

@@ -8,7 +8,7 @@ mod files;
 mod labels;
 
 pub use distribution::Distribution;
-pub use files::{File, FileMetrics, Reloads};
+pub use files::{ConfigFile, FileMetrics, Reloads};
 pub(crate) use labels::labels;
 use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::Pushes;
 use crate::limits::rate::{Bucket, Rate};
-use crate::rsocket::{Opened, Sealed, Unusable};
+use crate::rsocket::{OpenFailure, Opened, Sealed};
 
 /// Look-ups at a time; more are refused.
 const MAX_LOOKUPS: usize = 16;
@@ -51,14 +51,14 @@ impl Pushes {
         &self,
         sealed: Sealed,
         then: impl FnOnce(Opened) -> R + Clone + Send + 'static,
-    ) -> Result<R, Unusable> {
+    ) -> Result<R, OpenFailure> {
         let keys = self.keys.subscribe().borrow().clone();
         let wrapped = sealed.wrapped_key().filter(|_| self.peers.can_open());
         let Some(wrapped) = wrapped.cloned() else {
             return self.opener.open(sealed, &keys, then).await;
         };
         match self.opener.open(sealed.clone(), &keys, then.clone()).await {
-            Err(wrong @ Unusable::Envelope(OpenError::WrongKey)) => {
+            Err(wrong @ OpenFailure::Envelope(OpenError::WrongKey)) => {
                 let Some(_place) = self.lookups.begin() else {
                     self.count_lookup("refused");
                     return Err(wrong);

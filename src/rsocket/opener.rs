@@ -41,7 +41,7 @@ const MAX_FAMILIES: usize = 1_000_000;
 
 /// Why a payload is not an exposition that can be served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub enum OpenFailure {
     /// The envelope does not open.
     #[error(transparent)]
     Envelope(#[from] OpenError),
@@ -102,9 +102,9 @@ pub struct Opened {
     pub bytes: usize,
     /// What it came in: `1`, `2` or `plaintext`.
     pub envelope: &'static str,
-    _held: Held,
-    _long: Option<Held>,
-    _families: Option<Held>,
+    _held: HeldText,
+    _long: Option<HeldText>,
+    _families: Option<HeldText>,
 }
 
 impl Opened {
@@ -170,7 +170,7 @@ impl Opener {
         sealed: Sealed,
         keys: &[Key],
         then: impl FnOnce(Opened) -> R + Send + 'static,
-    ) -> Result<R, Unusable> {
+    ) -> Result<R, OpenFailure> {
         let keys = keys.to_vec();
         let opener = self.clone();
         let (flow, bytes) = (sealed.flow.clone(), sealed.payload.len());
@@ -184,7 +184,7 @@ impl Opener {
         secret: version1::Secret,
         sealed: Sealed,
         then: impl FnOnce(Opened) -> R + Send + 'static,
-    ) -> Result<R, Unusable> {
+    ) -> Result<R, OpenFailure> {
         let opener = self.clone();
         let (flow, bytes) = (sealed.flow.clone(), sealed.payload.len());
         let open = move |wanted: &Wanted| {
@@ -203,7 +203,7 @@ impl Opener {
         &self,
         sealed: Sealed,
         key: Key,
-    ) -> impl Future<Output = Result<Arc<Opened>, Unusable>> + Send + 'static {
+    ) -> impl Future<Output = Result<Arc<Opened>, OpenFailure>> + Send + 'static {
         let opener = self.clone();
         async move {
             let bytes = sealed.payload.len();
@@ -217,7 +217,7 @@ impl Opener {
                 false => &opener.answers,
             };
             let opened = turns.run(&flow, bytes, open).await;
-            opened.ok_or(Unusable::Aborted)?.map(Arc::new)
+            opened.ok_or(OpenFailure::Aborted)?.map(Arc::new)
         }
     }
 
@@ -242,27 +242,33 @@ impl Opener {
         flow: &Flow,
         bytes: usize,
         work: impl FnOnce(&Wanted) -> R + Send + 'static,
-    ) -> Result<R, Unusable> {
+    ) -> Result<R, OpenFailure> {
         let done = timeout(PATIENCE, self.pushes.run(flow, bytes, work)).await;
-        done.map_err(|_| Unusable::Busy)?.ok_or(Unusable::Aborted)
+        done.map_err(|_| OpenFailure::Busy)?
+            .ok_or(OpenFailure::Aborted)
     }
 
     /// Runs CPU work for what other nodes bring and ask, one at a time.
     pub async fn run_for_peer<R: Send + 'static>(
         &self,
         work: impl FnOnce() -> R + Send + 'static,
-    ) -> Result<R, Unusable> {
+    ) -> Result<R, OpenFailure> {
         let turn = timeout(PATIENCE, Arc::clone(&self.peers).acquire_owned()).await;
-        let turn = turn.map_err(|_| Unusable::Busy)?;
+        let turn = turn.map_err(|_| OpenFailure::Busy)?;
         let done = run(move || {
             // Until it is done, even if nobody waits for it any more.
             let _turn = turn;
             work()
         });
-        done.await.ok_or(Unusable::Aborted)
+        done.await.ok_or(OpenFailure::Aborted)
     }
 
-    fn open_now(&self, sealed: Sealed, keys: &[Key], wanted: &Wanted) -> Result<Opened, Unusable> {
+    fn open_now(
+        &self,
+        sealed: Sealed,
+        keys: &[Key],
+        wanted: &Wanted,
+    ) -> Result<Opened, OpenFailure> {
         let terms = Arc::clone(&sealed.terms);
         let validate = match sealed.purpose {
             Purpose::Answer { .. } => Texts::in_parts,
@@ -280,28 +286,32 @@ impl Opener {
         validate: Validate,
         wanted: &Wanted,
         open: impl FnOnce(usize) -> Result<(Bytes, &'static str), OpenError>,
-    ) -> Result<Opened, Unusable> {
+    ) -> Result<Opened, OpenFailure> {
         let share = self.max_held / self.connections.load(Ordering::Relaxed).max(1);
         let free = self.room(share);
         let max_text = self.max_text.min(terms.max_text);
         let (text, envelope) = match open(max_text.min(free)) {
-            Err(OpenError::TooLong) if free < max_text => return Err(Unusable::Memory),
+            Err(OpenError::TooLong) if free < max_text => return Err(OpenFailure::Memory),
             text => text?,
         };
         let bytes = text.len();
         let texts = validate(text, &terms.limits, &|| wanted.is_some())?;
         if !wanted.is_some() {
-            return Err(Unusable::Aborted);
+            return Err(OpenFailure::Aborted);
         }
         let labels = texts.samples() * terms.labels.to_string().len();
         let memory = texts.memory().saturating_add(labels);
-        let held = Held::new(&self.held, memory, self.max_held).ok_or(Unusable::Memory)?;
+        let held = HeldText::new(&self.held, memory, self.max_held).ok_or(OpenFailure::Memory)?;
         let long = (memory > share)
-            .then(|| Held::new(&self.long, memory, self.max_held / 2).ok_or(Unusable::Memory))
+            .then(|| {
+                HeldText::new(&self.long, memory, self.max_held / 2).ok_or(OpenFailure::Memory)
+            })
             .transpose()?;
         let families = texts.families();
         let many = (families > MANY_FAMILIES)
-            .then(|| Held::new(&self.families, families, MAX_FAMILIES).ok_or(Unusable::Families))
+            .then(|| {
+                HeldText::new(&self.families, families, MAX_FAMILIES).ok_or(OpenFailure::Families)
+            })
             .transpose()?;
         let Served {
             head,
@@ -363,12 +373,12 @@ fn pair(key: &Key) -> Option<&KeyPair> {
 
 /// Bytes, or families, counted as held until dropped.
 #[derive(Debug)]
-struct Held {
+struct HeldText {
     counter: Arc<AtomicUsize>,
     amount: usize,
 }
 
-impl Held {
+impl HeldText {
     /// `None` if there would be more than `max`, however many ask at once.
     fn new(counter: &Arc<AtomicUsize>, amount: usize, max: usize) -> Option<Self> {
         let with = |held: usize| held.checked_add(amount).filter(|&held| held <= max);
@@ -380,7 +390,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldText {
     fn drop(&mut self) {
         self.counter.fetch_sub(self.amount, Ordering::Relaxed);
     }
@@ -443,7 +453,7 @@ pub(super) mod tests {
     }
 
     /// Pushes that are being opened until the gate is dropped, and more that wait.
-    fn endless_pushes(opener: &Opener) -> (mpsc::Sender<()>, JoinSet<Result<bool, Unusable>>) {
+    fn endless_pushes(opener: &Opener) -> (mpsc::Sender<()>, JoinSet<Result<bool, OpenFailure>>) {
         let (go, gate) = mpsc::channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
         let mut pushes = JoinSet::new();
@@ -498,7 +508,7 @@ pub(super) mod tests {
         tokio::task::yield_now().await;
         tokio::time::advance(PATIENCE).await;
         while let Some(push) = pushes.join_next().await {
-            assert_eq!(push.unwrap(), Err(Unusable::Busy));
+            assert_eq!(push.unwrap(), Err(OpenFailure::Busy));
         }
         drop(go);
     }
@@ -519,7 +529,7 @@ pub(super) mod tests {
         };
         let first = open(MAX_FAMILIES - 1).unwrap();
         let many = open(MANY_FAMILIES + 1);
-        assert!(matches!(many, Err(Unusable::Families)), "{many:?}");
+        assert!(matches!(many, Err(OpenFailure::Families)), "{many:?}");
         let few = open(MANY_FAMILIES);
         assert!(few.is_ok(), "{few:?}");
         drop(first);
@@ -540,7 +550,7 @@ pub(super) mod tests {
         let texts = |bytes: usize| -> Vec<_> { std::iter::from_fn(|| open(bytes).ok()).collect() };
         let long = texts(101);
         assert_eq!(long.len(), 4, "half of the memory");
-        assert!(matches!(open(101), Err(Unusable::Memory)));
+        assert!(matches!(open(101), Err(OpenFailure::Memory)));
         let normal = texts(50);
         assert_eq!(normal.len(), (1000 - 4 * 101) / 50);
         drop(long);

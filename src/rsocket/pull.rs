@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::keys::Key;
-use super::opener::{Opened, Opener, Sealed, Unusable};
+use super::opener::{OpenFailure, Opened, Opener, Sealed};
 
 /// Asks a connection's task for the application's text.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub struct Answer {
     opening: OnceLock<Opening>,
 }
 
-type Opening = Shared<BoxFuture<'static, Result<Arc<Opened>, Unusable>>>;
+type Opening = Shared<BoxFuture<'static, Result<Arc<Opened>, OpenFailure>>>;
 
 impl Answer {
     pub(super) fn new(sealed: Sealed, key: Key) -> Self {
@@ -66,7 +66,7 @@ impl Answer {
     }
 
     /// The text, opened with the key that the request announced.
-    pub async fn open(&self, opener: &Opener) -> Result<Arc<Opened>, Unusable> {
+    pub async fn open(&self, opener: &Opener) -> Result<Arc<Opened>, OpenFailure> {
         let opening = self.opening.get_or_init(|| self.begin(opener)).clone();
         opening.await
     }
@@ -76,7 +76,7 @@ impl Answer {
         let opening = match sealed.take() {
             Some(sealed) => opener.open_answer(sealed, self.key.clone()).boxed(),
             // It is there the first time, and there is no second one.
-            None => ready(Err(Unusable::Aborted)).boxed(),
+            None => ready(Err(OpenFailure::Aborted)).boxed(),
         };
         opening.shared()
     }

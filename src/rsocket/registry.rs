@@ -99,7 +99,7 @@ impl Handle {
             mpsc::error::TrySendError::Full(_) => PullError::Busy,
             mpsc::error::TrySendError::Closed(_) => PullError::Closed,
         })?;
-        let waiting = Waiting { nudge: &self.nudge };
+        let waiting = WaitingPull { nudge: &self.nudge };
         let answer = timeout_at(deadline, answer).await;
         match answer {
             Ok(answer) => {
@@ -182,11 +182,11 @@ impl Handle {
 }
 
 /// Tells the connection that somebody stopped waiting for an answer, unless forgotten.
-struct Waiting<'a> {
+struct WaitingPull<'a> {
     nudge: &'a Notify,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingPull<'_> {
     fn drop(&mut self) {
         self.nudge.notify_one();
     }

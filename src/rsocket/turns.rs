@@ -48,7 +48,7 @@ struct State {
 }
 
 /// Takes work that nobody waits for any more out of the queue.
-struct Waiting<'a> {
+struct WaitingWork<'a> {
     turns: &'a Turns,
     place: Place,
 }
@@ -78,7 +78,7 @@ impl Turns {
         };
         let cost = FIXED_COST.saturating_add(bytes as u64);
         let place = self.0.lock().queue.push(flow, cost, Box::new(job));
-        let _waiting = Waiting { turns: self, place };
+        let _waiting = WaitingWork { turns: self, place };
         self.begin();
         result.await.ok()
     }
@@ -117,7 +117,7 @@ impl fmt::Debug for Turns {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingWork<'_> {
     fn drop(&mut self) {
         let given_up = self.turns.0.lock().queue.remove(&self.place);
         drop(given_up);

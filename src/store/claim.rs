@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::selection::{Candidate, Part, SeriesSet, select, take_all};
+use super::selection::{Candidate, PushPart, SeriesSet, select, take_all};
 use super::{ClaimId, Content, Effects, Handed, Lent, Over, PushId, Request, Store};
 use crate::nodes::NodeId;
 
@@ -181,10 +181,10 @@ impl Store {
             order: taken.order,
             series: &taken.content.series,
             part: match taken.retained {
-                true => Part::Retained,
-                false if scrape.waiting.contains(push) => Part::Waiting,
+                true => PushPart::Retained,
+                false if scrape.waiting.contains(push) => PushPart::Waiting,
                 // The node that lent it knows what it waits for.
-                false => Part::Fresh { patient: false },
+                false => PushPart::Fresh { patient: false },
             },
         });
         // Where nobody else lends, or knows better, what was lent has been chosen among the same.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::claim::Scrape;
 use super::holders::Holding;
 use super::ledger::{Held, State};
-use super::selection::{Candidate, Part, Selection, SeriesMap, SeriesSet, select};
+use super::selection::{Candidate, PushPart, Selection, SeriesMap, SeriesSet, select};
 use super::{ClaimId, Handed, Kept, Lent, Over, PushId, Store};
 use crate::nodes::NodeId;
 
@@ -82,9 +82,9 @@ impl Store {
             }
             let patient = now + self.limits.ttl / 2 < held.expires;
             let part = match (owned, held.is_retained()) {
-                (true, true) => Part::Retained,
-                (true, false) => Part::Fresh { patient },
-                (false, false) => Part::Elsewhere { patient },
+                (true, true) => PushPart::Retained,
+                (true, false) => PushPart::Fresh { patient },
+                (false, false) => PushPart::Elsewhere { patient },
                 (false, true) => continue,
             };
             candidates.push(Candidate {

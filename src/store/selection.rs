@@ -12,12 +12,12 @@ pub(super) struct Candidate<'a> {
     /// The lower, the older it is: see [`super::clock`].
     pub(super) order: u64,
     pub(super) series: &'a [u64],
-    pub(super) part: Part,
+    pub(super) part: PushPart,
 }
 
 /// What part a candidate plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum PushPart {
     /// No scrape has served it yet. Unless it has waited for too long, it waits for an older one of another node.
     Fresh { patient: bool },
     /// It has been served and is retained.
@@ -90,7 +90,7 @@ pub(super) fn take_all(mut candidates: Vec<Candidate<'_>>) -> Selection {
 /// under way brings them, and Prometheus would drop whatever of the two it takes in second as out of order.
 pub(super) fn select(mut candidates: Vec<Candidate<'_>>, busy: SeriesSet) -> Selection {
     if let [only] = &candidates[..]
-        && matches!(only.part, Part::Fresh { .. } | Part::Retained)
+        && matches!(only.part, PushPart::Fresh { .. } | PushPart::Retained)
         && busy.is_empty()
     {
         return take_all(candidates);
@@ -140,19 +140,19 @@ fn select_pending(
         let behind = series().any(|one| elsewhere.contains(one));
         let waits = |patient: bool| blocked || (behind && patient);
         match candidate.part {
-            Part::Retained => {}
-            Part::Elsewhere { patient } => {
+            PushPart::Retained => {}
+            PushPart::Elsewhere { patient } => {
                 if patient && (blocked || behind) {
                     selection.waiting.push(candidate.push.clone());
                 }
                 elsewhere.extend(series());
             }
-            Part::Fresh { patient } if !waits(patient) => {
+            PushPart::Fresh { patient } if !waits(patient) => {
                 taken.extend(series());
                 *chosen = true;
                 selection.overtaking += usize::from(behind);
             }
-            Part::Fresh { .. } | Part::Waiting => {
+            PushPart::Fresh { .. } | PushPart::Waiting => {
                 waiting.extend(series());
                 selection.deferred.push(candidate.push.clone());
             }
@@ -170,7 +170,7 @@ fn select_retained(
     chosen: &mut [bool],
 ) {
     let newest_first = candidates.iter().zip(chosen).rev();
-    let retained = newest_first.filter(|(candidate, _)| candidate.part == Part::Retained);
+    let retained = newest_first.filter(|(candidate, _)| candidate.part == PushPart::Retained);
     for (candidate, chosen) in retained {
         let series = || candidate.series.iter().filter(|one| common.contains(one));
         if series().any(|one| taken.contains(one)) {

@@ -125,14 +125,14 @@ pub enum Role {
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub struct Unusable {
+pub struct TlsFilesError {
     /// Which file cannot be used.
     pub role: Role,
     path: Option<PathBuf>,
     problem: Problem,
 }
 
-impl fmt::Display for Unusable {
+impl fmt::Display for TlsFilesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(path) = &self.path {
             write!(f, "{}: ", path.display())?;
@@ -174,7 +174,7 @@ impl fmt::Debug for Tls {
 
 impl Tls {
     /// Reads the files; the error names the one that cannot be used.
-    pub fn read(files: Files, policy: Policy) -> Result<Self, Unusable> {
+    pub fn read(files: Files, policy: Policy) -> Result<Self, TlsFilesError> {
         let contents = files.read()?;
         let offer = contents.offer(&files, &policy)?;
         Ok(Self {
@@ -213,7 +213,7 @@ impl Tls {
 
 impl Source for Tls {
     type Value = Offer;
-    type Error = Unusable;
+    type Error = TlsFilesError;
     const NAME: &'static str = "certificate";
 
     fn value(&self) -> &Arc<Offer> {
@@ -224,7 +224,7 @@ impl Source for Tls {
         format!("{:?}", self.files.certificate)
     }
 
-    fn look(&mut self) -> Result<Found, Unusable> {
+    fn look(&mut self) -> Result<Found, TlsFilesError> {
         let contents = self.files.read()?;
         let found = self.contents.look(&contents);
         if found == Found::Taken {
@@ -241,7 +241,7 @@ impl Source for Tls {
 }
 
 impl Files {
-    fn read(&self) -> Result<Contents, Unusable> {
+    fn read(&self) -> Result<Contents, TlsFilesError> {
         let read = |role, pem: &Pem| {
             let contents = pem.read();
             contents.map_err(|problem| unusable(role, Some(pem), problem))
@@ -256,7 +256,7 @@ impl Files {
         })
     }
 
-    fn unusable(&self, role: Role, problem: impl Into<Problem>) -> Unusable {
+    fn unusable(&self, role: Role, problem: impl Into<Problem>) -> TlsFilesError {
         let pem = match role {
             Role::Certificate => Some(&self.certificate),
             Role::Key => Some(&self.key),
@@ -267,8 +267,8 @@ impl Files {
     }
 }
 
-fn unusable(role: Role, pem: Option<&Pem>, problem: impl Into<Problem>) -> Unusable {
-    Unusable {
+fn unusable(role: Role, pem: Option<&Pem>, problem: impl Into<Problem>) -> TlsFilesError {
+    TlsFilesError {
         role,
         path: match pem {
             Some(Pem::File(path)) => Some(path.clone()),
@@ -282,7 +282,7 @@ fn unusable(role: Role, pem: Option<&Pem>, problem: impl Into<Problem>) -> Unusa
 pub fn client_config(
     trusted: Option<&Pem>,
     own: Option<&(Pem, Pem)>,
-) -> Result<Arc<ClientConfig>, Unusable> {
+) -> Result<Arc<ClientConfig>, TlsFilesError> {
     let of_trusted = |problem: Problem| unusable(Role::ClientCa, trusted, problem);
     let pem = trusted.map(Pem::read).transpose();
     let pem = pem.map_err(|error| of_trusted(error.into()))?;

@@ -10,7 +10,7 @@ use rustls::{RootCertStore, ServerConfig};
 use zeroize::Zeroizing;
 
 use super::clients::Verifier;
-use super::{ClientAuth, Files, Policy, Problem, Role, Unusable};
+use super::{ClientAuth, Files, Policy, Problem, Role, TlsFilesError};
 
 /// What is offered to clients, and what of them.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) struct Contents {
 
 impl Contents {
     /// What is made of them; the error names the one that cannot be used.
-    pub(super) fn offer(&self, files: &Files, policy: &Policy) -> Result<Offer, Unusable> {
+    pub(super) fn offer(&self, files: &Files, policy: &Policy) -> Result<Offer, TlsFilesError> {
         let provider = Arc::new(CryptoProvider {
             cipher_suites: policy.cipher_suites.clone(),
             kx_groups: policy.groups.clone(),

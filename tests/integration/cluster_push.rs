@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
-use prometheus_rsocket_proxy::cluster::calls::{Identity, Joining, Peer as Other};
+use prometheus_rsocket_proxy::cluster::calls::{CallIdentity, Joining, Peer as Other};
 use prometheus_rsocket_proxy::node::Node;
 use prometheus_rsocket_proxy::nodes::{NodeId, NodeState};
 use prometheus_rsocket_wire::Payload;
@@ -35,7 +35,7 @@ impl Member {
         let secrets: Vec<_> = secret.into_iter().collect();
         let joining = Joining {
             me: id.clone(),
-            identity: Identity::new(&secrets).expect("an identity"),
+            identity: CallIdentity::new(&secrets).expect("an identity"),
             peers,
         };
         let node = Node::join(Sandbox::settings(flags), joining);

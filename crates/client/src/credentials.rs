@@ -49,7 +49,7 @@ impl fmt::Debug for Credentials {
 
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
-enum Unusable {
+enum SecretError {
     #[error("{}: {error}", path.display())]
     Unreadable { path: PathBuf, error: io::Error },
     #[error(transparent)]
@@ -84,7 +84,7 @@ impl Credentials {
 }
 
 impl Secret {
-    fn shown(&self, name: Option<String>) -> Result<Shown, Unusable> {
+    fn shown(&self, name: Option<String>) -> Result<Shown, SecretError> {
         let secret = match self {
             Self::Value(secret) => Zeroizing::clone(secret),
             Self::File(path) => read(path)?,
@@ -99,11 +99,11 @@ impl Secret {
     }
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let mut secret = Zeroizing::new(Vec::with_capacity(MAX_LEN + 1));
     let file = File::open(path);
     let bytes = file.and_then(|file| file.take(MAX_LEN as u64 + 1).read_to_end(&mut secret));
-    bytes.map_err(|error| Unusable::Unreadable {
+    bytes.map_err(|error| SecretError::Unreadable {
         path: path.to_owned(),
         error,
     })?;

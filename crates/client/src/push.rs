@@ -24,7 +24,7 @@ pub(crate) enum Until {
 
 /// Pushes the text of the moment.
 pub(crate) async fn push(state: Arc<State>, until: Until, within: Duration) -> Outcome {
-    let _waiting = Waiting::new(&state.pushes);
+    let _waiting = WaitingPush::new(&state.pushes);
     let deadline = Instant::now() + within.min(FAR);
     let outcome = timeout_at(deadline, deliver(&state, until, deadline)).await;
     let outcome = outcome.unwrap_or(Err(PushError::Timeout));
@@ -80,16 +80,16 @@ async fn send(link: &Link, until: Until, text: Bytes) -> Option<Outcome> {
 }
 
 /// Counts a push as waiting for as long as it lives: reconnecting hurries.
-struct Waiting<'a>(&'a watch::Sender<usize>);
+struct WaitingPush<'a>(&'a watch::Sender<usize>);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingPush<'a> {
     fn new(pushes: &'a watch::Sender<usize>) -> Self {
         pushes.send_modify(|waiting| *waiting += 1);
         Self(pushes)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingPush<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|waiting| *waiting -= 1);
     }

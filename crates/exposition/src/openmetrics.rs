@@ -45,7 +45,7 @@ pub(crate) fn is_whole(text: &[u8]) -> bool {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum OpenMetricsType {
     Counter,
     Gauge,
     Histogram,
@@ -55,7 +55,7 @@ enum Kind {
     Untyped,
 }
 
-impl Kind {
+impl OpenMetricsType {
     fn parse(text: &[u8]) -> Option<Self> {
         Some(match text {
             b"counter" => Self::Counter,
@@ -105,9 +105,9 @@ impl Kind {
 struct Declaration<'a> {
     name: &'a [u8],
     /// The first.
-    kind: Option<Kind>,
+    kind: Option<OpenMetricsType>,
     /// Whether it is also declared a counter or info whose family has another name.
-    renamed: [(Kind, bool); 2],
+    renamed: [(OpenMetricsType, bool); 2],
     /// The first which is not empty, else an empty one.
     help: Option<&'a [u8]>,
 }
@@ -139,7 +139,7 @@ impl<'a> Declared<'a> {
                 text,
                 text_at,
             } => {
-                let Some(kind) = Kind::parse(text) else {
+                let Some(kind) = OpenMetricsType::parse(text) else {
                     return fault(text_at, ParseErrorKind::InvalidType);
                 };
                 let declaration = self.of(name, max)?;
@@ -162,7 +162,10 @@ impl<'a> Declared<'a> {
             self.declarations.push(Declaration {
                 name,
                 kind: None,
-                renamed: [(Kind::Counter, false), (Kind::Info, false)],
+                renamed: [
+                    (OpenMetricsType::Counter, false),
+                    (OpenMetricsType::Info, false),
+                ],
                 help: None,
             });
         }

@@ -9,9 +9,9 @@ use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 
-use super::identity::{Ends, Identity};
+use super::identity::{CallIdentity, Ends};
 use crate::files::follow::{Followed, Found, Source};
-use crate::tls::{self, ClientAuth, Files, Pem, Policy, Role, Tls, Unusable};
+use crate::tls::{self, ClientAuth, Files, Pem, Policy, Role, Tls, TlsFilesError};
 
 /// A node's certificate, and the authority of all nodes' certificates.
 #[derive(Clone)]
@@ -38,7 +38,7 @@ impl Certificates {
         key: PathBuf,
         authority: PathBuf,
         name: ServerName<'static>,
-    ) -> Result<Self, Unusable> {
+    ) -> Result<Self, TlsFilesError> {
         let files = Files {
             certificate: certificate.into(),
             key: key.into(),
@@ -71,16 +71,16 @@ impl Certificates {
     }
 
     /// What a node shows and believes; changes while the second of the two runs.
-    pub(crate) fn followed(self) -> (Identity, Followed<Self>) {
+    pub(crate) fn followed(self) -> (CallIdentity, Followed<Self>) {
         let name = self.name.clone();
         let (ends, followed) = Followed::new(self);
-        (Identity::followed(ends, name), followed)
+        (CallIdentity::followed(ends, name), followed)
     }
 }
 
 impl Source for Certificates {
     type Value = Ends;
-    type Error = Unusable;
+    type Error = TlsFilesError;
     const NAME: &'static str = "certificate of this node";
 
     fn value(&self) -> &Arc<Ends> {
@@ -91,7 +91,7 @@ impl Source for Certificates {
         format!("{:?}", self.files.certificate)
     }
 
-    fn look(&mut self) -> Result<Found, Unusable> {
+    fn look(&mut self) -> Result<Found, TlsFilesError> {
         let found = self.tls.look()?;
         self.behind |= found == Found::Taken;
         if !self.behind {
@@ -107,7 +107,7 @@ impl Source for Certificates {
     }
 }
 
-fn ends(tls: &Tls, files: &Files) -> Result<Arc<Ends>, Unusable> {
+fn ends(tls: &Tls, files: &Files) -> Result<Arc<Ends>, TlsFilesError> {
     let own: (Pem, Pem) = (files.certificate.clone(), files.key.clone());
     let config = tls::client_config(files.client_ca.as_ref(), Some(&own))?;
     let mut config = ClientConfig::clone(&config);

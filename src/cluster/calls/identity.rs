@@ -61,7 +61,7 @@ pub enum IdentityError {
 
 /// What shows other nodes that this one is one of theirs, and checks the same of them.
 #[derive(Clone)]
-pub struct Identity {
+pub struct CallIdentity {
     ends: watch::Receiver<Arc<Ends>>,
     name: ServerName<'static>,
 }
@@ -82,7 +82,7 @@ impl Ends {
     }
 }
 
-impl Identity {
+impl CallIdentity {
     /// An identity under the first of `secrets` that accepts those under any of them; `None` if there are none.
     pub fn new<S: AsRef<[u8]>>(secrets: &[S]) -> Result<Option<Self>, IdentityError> {
         let authorities = secrets.iter().map(|secret| authority(secret.as_ref()));
@@ -120,9 +120,9 @@ impl Identity {
     }
 }
 
-impl std::fmt::Debug for Identity {
+impl std::fmt::Debug for CallIdentity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Identity")
+        f.write_str("CallIdentity")
     }
 }
 
@@ -282,8 +282,8 @@ mod tests {
 
     /// Whether a node with the secrets of `client` and one with those of `server` get to talk.
     async fn meet(client: &[&str], server: &[&str]) -> bool {
-        let client = Identity::new(client).unwrap().unwrap();
-        let server = Identity::new(server).unwrap().unwrap();
+        let client = CallIdentity::new(client).unwrap().unwrap();
+        let server = CallIdentity::new(server).unwrap().unwrap();
         let (near, far) = tokio::io::duplex(1 << 16);
         let (connector, name) = client.connector();
         let (near, far) = tokio::join!(connector.connect(name, near), async {
@@ -312,7 +312,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_shows_no_certificate_is_refused() {
-        let server = Identity::new(&["one"]).unwrap().unwrap();
+        let server = CallIdentity::new(&["one"]).unwrap().unwrap();
         let mut trusted = RootCertStore::empty();
         trusted
             .add(authority(b"one").unwrap().der().clone())
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn no_secret_is_no_identity() {
-        assert!(Identity::new::<&[u8]>(&[]).unwrap().is_none());
+        assert!(CallIdentity::new::<&[u8]>(&[]).unwrap().is_none());
     }
 
     #[test]

@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 
 use super::message::{Invalid, all, each, handed, millis, pusher, standing, standings};
 use super::proto::replication_client::ReplicationClient;
-use super::{Holder, Identity, Peer, Secret, proto};
+use super::{CallIdentity, Holder, Peer, Secret, proto};
 use crate::cluster::Metrics;
 use crate::nodes::NodeId;
 use crate::store::{ClaimId, Lent, Replica, Reply, Request};
@@ -53,7 +53,7 @@ pub struct Calling {
     /// Who calls.
     pub me: NodeId,
     /// Shown to others and demanded of them.
-    pub identity: Option<Identity>,
+    pub identity: Option<CallIdentity>,
     /// Where replies go.
     pub holder: Arc<dyn Holder>,
     /// Where failures are counted.
@@ -64,7 +64,7 @@ pub struct Calling {
 
 /// Why a call was given up.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum CallFailure {
     #[error("too many calls to it wait")]
     Queue,
     #[error("no answer in time")]
@@ -81,7 +81,7 @@ pub(super) enum Failure {
     Stopping,
 }
 
-impl Failure {
+impl CallFailure {
     /// The label `reason`.
     fn label(&self) -> &'static str {
         match self {
@@ -95,7 +95,7 @@ impl Failure {
     }
 }
 
-impl From<Status> for Failure {
+impl From<Status> for CallFailure {
     fn from(status: Status) -> Self {
         match status.code() {
             Code::Unavailable | Code::Unknown => Self::Unreachable(cause(&status)),
@@ -118,12 +118,12 @@ fn cause(status: &Status) -> String {
 pub(super) struct Link {
     pub(super) address: SocketAddr,
     caller: Arc<Caller>,
-    texts: mpsc::Sender<Waiting>,
-    words: mpsc::Sender<Waiting>,
+    texts: mpsc::Sender<WaitingCall>,
+    words: mpsc::Sender<WaitingCall>,
     _lanes: [AbortOnDropHandle<()>; 2],
 }
 
-struct Waiting {
+struct WaitingCall {
     request: Request,
     since: Instant,
 }
@@ -149,13 +149,13 @@ impl Link {
             Request::Replicate(_) => &self.texts,
             _ => &self.words,
         };
-        let waiting = Waiting {
+        let waiting = WaitingCall {
             request,
             since: Instant::now(),
         };
         if let Err(error) = lane.try_send(waiting) {
             self.caller
-                .give_up(&error.into_inner().request, &Failure::Queue);
+                .give_up(&error.into_inner().request, &CallFailure::Queue);
         }
     }
 
@@ -183,7 +183,7 @@ impl Link {
 fn lane(
     caller: &Arc<Caller>,
     (at_a_time, waiting): (usize, usize),
-) -> (mpsc::Sender<Waiting>, AbortOnDropHandle<()>) {
+) -> (mpsc::Sender<WaitingCall>, AbortOnDropHandle<()>) {
     let (sender, queue) = mpsc::channel(waiting);
     let caller = Arc::clone(caller);
     let carrying = tokio::spawn(async move { caller.carry_all(queue, at_a_time).await });
@@ -213,7 +213,7 @@ impl Caller {
         }
     }
 
-    async fn carry_all(&self, mut queue: mpsc::Receiver<Waiting>, at_a_time: usize) {
+    async fn carry_all(&self, mut queue: mpsc::Receiver<WaitingCall>, at_a_time: usize) {
         let mut under_way = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -226,10 +226,10 @@ impl Caller {
         }
     }
 
-    async fn carry(&self, waiting: Waiting) {
-        let Waiting { request, since } = waiting;
+    async fn carry(&self, waiting: WaitingCall) {
+        let WaitingCall { request, since } = waiting;
         let answer = if since.elapsed() > WITHIN {
-            Err(Failure::Timeout)
+            Err(CallFailure::Timeout)
         } else {
             self.make(&request).await
         };
@@ -242,7 +242,7 @@ impl Caller {
         }
     }
 
-    async fn make(&self, request: &Request) -> Result<Reply, Failure> {
+    async fn make(&self, request: &Request) -> Result<Reply, CallFailure> {
         match request {
             Request::Replicate(replica) => self.replicate(replica).await,
             Request::Claim { claim, clock } => self.claim(claim, *clock).await,
@@ -292,9 +292,9 @@ impl Caller {
         }
     }
 
-    async fn replicate(&self, replica: &Replica) -> Result<Reply, Failure> {
+    async fn replicate(&self, replica: &Replica) -> Result<Reply, CallFailure> {
         let packed = self.common.holder.pack(vec![Arc::clone(&replica.content)]);
-        let snappy = packed.await.pop().ok_or(Failure::Stopping)?;
+        let snappy = packed.await.pop().ok_or(CallFailure::Stopping)?;
         let seconds = snappy.len() / BYTES_PER_SECOND;
         let limit = WITHIN + Duration::from_secs(seconds as u64);
         let request = proto::ReplicateRequest {
@@ -308,11 +308,11 @@ impl Caller {
         };
         let mut client = self.client.clone();
         let reply = within(limit, client.replicate(asking(limit, request))).await?;
-        let standing = standing(reply.standing)?.ok_or(Failure::Unknown)?;
+        let standing = standing(reply.standing)?.ok_or(CallFailure::Unknown)?;
         Ok(Reply::Replicate(replica.push.clone(), standing))
     }
 
-    async fn claim(&self, claim: &ClaimId, clock: u64) -> Result<Reply, Failure> {
+    async fn claim(&self, claim: &ClaimId, clock: u64) -> Result<Reply, CallFailure> {
         let request = proto::ClaimRequest {
             route: self.route(),
             claim: Some(claim.into()),
@@ -336,7 +336,7 @@ impl Caller {
     async fn unpack(
         &self,
         mut said: Vec<proto::Handed>,
-    ) -> Result<Vec<crate::store::Handed>, Failure> {
+    ) -> Result<Vec<crate::store::Handed>, CallFailure> {
         let mut packed = Vec::new();
         for said in &mut said {
             if let Some(text) = &mut said.text {
@@ -347,7 +347,7 @@ impl Caller {
         let sent = packed.len();
         let unpacked = self.common.holder.unpack(packed).await;
         if unpacked.len() < sent {
-            return Err(Failure::Stopping);
+            return Err(CallFailure::Stopping);
         }
         let mut unpacked = unpacked.into_iter();
         let mut pushes = Vec::with_capacity(said.len());
@@ -397,7 +397,7 @@ impl Caller {
         }
     }
 
-    async fn ask_owed(&self) -> Result<Reply, Failure> {
+    async fn ask_owed(&self) -> Result<Reply, CallFailure> {
         let request = proto::OwedRequest {
             route: self.route(),
         };
@@ -424,7 +424,7 @@ impl Caller {
         })
     }
 
-    fn give_up(&self, request: &Request, failure: &Failure) {
+    fn give_up(&self, request: &Request, failure: &CallFailure) {
         let call = label(request);
         if matches!(request, Request::Replicate(_)) {
             self.common
@@ -437,7 +437,7 @@ impl Caller {
         self.common.holder.unanswered(&self.peer, request);
     }
 
-    fn note_failure(&self, call: &'static str, failure: &Failure) {
+    fn note_failure(&self, call: &'static str, failure: &CallFailure) {
         let labels = [call, failure.label()];
         self.common
             .metrics
@@ -446,7 +446,7 @@ impl Caller {
             .inc();
         let (peer, address) = (&self.peer.name, self.address);
         debug!(%peer, %address, call, %failure, "call to another node failed");
-        let silent = matches!(failure, Failure::Timeout | Failure::Unreachable(_));
+        let silent = matches!(failure, CallFailure::Timeout | CallFailure::Unreachable(_));
         if silent && self.reached.swap(false, Ordering::Relaxed) {
             warn!(%peer, %address, reason = %failure, "another node cannot be reached");
         }
@@ -482,12 +482,12 @@ fn asking<M>(limit: Duration, message: M) -> tonic::Request<M> {
 async fn within<R>(
     limit: Duration,
     call: impl Future<Output = Result<tonic::Response<R>, Status>>,
-) -> Result<R, Failure> {
+) -> Result<R, CallFailure> {
     let response = timeout(limit, call).await;
-    Ok(response.map_err(|_| Failure::Timeout)??.into_inner())
+    Ok(response.map_err(|_| CallFailure::Timeout)??.into_inner())
 }
 
-fn channel(address: SocketAddr, identity: Option<Identity>) -> Channel {
+fn channel(address: SocketAddr, identity: Option<CallIdentity>) -> Channel {
     let uri = hyper::Uri::builder()
         .scheme("http")
         .authority(address.to_string())
@@ -506,7 +506,7 @@ fn channel(address: SocketAddr, identity: Option<Identity>) -> Channel {
 
 async fn connect(
     address: SocketAddr,
-    identity: Option<Identity>,
+    identity: Option<CallIdentity>,
 ) -> io::Result<TokioIo<impl AsyncRead + AsyncWrite + Unpin>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::service::Service;
-use super::{Calling, Identity};
+use super::{CallIdentity, Calling};
 use crate::cluster::Metrics;
 use crate::cluster::metrics::CallerFault;
 use crate::cluster::roster::MAX_NODES;
@@ -75,7 +75,7 @@ impl Listener {
     async fn accept_all(
         self,
         service: Service,
-        identity: Option<Identity>,
+        identity: Option<CallIdentity>,
         metrics: Arc<Metrics>,
         ended: CancellationToken,
     ) {
@@ -133,7 +133,7 @@ impl From<&Ended> for CallerFault {
 
 async fn serve(
     stream: TcpStream,
-    identity: Option<Identity>,
+    identity: Option<CallIdentity>,
     service: Service,
     evictable: Evictable,
 ) -> Result<(), Ended> {
@@ -160,7 +160,7 @@ async fn serve(
 
 async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    identity: Option<&Identity>,
+    identity: Option<&CallIdentity>,
 ) -> Result<impl AsyncRead + AsyncWrite + Unpin + use<S>, Ended> {
     let Some(identity) = identity else {
         return Ok(Either::Left(stream));

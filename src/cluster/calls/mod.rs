@@ -40,7 +40,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 pub use certificates::Certificates;
 use futures_util::future::BoxFuture;
-pub use identity::{Identity, IdentityError};
+pub use identity::{CallIdentity, IdentityError};
 pub use link::Calling;
 pub use listener::Listener;
 pub use live::live_peers;
@@ -70,7 +70,7 @@ pub struct Joining {
     /// This node, in this life.
     pub me: NodeId,
     /// Shown to others and demanded of them; `None`: whoever reaches the address may call.
-    pub identity: Option<Identity>,
+    pub identity: Option<CallIdentity>,
     /// The other live nodes, and word of each change.
     pub peers: watch::Receiver<Arc<[Peer]>>,
 }

@@ -58,11 +58,11 @@ enum Role {
 #[derive(Debug)]
 struct Incoming {
     mask: Option<[u8; 4]>,
-    kind: Kind,
+    kind: MessageKind,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum MessageKind {
     /// A piece of the message that begins at `start` in it.
     Data {
         start: usize,
@@ -160,7 +160,7 @@ impl<S> WebSocket<S> {
                     return Err(Malformed::WebSocket);
                 }
                 let body = Body::new(len);
-                Kind::Control { code, body }
+                MessageKind::Control { code, body }
             }
             OpCode::Data(data) => self.begin_data(data, len, head.is_final)?,
         };
@@ -169,7 +169,7 @@ impl<S> WebSocket<S> {
         Ok(())
     }
 
-    fn begin_data(&mut self, data: Data, len: usize, last: bool) -> Result<Kind, Malformed> {
+    fn begin_data(&mut self, data: Data, len: usize, last: bool) -> Result<MessageKind, Malformed> {
         match (data, &self.message) {
             (Data::Binary, None) | (Data::Continue, Some(_)) => {}
             (Data::Text, None) => return Err(Malformed::NotBinary),
@@ -181,14 +181,14 @@ impl<S> WebSocket<S> {
             return Err(Malformed::TooLong);
         }
         message.expect(len);
-        Ok(Kind::Data { start, last })
+        Ok(MessageKind::Data { start, last })
     }
 
     /// Acts on a WebSocket frame that is whole.
     fn finish(&mut self, incoming: Incoming) -> Received {
         let mask = incoming.mask.unwrap_or_default();
         match incoming.kind {
-            Kind::Data { start, last } => {
+            MessageKind::Data { start, last } => {
                 let message = self.message.get_or_insert_default();
                 apply_mask(&mut message.received()[start..], mask);
                 if !last {
@@ -197,7 +197,7 @@ impl<S> WebSocket<S> {
                 let message = self.message.take().unwrap_or_default();
                 Received::Frame(message.into_received())
             }
-            Kind::Control { code, body } => {
+            MessageKind::Control { code, body } => {
                 let mut payload = body.into_received();
                 apply_mask(&mut payload, mask);
                 match code {
@@ -275,8 +275,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     fn poll_finish(&mut self) -> Poll<Result<Received, ReceiveError>> {
         let received = match self.incoming.take_if(|incoming| {
             let body = match &incoming.kind {
-                Kind::Data { .. } => self.message.as_ref(),
-                Kind::Control { body, .. } => Some(body),
+                MessageKind::Data { .. } => self.message.as_ref(),
+                MessageKind::Control { body, .. } => Some(body),
             };
             body.is_none_or(Body::is_whole)
         }) {
@@ -302,11 +302,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         let body = match &mut self.incoming {
             None => return self.poll_head(cx),
             Some(Incoming {
-                kind: Kind::Control { body, .. },
+                kind: MessageKind::Control { body, .. },
                 ..
             }) => body,
             Some(Incoming {
-                kind: Kind::Data { .. },
+                kind: MessageKind::Data { .. },
                 ..
             }) => self.message.get_or_insert_default(),
         };
