@@ -96,6 +96,6 @@ final class Credentials {
 
   @Override
   public String toString() {
-    return secret == null ? "none" : user == null ? "a token" : "the password of " + user;
+    return secret == null ? "no token or password" : user == null ? "a token" : "the password of " + user;
   }
 }

@@ -488,10 +488,11 @@ public final class PrometheusRSocketClient implements AutoCloseable {
      */
     public PrometheusRSocketClient connectBlockingly(Duration timeout) {
       PrometheusRSocketClient client = connect();
+      long millis = Settings.bounded(timeout).toMillis();
       try {
-        client.state.firstConnected.get(Settings.bounded(timeout).toMillis(), TimeUnit.MILLISECONDS);
+        client.state.firstConnected.get(millis, TimeUnit.MILLISECONDS);
       } catch (TimeoutException | ExecutionException e) {
-        LOG.warn("Not connected to the proxy within {}: {}", timeout, client.lastFailure().orElse("no key has come"));
+        LOG.warn("Not connected to the proxy within {} ms: {}", millis, client.lastFailure().orElse("no key has come"));
       } catch (InterruptedException e) {
         Thread.currentThread().interrupt();
       }

@@ -177,7 +177,7 @@ final class Reconnect {
   private void report(String what, Failure failure, String next) {
     if (failure.reason() == Failure.Reason.CREDENTIALS) {
       LOG.warn(
-          "{}, {}: {}. Check what this application presents ({}) and the identities file of the proxy",
+          "{}, {}: {}. This application presents {}: check it, and the identities file of the proxy",
           what, next, failure.getMessage(), state.settings.credentials);
     } else {
       LOG.warn("{}, {}: {}", what, next, failure.getMessage());

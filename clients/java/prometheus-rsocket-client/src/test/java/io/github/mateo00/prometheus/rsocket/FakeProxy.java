@@ -8,6 +8,7 @@ import io.rsocket.Payload;
 import io.rsocket.RSocket;
 import io.rsocket.SocketAcceptor;
 import io.rsocket.core.RSocketServer;
+import io.rsocket.exceptions.RejectedSetupException;
 import io.rsocket.plugins.DuplexConnectionInterceptor;
 import io.rsocket.transport.ServerTransport;
 import io.rsocket.transport.netty.server.CloseableChannel;
@@ -194,6 +195,12 @@ final class FakeProxy implements AutoCloseable {
       } finally {
         payload.release();
       }
+    }
+
+    /** Rejects the connection. rsocket-java 1.1.4 does not do that by itself: it closes without a reason. */
+    Mono<RSocket> reject(String reason) {
+      wire.sendErrorAndClose(new RejectedSetupException(reason));
+      return Mono.never();
     }
 
     /** Ends the connection as a node does that dies. */

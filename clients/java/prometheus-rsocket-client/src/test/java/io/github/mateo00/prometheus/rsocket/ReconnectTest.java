@@ -11,7 +11,6 @@ import io.github.mateo00.prometheus.rsocket.FakeProxy.Kind;
 import io.github.mateo00.prometheus.rsocket.FakeProxy.Peer;
 import io.micrometer.core.instrument.MeterRegistry;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
-import io.rsocket.exceptions.RejectedSetupException;
 import io.rsocket.transport.ClientTransport;
 import io.rsocket.transport.netty.client.TcpClientTransport;
 import java.io.IOException;
@@ -205,7 +204,7 @@ class ReconnectTest {
     proxy.onSetup = peer -> {
       presented.add(peer.setupMetadata);
       boolean right = new String(peer.setupMetadata, StandardCharsets.ISO_8859_1).endsWith("right");
-      return right ? Mono.empty() : Mono.error(new RejectedSetupException("unknown token"));
+      return right ? Mono.empty() : peer.reject("unknown token");
     };
     PrometheusRSocketClient client = started(builder(to(proxy.port())).bearerTokenFile(file).connect());
     assertEquals(Failure.Reason.CREDENTIALS, nextFailure().reason());
@@ -260,8 +259,7 @@ class ReconnectTest {
   void theApplicationsOwnRetryBeginsAnewAfterAConnection() throws Exception {
     FakeProxy proxy = proxy(Kind.VERSION2);
     AtomicInteger setups = new AtomicInteger();
-    proxy.onSetup = peer ->
-        setups.incrementAndGet() % 2 == 1 ? Mono.error(new RejectedSetupException("not yet")) : Mono.empty();
+    proxy.onSetup = peer -> setups.incrementAndGet() % 2 == 1 ? peer.reject("not yet") : Mono.empty();
     started(builder(to(proxy.port())).retry(Retry.max(1)).connect());
     proxy.next().cut();
     proxy.next().cut();
