@@ -148,26 +148,20 @@ async fn receive(listener: TcpListener, mut asked: oneshot::Receiver<()>) -> (Se
     let session = Session::accepting(Limits::default(), Instant::now().into_std());
     let mut connection = Connection::new(session, Tcp::new(stream, 1 << 24));
     let key = || Payload::of_data(Bytes::from_static(b"plaintext"));
-    let mut introduced = None;
-    loop {
-        tokio::select! {
-            event = connection.next() => match event {
-                Event::Setup(setup) => {
-                    introduced = Some(setup);
-                    connection.session().fire_and_forget(key()).expect("room");
-                }
-                Event::Response { result, .. } => {
-                    let text = result.expect("an answer").data;
-                    let text = String::from_utf8(text.to_vec()).expect("UTF-8");
-                    return (introduced.expect("a SETUP"), text);
-                }
-                other => panic!("{other:?}"),
-            },
-            Ok(()) = &mut asked, if introduced.is_some() => {
-                connection.session().request_response(key()).expect("room");
-            }
-        }
+    let Event::Setup(setup) = connection.next().await else {
+        panic!("no SETUP");
+    };
+    connection.session().fire_and_forget(key()).expect("room");
+    tokio::select! {
+        event = connection.next() => panic!("{event:?}"),
+        _ = &mut asked => {}
     }
+    connection.session().request_response(key()).expect("room");
+    let Event::Response { result, .. } = connection.next().await else {
+        panic!("no answer");
+    };
+    let text = result.expect("an answer").data;
+    (setup, String::from_utf8(text.to_vec()).expect("UTF-8"))
 }
 
 /// Waits for the application's start, and gives its HTTP address.

@@ -2,7 +2,6 @@ package io.github.mateo00.prometheus.rsocket.spring;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
-import io.github.mateo00.prometheus.rsocket.PrometheusRSocketClient;
 import org.junit.jupiter.api.Test;
 import org.springframework.boot.actuate.health.Health;
 import org.springframework.boot.actuate.health.HealthIndicator;
@@ -19,11 +18,11 @@ class HealthTest {
     try (TestProxy proxy = new TestProxy()) {
       Contexts.withMetrics().withPropertyValues(proxy.property(), "micrometer.prometheus.rsocket.push-on-shutdown=false")
           .run(context -> {
-            await(context, true);
+            Contexts.awaitConnected(context, true);
             assertThat(health(context)).isEqualTo(Health.up().withDetail("proxy", proxy.address()).build());
 
             proxy.close();
-            await(context, false);
+            Contexts.awaitConnected(context, false);
             assertThat(health(context).getStatus()).isEqualTo(Status.UNKNOWN);
             assertThat(health(context).getDetails()).containsOnlyKeys("reason");
           });
@@ -36,14 +35,6 @@ class HealthTest {
         .withPropertyValues("management.health.prometheusrsocket.enabled=false",
             "micrometer.prometheus.rsocket.push-on-shutdown=false")
         .run(context -> assertThat(context).doesNotHaveBean(NAME));
-  }
-
-  private static void await(ApplicationContext context, boolean connected) throws InterruptedException {
-    PrometheusRSocketClient client = context.getBean(PrometheusRSocketClient.class);
-    for (int i = 0; i < 3000 && client.isConnected() != connected; i++) {
-      Thread.sleep(10);
-    }
-    assertThat(client.isConnected()).isEqualTo(connected);
   }
 
   private static Health health(ApplicationContext context) {
