@@ -75,8 +75,8 @@ final class ClientFactory {
     Optional<String> token = Prefix.given(properties.getBearerToken());
     Optional<String> password = Prefix.given(properties.getPassword());
     Optional<String> user = Prefix.given(properties.getUsername());
-    Optional<Path> tokenFile = Optional.ofNullable(properties.getBearerTokenFile());
-    Optional<Path> passwordFile = Optional.ofNullable(properties.getPasswordFile());
+    Optional<Path> tokenFile = Prefix.given(properties.getBearerTokenFile()).map(Path::of);
+    Optional<Path> passwordFile = Prefix.given(properties.getPasswordFile()).map(Path::of);
     MutuallyExclusiveConfigurationPropertiesException.throwIfMultipleNonNullValuesIn(entries -> {
       entries.put(Prefix.name(environment, "bearer-token"), token.orElse(null));
       entries.put(Prefix.name(environment, "bearer-token-file"), tokenFile.orElse(null));

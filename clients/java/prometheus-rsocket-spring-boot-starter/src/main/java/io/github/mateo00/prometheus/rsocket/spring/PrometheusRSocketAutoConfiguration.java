@@ -13,6 +13,7 @@ import org.springframework.boot.autoconfigure.condition.ConditionalOnMissingBean
 import org.springframework.boot.autoconfigure.condition.ConditionalOnNotWarDeployment;
 import org.springframework.boot.autoconfigure.condition.ConditionalOnWebApplication;
 import org.springframework.boot.context.properties.ConfigurationProperties;
+import org.springframework.boot.ssl.DefaultSslBundleRegistry;
 import org.springframework.boot.ssl.SslBundles;
 import org.springframework.context.annotation.Bean;
 import org.springframework.context.annotation.Configuration;
@@ -63,7 +64,7 @@ public class PrometheusRSocketAutoConfiguration {
       ObjectProvider<PrometheusMeterRegistry> registries, ObjectProvider<SslBundles> bundles,
       ObjectProvider<DefaultInstance> instance, ShutdownPush push, Environment environment) {
     PrometheusRSocketClient client = new ClientFactory(properties, environment)
-        .builder(registries.orderedStream().toList(), bundles.getIfAvailable(),
+        .builder(registries.orderedStream().toList(), bundles.getIfAvailable(DefaultSslBundleRegistry::new),
             instance.stream().findAny().flatMap(DefaultInstance::name))
         .connect();
     push.of(client, properties.isPushOnShutdown());

@@ -1,6 +1,5 @@
 package io.github.mateo00.prometheus.rsocket.spring;
 
-import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
@@ -59,7 +58,7 @@ class PrometheusRSocketProperties {
   private String bearerToken;
 
   /** File with the token that the application presents to the proxy. It is read for each connection. */
-  private Path bearerTokenFile;
+  private String bearerTokenFile;
 
   /** User name that the application presents to the proxy, with a password. */
   private String username;
@@ -68,7 +67,7 @@ class PrometheusRSocketProperties {
   private String password;
 
   /** File with the password of the user name. It is read for each connection. */
-  private Path passwordFile;
+  private String passwordFile;
 
   /** Whether to refuse proxies that cannot open version 2 of the envelope. */
   private boolean forbidDowngrade = false;
@@ -210,11 +209,11 @@ class PrometheusRSocketProperties {
     this.bearerToken = bearerToken;
   }
 
-  public Path getBearerTokenFile() {
+  public String getBearerTokenFile() {
     return bearerTokenFile;
   }
 
-  public void setBearerTokenFile(Path bearerTokenFile) {
+  public void setBearerTokenFile(String bearerTokenFile) {
     this.bearerTokenFile = bearerTokenFile;
   }
 
@@ -234,11 +233,11 @@ class PrometheusRSocketProperties {
     this.password = password;
   }
 
-  public Path getPasswordFile() {
+  public String getPasswordFile() {
     return passwordFile;
   }
 
-  public void setPasswordFile(Path passwordFile) {
+  public void setPasswordFile(String passwordFile) {
     this.passwordFile = passwordFile;
   }
 
@@ -301,13 +300,13 @@ class PrometheusRSocketProperties {
     private String bundle;
 
     /** PEM file with the certificates to trust instead of those of the JDK. It is read for each connection. */
-    private Path caFile;
+    private String caFile;
 
     /** PEM file with the certificate that the application presents. It is read for each connection. */
-    private Path certificateFile;
+    private String certificateFile;
 
     /** PEM file with the key of the certificate (PKCS #8). It is read for each connection. */
-    private Path keyFile;
+    private String keyFile;
 
     /** Name that the proxy's certificate has to be for. Default is the host of the proxy. */
     private String serverName;
@@ -320,27 +319,27 @@ class PrometheusRSocketProperties {
       this.bundle = bundle;
     }
 
-    public Path getCaFile() {
+    public String getCaFile() {
       return caFile;
     }
 
-    public void setCaFile(Path caFile) {
+    public void setCaFile(String caFile) {
       this.caFile = caFile;
     }
 
-    public Path getCertificateFile() {
+    public String getCertificateFile() {
       return certificateFile;
     }
 
-    public void setCertificateFile(Path certificateFile) {
+    public void setCertificateFile(String certificateFile) {
       this.certificateFile = certificateFile;
     }
 
-    public Path getKeyFile() {
+    public String getKeyFile() {
       return keyFile;
     }
 
-    public void setKeyFile(Path keyFile) {
+    public void setKeyFile(String keyFile) {
       this.keyFile = keyFile;
     }
 

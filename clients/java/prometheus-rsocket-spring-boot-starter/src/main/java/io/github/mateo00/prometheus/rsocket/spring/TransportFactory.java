@@ -2,8 +2,10 @@ package io.github.mateo00.prometheus.rsocket.spring;
 
 import io.github.mateo00.prometheus.rsocket.ProxyTransport;
 import io.rsocket.transport.ClientTransport;
+import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
+import java.util.Optional;
 import java.util.function.Supplier;
 import java.util.stream.IntStream;
 import javax.net.ssl.SSLContext;
@@ -79,16 +81,14 @@ final class TransportFactory {
   }
 
   private void files(ProxyTransport.Builder builder) {
-    if ((ssl.getCertificateFile() == null) != (ssl.getKeyFile() == null)) {
-      String given = ssl.getKeyFile() == null ? "ssl.certificate-file" : "ssl.key-file";
-      throw Prefix.invalid(environment, given, null, "Set ssl.certificate-file and ssl.key-file together.");
+    Optional<Path> certificate = Prefix.given(ssl.getCertificateFile()).map(Path::of);
+    Optional<Path> key = Prefix.given(ssl.getKeyFile()).map(Path::of);
+    if (certificate.isPresent() != key.isPresent()) {
+      throw Prefix.invalid(environment, key.isPresent() ? "ssl.key-file" : "ssl.certificate-file", null,
+          "Set ssl.certificate-file and ssl.key-file together.");
     }
-    if (ssl.getCaFile() != null) {
-      builder.caFile(ssl.getCaFile());
-    }
-    if (ssl.getCertificateFile() != null) {
-      builder.certificate(ssl.getCertificateFile(), ssl.getKeyFile());
-    }
+    certificate.ifPresent(file -> builder.certificate(file, key.orElseThrow()));
+    Prefix.given(ssl.getCaFile()).map(Path::of).ifPresent(builder::caFile);
   }
 
   /** Fails if one of these properties is set. */

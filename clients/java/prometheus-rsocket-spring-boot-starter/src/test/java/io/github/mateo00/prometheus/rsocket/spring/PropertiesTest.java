@@ -115,7 +115,8 @@ class PropertiesTest {
   @Test
   void propertiesMadeOfEmptyPlaceholdersCountAsNotGiven() {
     contexts.withPropertyValues(PREFERRED + "bearer-token=", PREFERRED + "password=${NONE:}", PREFERRED + "ssl.bundle=",
-            PREFERRED + "instance=", PREFERRED + "job=")
+            PREFERRED + "instance=", PREFERRED + "job=", PREFERRED + "bearer-token-file=", PREFERRED + "password-file=",
+            PREFERRED + "ssl.ca-file=", PREFERRED + "ssl.key-file=")
         .run(context -> assertThat(context).hasNotFailed());
   }
 
