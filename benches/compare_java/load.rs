@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::Options;
 use crate::Result;
-use crate::proxy::peer;
+use crate::proxy::{Kind, peer};
 
 /// A thousand applications that connect to the Java proxy at once take two minutes on two cores.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -36,8 +36,10 @@ pub(crate) struct Load {
 
 impl Load {
     /// Makes the applications, which do not connect yet: otherwise their start would space out their connecting.
-    pub(crate) async fn hold(client: &str, proxy: u16, options: &Options) -> Result<Self> {
-        let mut child = peer(client)
+    pub(crate) async fn hold(kind: &Kind, proxy: u16, options: &Options) -> Result<Self> {
+        let (program, arguments) = kind.client();
+        let mut child = peer(program)
+            .args(arguments)
             .args(["--held", "--wide", "--port", &proxy.to_string()])
             .args(["--count", &options.apps.to_string()])
             .args(["--series", &options.series.to_string()])

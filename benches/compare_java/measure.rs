@@ -106,7 +106,7 @@ impl Run {
     }
 
     async fn connect(&mut self, proxy: &Proxy, kind: &Kind, options: &Options) -> Result<Load> {
-        let mut load = Load::hold(kind.client(), proxy.tcp, options).await?;
+        let mut load = Load::hold(kind, proxy.tcp, options).await?;
         proxy.process.reset_peak()?;
         let meter = Meter::start(proxy.process)?;
         load.connect().await?;

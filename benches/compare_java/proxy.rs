@@ -22,11 +22,15 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The program of `tests/interop` that the applications are.
-    pub(crate) fn client(&self) -> &'static str {
+    /// The program of `tests/interop` that the applications are, and its own options.
+    pub(crate) fn client(&self) -> (&'static str, &'static [&'static str]) {
         match self {
-            Self::Ours | Self::Java { .. } => "client",
-            Self::OursWithOurClient => "own-client",
+            Self::Ours | Self::Java { .. } => ("client", &[]),
+            // As the published client: a thousand applications in one JVM keep each other waiting.
+            Self::OursWithOurClient => (
+                "own-client",
+                &["--keepalive", "20000", "--max-lifetime", "90000"],
+            ),
         }
     }
 }
