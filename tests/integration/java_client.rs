@@ -35,7 +35,8 @@ async fn scraped(program: &str, transport: Transport) {
     let proxy = Sandbox::start(&[]).await;
     let options = ["--series", "1000"];
     let mut app = compat::connect(program, transport, &proxy, "shop", &options);
-    app.line("READY shop").await;
+    let address = app.line("READY shop").await;
+    assert!(address.starts_with(&format!("{}://127.0.0.1:", transport.option())));
     let response = proxy.get("/metrics/connected").await;
     assert_valid(&response.body).await;
     assert_declared_once(response.text());
@@ -236,15 +237,19 @@ async fn wrong_credentials_are_said_once_in_a_while_and_a_corrected_file_is_read
     let password = scratch.file("password", "pass word\n");
     let options = [&["--token-file", &token], &ONCE[..]].concat();
     let mut patient = compat::connect("own-client", Transport::Tcp, &proxy, "patient", &options);
-    let said = patient.line("LOG WARNING").await;
-    assert!(said.contains("does not know these credentials"), "{said}");
-    assert!(!said.contains("token of somebody"), "{said}");
+    let said = patient.line_with("does not know these credentials").await;
+    assert!(said.starts_with("LOG WARNING"), "{said}");
+    assert!(
+        patient.has_mentioned("unencrypted"),
+        "others can read a token without TLS"
+    );
+    assert!(!patient.has_mentioned("token of somebody"));
     let again = async || refused(&proxy, "credentials").await > 1.0;
     assert!(!happens(Duration::from_secs(4), again).await);
 
     let options = ["--token-file", &token, "--first-backoff", "200"];
     let mut eager = compat::connect("own-client", Transport::Tcp, &proxy, "eager", &options);
-    eager.line("LOG WARNING").await;
+    eager.line("RETRY eager").await;
     scratch.file("token", "token of reports\n");
     eager.line("READY eager").await;
     let options = ["--user", "payments", "--password-file", &password];

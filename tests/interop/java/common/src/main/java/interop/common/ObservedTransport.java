@@ -31,11 +31,6 @@ public final class ObservedTransport implements ClientTransport {
     return inner.maxFrameLength();
   }
 
-  @Override
-  public String toString() {
-    return inner.toString();
-  }
-
   /** To be called for every key; only a connection's first one is news, each pull brings another. */
   public void keyReceived() {
     int connection = made.get();

@@ -2,12 +2,12 @@ package interop.own;
 
 import interop.common.Args;
 import interop.common.Lines;
-import interop.common.ObservedTransport;
 import io.github.mateo00.prometheus.rsocket.PrometheusRSocketClient;
 import io.rsocket.transport.ClientTransport;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Function;
 import java.util.function.Supplier;
 
@@ -15,6 +15,7 @@ import java.util.function.Supplier;
 final class App {
   private final String name;
   private final Metrics metrics;
+  private final AtomicBoolean connected = new AtomicBoolean();
   private final Duration timeout;
   private final Supplier<PrometheusRSocketClient> connecting;
   private PrometheusRSocketClient client;
@@ -23,14 +24,14 @@ final class App {
     this.name = name;
     this.timeout = millis(args, "--timeout", 5000);
     this.metrics = new Metrics(name, args);
-    List<ObservedTransport> proxies = Proxies.of(args).map(proxy -> new ObservedTransport(name, proxy)).toList();
+    List<ClientTransport> proxies = Proxies.of(args).toList();
     var builder = builder(args, proxies.get(0))
         .backoff(millis(args, "--first-backoff", 100), millis(args, "--max-backoff", 1000))
         .keepAlive(millis(args, "--keepalive", 5000), millis(args, "--max-lifetime", 15000))
         .pushTimeout(timeout)
         .instance(args.has("--instance") ? args.text("--instance", "") : name)
-        .doOnConnected(proxy -> Lines.say("READY", name, proxy))
-        .doOnConnectionFailed(failure -> Lines.say("RETRY", name, failure));
+        .doOnConnected(this::connected)
+        .doOnConnectionFailed(this::failed);
     proxies.stream().skip(1).forEach(builder::proxy);
     option(args, "--job", builder::job);
     option(args, "--token-file", file -> builder.bearerTokenFile(Path.of(file)));
@@ -61,6 +62,18 @@ final class App {
     return Duration.ofMillis(args.number(option, fallback));
   }
 
+  private void connected(String proxy) {
+    connected.set(true);
+    Lines.say("READY", name, proxy);
+  }
+
+  private void failed(Throwable failure) {
+    if (connected.getAndSet(false)) {
+      Lines.say("CLOSED", name);
+    }
+    Lines.say("RETRY", name, failure);
+  }
+
   void connect() {
     client = connecting.get();
   }
@@ -87,5 +100,6 @@ final class App {
 
   void close() {
     client.close();
+    Lines.say("CLOSED", name);
   }
 }
