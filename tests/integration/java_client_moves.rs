@@ -78,19 +78,16 @@ async fn a_node_that_falls_silent_is_left_for_another() {
     need!(Java);
     let (first, second) = two().await;
     let proxies = format!("tcp://{},tcp://{}", first.tcp, second.tcp);
-    let options = ["--keepalive", "200", "--max-lifetime", "1000"];
+    let options = ["--keepalive", "1000", "--max-lifetime", "5000"];
     let options = [&["--proxies", &proxies, "--name", "shop"], &options[..]].concat();
     // The oldest rsocket-java does not close such a connection by itself.
     let mut apps = ["own-client", "own-client-113"].map(|it| Program::interop(it, &options));
     for app in &mut apps {
         app.line("READY shop").await;
     }
-    has_connections(&first, 2).await;
+    // Unless the machine is so slow that one has left it already.
     first.program.freeze();
     has_connections(&second, 2).await;
-    for app in &mut apps {
-        app.line("READY shop").await;
-    }
 }
 
 const APPS: usize = 50;
