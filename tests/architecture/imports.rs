@@ -44,7 +44,7 @@ impl Modules {
     /// The modules that have what `of` names, but itself, and those below it of which it hands something on.
     pub(crate) fn imports(&self, of: &Module) -> BTreeSet<Module> {
         let named = self.paths[of].iter().filter_map(|named| {
-            let to = self.find(self.absolute(of, &named.path)?, 0);
+            let to = self.find(&self.absolute(of, &named.path)?, 0);
             let handed_on = named.handed_on.is_some() && to.starts_with(of);
             (to != *of && !handed_on).then_some(to)
         });
@@ -74,11 +74,9 @@ impl Modules {
     }
 
     /// The module where a path ends, however many hand it on.
-    fn find(&self, path: Module, handed: u8) -> Module {
-        let len = (0..=path.len()).rev();
-        let len = len
-            .clone()
-            .find(|len| self.paths.contains_key(&path[..*len]));
+    fn find(&self, path: &[String], handed: u8) -> Module {
+        let mut lens = (0..=path.len()).rev();
+        let len = lens.find(|len| self.paths.contains_key(&path[..*len]));
         let (module, rest) = path.split_at(len.unwrap_or_default());
         let Some((name, rest)) = rest.split_first() else {
             return module.to_vec();
@@ -87,7 +85,9 @@ impl Modules {
         let known = |named: &&Named| named.handed_on.as_ref() == Some(name);
         let further = self.paths[&module].iter().find(known);
         match further.and_then(|named| self.absolute(&module, &named.path)) {
-            Some(further) if handed < 8 => self.find([further, rest.to_vec()].concat(), handed + 1),
+            Some(further) if handed < 8 => {
+                self.find(&[further, rest.to_vec()].concat(), handed + 1)
+            }
             _ => module,
         }
     }
