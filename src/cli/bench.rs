@@ -21,59 +21,59 @@ const WEB_PORT: u16 = 8080;
 
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
-    /// Applications that connect; as many jobs push at a time
+    /// Number of applications that connect, and of jobs that push at a time
     #[arg(long = "apps", value_name = "N", default_value = "1000", value_parser = values::positive)]
     apps: usize,
-    /// Samples in the text of each application
+    /// Number of samples of each application
     #[arg(long = "series", value_name = "M", default_value = "1000", value_parser = values::positive)]
     series: usize,
-    /// Scrapes plain, and as many gzipped
+    /// Number of plain scrapes, and of scrapes with gzip
     #[arg(long = "scrapes", value_name = "K", default_value = "5", value_parser = values::positive)]
     scrapes: usize,
-    /// From the beginning of one scrape to that of the next
+    /// Time from the start of one scrape to the start of the next
     #[arg(long = "interval", value_name = "DURATION", default_value = "1s", value_parser = values::any_duration)]
     interval: Duration,
     /// Prometheus' scrape_timeout: a scrape that takes longer has failed
     #[arg(long = "scrape-timeout", value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
     scrape_timeout: Duration,
-    /// Jobs that connect, push and leave; as many as --apps if not said
+    /// Number of jobs that connect, push and disconnect [default: as many as --apps]
     #[arg(long = "pushes", value_name = "N", value_parser = values::positive)]
     pushes: Option<usize>,
-    /// Samples in the text of each job
+    /// Number of samples of each job
     #[arg(long = "push-series", value_name = "M", default_value = "100", value_parser = values::positive)]
     push_series: usize,
-    /// What to do
+    /// What to measure
     #[arg(long = "mix", value_name = "MIX", default_value = "all")]
     mix: Mix,
-    /// Decides every name and value; several load generators at one cluster need different ones
+    /// Seed of all names and values; several load generators on one cluster need different ones
     #[arg(long = "seed", value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
-    /// A proxy that runs already: tcp://HOST:PORT or ws://; repeated: tried in turn. Not said: a node of its own, as a
-    /// child process with the settings of the environment
+    /// Address of a running proxy: tcp://HOST:PORT or ws://. Repeatable: tried in turn. Without it, bench starts a node
+    /// as a child process, with the settings of the environment
     #[arg(long = "proxy", value_name = "ADDRESS", value_delimiter = ',')]
     proxies: Vec<Address>,
-    /// Where that proxy is scraped; port 8080 of its host if not said
+    /// Address to scrape that proxy at [default: port 8080 of the host of --proxy]
     #[arg(long = "web", value_name = "http://HOST:PORT", requires = "proxies")]
     web: Option<client::Address>,
-    /// How applications seal their texts
+    /// Envelope version to encrypt with
     #[arg(long = "envelope", value_name = "VERSION", default_value = "auto")]
     envelope: EnvelopeArg,
-    /// For a connection with its key, and for the acknowledgement of a push
+    /// Timeout for connecting, until the key is received, and for the acknowledgement of a push
     #[arg(long = "timeout", value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
     timeout: Duration,
-    /// How the result is printed
+    /// Output format
     #[arg(long = "format", value_name = "FORMAT", default_value = "table")]
     format: Format,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum EnvelopeArg {
-    /// In the best way that the proxy offers, as the Rust client does
+    /// The highest that the proxy offers, as the Rust client
     Auto,
-    /// As the Java client does
+    /// Version 1, as the Java client
     #[value(name = "1")]
     Version1,
-    /// In version 2; a proxy that does not offer it is no target
+    /// Version 2; fails if the proxy does not offer it
     #[value(name = "2")]
     Version2,
 }

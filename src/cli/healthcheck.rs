@@ -26,14 +26,14 @@ const MAX_ANSWER: usize = 1 << 10;
 
 #[derive(Debug, Args)]
 pub(super) struct HealthcheckArgs {
-    /// The node; not said: the port of --web.listen-address on this host
+    /// Address of the node [default: the port of --web.listen-address on this host]
     #[arg(
         long = "web",
         env = "PROXY_HEALTHCHECK_WEB",
         value_name = "http[s]://HOST:PORT"
     )]
     web: Option<Address>,
-    /// What the node listens on, as `serve` is told
+    /// Address that the node listens on, as for `serve`
     #[arg(
         long = "web.listen-address",
         env = "PROXY_WEB_LISTEN_ADDRESS",
@@ -41,10 +41,10 @@ pub(super) struct HealthcheckArgs {
         default_value = "0.0.0.0:8080"
     )]
     listen_address: SocketAddr,
-    /// Give up after this
+    /// Timeout of the request
     #[arg(long = "timeout", env = "PROXY_HEALTHCHECK_TIMEOUT", value_name = "DURATION", default_value = "3s", value_parser = values::duration)]
     timeout: Duration,
-    /// The name in the node's certificate, where it is not the host
+    /// Name in the node's certificate, if it is not the host
     #[arg(
         long = "tls.server-name",
         env = "PROXY_TLS_SERVER_NAME",
@@ -53,7 +53,7 @@ pub(super) struct HealthcheckArgs {
     server_name: Option<String>,
     #[command(flatten)]
     tls: ClientTlsArgs,
-    /// One of the node's basic_auth_users
+    /// User name, one of the node's basic_auth_users
     #[arg(
         long = "basic-auth.user",
         env = "PROXY_BASIC_AUTH_USER",
@@ -61,7 +61,7 @@ pub(super) struct HealthcheckArgs {
         requires = "password_file"
     )]
     user: Option<String>,
-    /// The file with the password; the end of its first line is not part of it
+    /// File with the password (its first line)
     #[arg(
         long = "basic-auth.password-file",
         env = "PROXY_BASIC_AUTH_PASSWORD_FILE",

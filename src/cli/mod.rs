@@ -52,7 +52,10 @@ impl Cli {
 /// The command line. What `serve` has without a variable of its own has one named as the flag.
 fn command() -> clap::Command {
     let command = <Cli as CommandFactory>::command().mut_args(with_variable);
-    command.mut_subcommand("serve", |serve| serve.mut_args(with_variable))
+    command.mut_subcommands(|subcommand| match subcommand.get_name() {
+        "serve" => subcommand.mut_args(with_variable),
+        _ => subcommand,
+    })
 }
 
 /// `--web.listen-address` is `PROXY_WEB_LISTEN_ADDRESS`.

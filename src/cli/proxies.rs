@@ -9,7 +9,7 @@ use super::tls::ClientTlsArgs;
 
 #[derive(Debug, Args)]
 pub(super) struct ProxyArgs {
-    /// A proxy: tcp://HOST:PORT, tls://, ws:// or wss://; repeated: tried in turn
+    /// Address of a proxy: tcp://HOST:PORT, tls://, ws:// or wss://. Repeatable: tried in turn
     #[arg(
         long = "proxy",
         env = "PROXY_PROXY",
@@ -20,7 +20,7 @@ pub(super) struct ProxyArgs {
     proxies: Vec<Address>,
     #[command(flatten)]
     tls: ClientTlsArgs,
-    /// Show the token in this file to the proxy; read again for each connection
+    /// File with the token to send to the proxy; read again for each connection
     #[arg(
         long = "bearer-token-file",
         env = "PROXY_BEARER_TOKEN_FILE",
@@ -28,7 +28,7 @@ pub(super) struct ProxyArgs {
         conflicts_with = "username"
     )]
     bearer_token_file: Option<PathBuf>,
-    /// Show this name and its password to the proxy
+    /// User name to send to the proxy
     #[arg(
         long = "username",
         env = "PROXY_USERNAME",
@@ -36,7 +36,7 @@ pub(super) struct ProxyArgs {
         requires = "password_file"
     )]
     username: Option<String>,
-    /// Where the password is; read again for each connection
+    /// File with the password; read again for each connection
     #[arg(
         long = "password-file",
         env = "PROXY_PASSWORD_FILE",
@@ -44,7 +44,7 @@ pub(super) struct ProxyArgs {
         requires = "username"
     )]
     password_file: Option<PathBuf>,
-    /// The least envelope version that a text is sealed in; 2 refuses proxies that do not offer it
+    /// Lowest envelope version to encrypt with; 2 refuses proxies that do not offer it
     #[arg(
         long = "min-envelope-version",
         env = "PROXY_MIN_ENVELOPE_VERSION",

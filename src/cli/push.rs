@@ -22,18 +22,18 @@ const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(super) struct PushArgs {
-    /// The text; not said, or -: standard input
+    /// File to push; - or none: standard input
     #[arg(value_name = "FILE", default_value = "-", hide_default_value = true)]
     file: PathBuf,
     #[command(flatten)]
     proxy: ProxyArgs,
-    /// Give up when the proxy has not acknowledged the push after this, however often the connection was made anew
+    /// Give up if the proxy has not acknowledged the push after this, reconnects included
     #[arg(long = "timeout", value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
     timeout: Duration,
-    /// Refuse a longer text
+    /// Maximum size of the text
     #[arg(long = "max-bytes", value_name = "BYTES", default_value = "64MiB", value_parser = values::bytes)]
     max_bytes: usize,
-    /// Say nothing unless it fails
+    /// Print errors only
     #[arg(long = "quiet", short = 'q')]
     quiet: bool,
     #[command(flatten)]

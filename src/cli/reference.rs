@@ -10,7 +10,7 @@ const RENEW: &str = "PROXY_TEST_UPDATE=1 cargo test --lib settings_md";
 
 fn reference() -> String {
     let mut text = format!(
-        "# Settings\n\nEvery flag can also be set by the environment variable beside it; the flag has precedence.\n\n\
+        "# Settings\n\nA flag can also be set by the environment variable beside it, where there is one; the flag has precedence.\n\n\
          <!-- Made from the flags. `{RENEW}` makes it anew. -->\n"
     );
     let mut command = super::command();

@@ -6,10 +6,10 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub(super) struct ClientTlsArgs {
-    /// Trust the authorities in this PEM file instead of the system's
+    /// CA certificates to trust (PEM file), instead of the system's
     #[arg(long = "tls.ca-file", env = "PROXY_TLS_CA_FILE", value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,
-    /// Show this certificate (PEM, with its chain) where one is asked for
+    /// Client certificate with its chain (PEM file)
     #[arg(
         long = "tls.cert-file",
         env = "PROXY_TLS_CERT_FILE",
@@ -17,7 +17,7 @@ pub(super) struct ClientTlsArgs {
         requires = "key_file"
     )]
     cert_file: Option<PathBuf>,
-    /// The key of that certificate (PEM)
+    /// Private key of the client certificate (PEM file)
     #[arg(
         long = "tls.key-file",
         env = "PROXY_TLS_KEY_FILE",
