@@ -22,8 +22,8 @@ use crate::{
 /// Most bytes in a KEEPALIVE that we echo. The Java client sends none.
 const MAX_KEEPALIVE_DATA: usize = 4096;
 
-/// Most bytes of a SETUP: credentials have 16 KiB, and the Java client sends no payload at all.
-const MAX_SETUP_LEN: usize = 64 << 10;
+/// Most bytes of a SETUP: 64 KiB of what an application says of itself, 16 KiB of credentials, and their headers.
+const MAX_SETUP_LEN: usize = 84 << 10;
 
 impl Session {
     /// Takes one whole frame, without a length prefix.

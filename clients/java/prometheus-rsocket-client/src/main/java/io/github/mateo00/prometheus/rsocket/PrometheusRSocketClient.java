@@ -229,7 +229,8 @@ public final class PrometheusRSocketClient implements AutoCloseable {
     }
 
     /**
-     * Another registry, whose text follows that of those before. The registries may not have a metric name in common.
+     * Another registry, whose text follows that of those before. A metric may be in several registries, a series
+     * only in one.
      *
      * @param registry the registry
      * @return this builder
