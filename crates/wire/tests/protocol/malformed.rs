@@ -175,7 +175,7 @@ fn first_frames_that_are_no_setup() {
     no_setup(&on_a_stream, INVALID_SETUP);
     no_setup(b"\xFFGET / HTTP/1.1", INVALID_SETUP);
     // Held until it is known who it is of, thousands of them would take up all memory.
-    no_setup(&[&setup(0)[..], &[0; 64 << 10]].concat(), INVALID_SETUP);
+    no_setup(&[&setup(0)[..], &[0; 84 << 10]].concat(), INVALID_SETUP);
 }
 
 #[test]
