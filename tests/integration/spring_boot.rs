@@ -62,9 +62,10 @@ async fn lives(program: &str) {
                 refusing.tcp()
             ),
             &format!(
-                "--micrometer.prometheus.rsocket.ssl.ca-file={}",
+                "--spring.ssl.bundle.pem.proxy.truststore.certificate=file:{}",
                 authority.ca_file
             ),
+            "--micrometer.prometheus.rsocket.ssl.bundle=proxy",
         ]);
     let mut app = Program::start(&mut command);
     let http = http(&mut app).await;
