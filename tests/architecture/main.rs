@@ -1,4 +1,5 @@
-//! Who imports whom, as the sources say it: no files in a circle, and the order of ARCHITECTURE.md.
+//! What ARCHITECTURE.md says of the files, and who imports whom as the sources say it: in that order, and not in a
+//! circle.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test may panic")]
 
@@ -119,6 +120,27 @@ fn a_room_imports_only_from_lines_below_its_own() {
         let is_there = path(&format!("crates/{room}")).is_dir()
             || modules.names().any(|name| name.first() == Some(room));
         assert!(is_there, "{room} is drawn and not there");
+    }
+}
+
+#[test]
+fn every_file_that_is_named_is_there() {
+    let text = std::fs::read_to_string(path("ARCHITECTURE.md")).unwrap();
+    let roots = [
+        "src/",
+        "crates/",
+        "tests/",
+        "benches/",
+        "examples/",
+        "docs/",
+    ];
+    let is_path = |word: &&str| {
+        let named = roots.iter().any(|root| word.starts_with(root));
+        (named || word.contains('/') && word.ends_with(".rs")) && !word.contains(['*', ' '])
+    };
+    for named in text.split('`').skip(1).step_by(2).filter(is_path) {
+        let is_there = path(named).exists() || path("src").join(named).exists();
+        assert!(is_there, "{named} is not there");
     }
 }
 
