@@ -1,10 +1,11 @@
 //! What comes of asking an application for its text.
 
 use std::future::ready;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 use prometheus_rsocket_wire::session::StreamError;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -72,7 +73,7 @@ impl Answer {
     }
 
     fn begin(&self, opener: &Opener) -> Opening {
-        let mut sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sealed = self.sealed.lock();
         let opening = match sealed.take() {
             Some(sealed) => opener.open_answer(sealed, self.key.clone()).boxed(),
             // It is there the first time, and there is no second one.

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -112,15 +113,12 @@ impl Handle {
 
     /// How the last pull went; `None` before the first.
     pub fn last_scrape(&self) -> Option<LastScrape> {
-        self.last_scrape
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.last_scrape.lock().clone()
     }
 
     /// When pulls end; `None` before the first.
     pub fn timing(&self) -> Option<PullTiming> {
-        *self.timing.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.timing.lock()
     }
 
     /// How long ago SETUP was accepted.
@@ -133,26 +131,19 @@ impl Handle {
         let now = Instant::now();
         self.timing
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert(PullTiming::new(now))
             .pull_ended(now);
-        self.last_scrape
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace(scrape)
+        self.last_scrape.lock().replace(scrape)
     }
 
     /// How the targets fared in the last answer that was taken.
     pub fn targets(&self) -> Targets {
-        self.targets
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.targets.lock().clone()
     }
 
     /// Notes how the targets fared in an answer and gives what was noted before.
     pub fn note_targets(&self, targets: Targets) -> Targets {
-        let mut noted = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.targets.lock();
         std::mem::replace(&mut noted, targets)
     }
 
@@ -250,7 +241,7 @@ impl Registry {
     ) -> Registration {
         let (sender, pulls) = mpsc::channel(WAITING_PULLS);
         let nudge = Arc::new(Notify::new());
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let id = inner.next;
         inner.next += 1;
         let handle = Arc::new(Handle {
@@ -280,7 +271,7 @@ impl Registry {
 
     /// The connections of this moment, oldest first.
     pub fn snapshot(&self) -> Vec<Arc<Handle>> {
-        self.lock().handles.values().cloned().collect()
+        self.inner.lock().handles.values().cloned().collect()
     }
 
     /// How many connections there are.
@@ -300,7 +291,7 @@ impl Registry {
 
     /// How many connections there have been, those that left among them.
     pub fn opened(&self) -> u64 {
-        self.lock().next
+        self.inner.lock().next
     }
 
     /// Whether there is none.
@@ -321,7 +312,7 @@ impl Registry {
 
     /// The connections that left lately, the latest first.
     pub fn left(&self) -> Vec<Left> {
-        self.lock().left.iter().cloned().collect()
+        self.inner.lock().left.iter().cloned().collect()
     }
 
     fn resized(&self, len: usize) {
@@ -330,7 +321,7 @@ impl Registry {
     }
 
     fn leave(&self, handle: &Handle, reason: String) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.handles.remove(&handle.id);
         self.resized(inner.handles.len());
         inner.left.truncate(LEFT_KEPT - 1);
@@ -346,10 +337,6 @@ impl Registry {
         if inner.handles.is_empty() {
             self.emptied.notify_waiters();
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
