@@ -700,9 +700,19 @@ async fn openmetrics_is_rewritten_sample_by_sample() {
 // Spring Boot with the published starter.
 
 async fn a_spring_boot_app_is_scraped_and_its_last_push_is_served_once(transport: Transport) {
+    published_starter("spring", transport).await;
+}
+
+#[tokio::test]
+async fn the_published_starter_works_on_spring_boot_3_2() {
+    need!(Java);
+    published_starter("spring32", Transport::Tcp).await;
+}
+
+async fn published_starter(program: &str, transport: Transport) {
     let proxy = Sandbox::start(&[]).await;
     let mut app = Program::interop(
-        "spring",
+        program,
         &[
             &format!(
                 "--management.metrics.export.prometheus.rsocket.port={}",
