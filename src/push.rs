@@ -161,7 +161,7 @@ impl Pushes {
         self.held.lock().alone
     }
 
-    /// Lets the store know the time and who lives, for ever. Without `calling` there is nobody else.
+    /// Lets the store know the time and who lives, until the process ends. Without `calling` there are no other nodes.
     pub async fn run(
         &self,
         mut state: watch::Receiver<NodeState>,

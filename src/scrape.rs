@@ -143,7 +143,7 @@ impl Scraper {
         &self.reserve
     }
 
-    /// Pulls every application and merges what has come by `deadline`. `end`: when whoever asked gives the response up, if
+    /// Pulls every application and merges what has come by `deadline`. `end`: when the scraper gives the response up, if
     /// they said so.
     pub async fn scrape(
         &self,

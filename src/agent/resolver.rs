@@ -36,7 +36,7 @@ impl fmt::Debug for Resolver {
 
 impl Resolver {
     pub(super) fn new() -> Self {
-        // The port is put in by whoever connects.
+        // The caller sets the port when it connects.
         Self::with(MAX_LOOKUPS, |name| (name, 0).to_socket_addrs())
     }
 
@@ -66,7 +66,7 @@ impl Service<Name> for Resolver {
             let place = places.acquire_owned().await.map_err(io::Error::other)?;
             let addresses = spawn_blocking(move || {
                 let addresses = lookup(name.as_str());
-                // Not before, although whoever asked may have gone.
+                // Not before, although the caller may have gone.
                 drop(place);
                 addresses
             });

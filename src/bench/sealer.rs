@@ -39,7 +39,7 @@ impl Sealer {
         let texts = self.texts;
         self.workers.spawn_fifo(move || {
             if !done.is_closed() {
-                // Whoever waited may have given up meanwhile.
+                // The caller may have given up meanwhile.
                 let _ = done.send(seal.seal(texts.render(source, round).into()));
             }
         });

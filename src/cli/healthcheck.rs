@@ -101,7 +101,7 @@ impl HealthcheckArgs {
         Ok(Some(Security { config, name }))
     }
 
-    /// What shows that whoever asks may.
+    /// The credentials of the caller.
     fn headers(&self) -> Result<HeaderMap, String> {
         let mut headers = HeaderMap::new();
         if let Some((user, file)) = self.user.as_ref().zip(self.password_file.as_ref()) {

@@ -137,7 +137,7 @@ fn one_line(error: &clap::Error) -> String {
 /// Says what is wrong in one line on standard error.
 #[expect(
     clippy::print_stderr,
-    reason = "bad usage is told to whoever typed it, before logging is set up"
+    reason = "bad usage is told on standard error, before logging is set up"
 )]
 fn bad_usage(line: &str) -> ExitCode {
     eprintln!("error: {line} (see --help)");

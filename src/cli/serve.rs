@@ -66,7 +66,7 @@ async fn serve(checked: Checked) -> Result<(), StartError> {
         () = node.drain_asked() => signalled = false,
     }
     let second_signal = async {
-        // Whoever asked over HTTP may be what comes before an ordinary SIGTERM.
+        // A drain asked for over HTTP may come before an ordinary SIGTERM.
         if !signalled {
             signals.received().await;
         }

@@ -125,7 +125,7 @@ impl Cluster {
         }
     }
 
-    /// Opens the gossip's port and looks for the peers, for ever.
+    /// Opens the gossip's port and looks for the peers, until the process ends.
     pub async fn join(
         settings: &Settings,
         introduction: &Introduction,

@@ -9,7 +9,7 @@ use crate::nodes::NodeState;
 /// What a drain is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Whoever asks whether the node is ready learns that it is not.
+    /// The node answers that it is not ready.
     NotReady,
     /// Balancers have time to learn it.
     AwaitingBalancers,

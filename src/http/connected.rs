@@ -45,7 +45,7 @@ pub(super) async fn head() -> Response {
     ([(CONTENT_TYPE, TEXT_FORMAT)], Body::from_stream(unknown)).into_response()
 }
 
-/// How long whoever asks waits for the answer, if they say so.
+/// How long the scraper waits for the answer, if it says so.
 pub(super) fn named(headers: &HeaderMap) -> Option<Duration> {
     headers
         .get(TIMEOUT_HEADER)

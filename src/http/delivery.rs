@@ -63,7 +63,7 @@ impl Carries {
     }
 }
 
-/// Marks a response with how long whoever asked still waits for it.
+/// Marks a response with how long the scraper still waits for it.
 #[derive(Clone, Copy)]
 pub(super) struct Left(pub(super) Duration);
 

@@ -68,7 +68,7 @@ pub struct Site {
     pub rebalancing: watch::Receiver<Report>,
     /// Whether the node is ready.
     pub lifecycle: Arc<Lifecycle>,
-    /// Whether whoever asks may drain the node.
+    /// Whether a request may drain the node.
     pub lifecycle_enabled: bool,
 }
 
@@ -96,7 +96,7 @@ pub mod fuzzing {
 
     use axum::http::HeaderMap;
 
-    /// How long whoever scrapes says that they wait.
+    /// How long the scraper says that it waits.
     pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
         super::connected::named(headers)
     }

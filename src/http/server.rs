@@ -70,7 +70,7 @@ impl Listener {
         })
     }
 
-    /// Serves `router`, to those that `access` lets in, until told to finish; once `ended`, every connection ends at once.
+    /// Serves `router`, to those that `access` allows, until told to finish; once `ended`, every connection ends at once.
     pub fn serve(
         self,
         router: Router,

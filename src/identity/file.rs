@@ -19,7 +19,7 @@ const MAX_NAME_LEN: usize = 100;
 /// What a file says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Parsed {
-    /// What holds for those that show nothing; `None`: they are not let in.
+    /// What holds for those that show nothing; `None`: they are refused.
     pub(super) anonymous: Option<Entitlement>,
     pub(super) identities: Vec<Named>,
 }

@@ -15,7 +15,7 @@ use super::overview::Overview;
 
 /// Connections that a random balancer would have moved, before a verdict is given: fewer prove nothing.
 const ENOUGH: f64 = 5.0;
-/// Closing is of no use when less than this part of them moved.
+/// Closing does not help when less than this part of them moved.
 const INEFFECTIVE_BELOW: f64 = 0.5;
 /// Verdicts in a row after which a node yields; once it has, the next one is enough.
 const PATIENCE: u32 = 2;
@@ -66,7 +66,7 @@ pub(super) enum Verdict {
 pub(super) struct Guard {
     expected: f64,
     observed: f64,
-    /// Verdicts in a row that closing is of no use.
+    /// Verdicts in a row that closing does not help.
     ineffective: u32,
     pause: Duration,
     first_pause: Duration,

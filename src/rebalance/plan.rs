@@ -106,7 +106,7 @@ pub struct Tally {
     pub came_back: u64,
     /// Rounds that closed something.
     pub rounds: u64,
-    /// Verdicts that closing was of no use.
+    /// Verdicts that closing did not help.
     pub ineffective: u64,
     /// Times that it stopped for a while because of these.
     pub yields: u64,

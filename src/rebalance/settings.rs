@@ -46,7 +46,7 @@ pub struct Settings {
     /// After a round: until gossip and connections that come back have shown what came of it.
     #[arg(skip = Duration::from_secs(5))]
     pub freeze: Duration,
-    /// The first pause after closing connections was of no use; doubled each time, up to the longest.
+    /// The first pause after closing connections did not help; doubled each time, up to the longest.
     #[arg(skip = Duration::from_mins(10))]
     pub first_pause: Duration,
     /// The longest such pause.

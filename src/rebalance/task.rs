@@ -59,7 +59,7 @@ pub struct Task {
 }
 
 impl Task {
-    /// Runs for ever, unless it is turned off.
+    /// Runs until the process ends, unless it is turned off.
     pub async fn run(self) {
         if !self.settings.enabled {
             return;

@@ -488,7 +488,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         }
     }
 
-    /// After the end: whoever waits for a pull learns it, and pushes that have come are still opened and held.
+    /// After the end: those who wait for a pull learn it, and pushes that have come are still opened and held.
     async fn finish(mut self, reason: &CloseReason) {
         let mut registration = self.registration;
         // What this node decided says more.

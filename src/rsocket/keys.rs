@@ -85,7 +85,7 @@ impl KeyRing {
         self.keys.subscribe()
     }
 
-    /// Makes a key now and another one after each rotation period, for ever.
+    /// Makes a key now and another one after each rotation period, until the process ends.
     pub async fn run(&self) {
         if self.envelopes == PLAIN {
             return std::future::pending().await;

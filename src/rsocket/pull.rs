@@ -16,7 +16,7 @@ use super::opener::{OpenFailure, Opened, Opener, Sealed};
 /// Asks a connection's task for the application's text.
 #[derive(Debug)]
 pub(super) struct PullRequest {
-    /// Told to the application; whoever asks gives up by itself.
+    /// Told to the application; the scrape gives up by itself.
     pub(super) deadline: Instant,
     /// Who asks.
     pub(super) reply: oneshot::Sender<PullReply>,

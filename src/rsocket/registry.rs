@@ -343,7 +343,7 @@ impl Registry {
 /// A connection's place in the registry; dropped, it leaves.
 #[derive(Debug)]
 pub(super) struct Registration {
-    /// Whoever asks for the application's text.
+    /// The scrapes that ask for the application's text.
     pub(super) pulls: mpsc::Receiver<PullRequest>,
     /// Rung when somebody stopped waiting for an answer, or asked the connection to end.
     pub(super) nudge: Arc<Notify>,

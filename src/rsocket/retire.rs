@@ -4,7 +4,7 @@
 //! comes as before, and ends, with a CONNECTION_CLOSE that says why, when the application is needed least: right after it
 //! has answered a pull, so that it is back at another node before the next scrape, or where no pull comes, at a given
 //! instant. Never while a pull is under way, or a push is being received or taken: but who is to go at once has a while for
-//! that and no longer ([`Cause::patience`]), as it could take for ever.
+//! that and no longer ([`Cause::patience`]), as it might never end.
 
 use std::pin::Pin;
 use std::time::Duration;

@@ -37,7 +37,7 @@ impl Reserve {
         recent.reserve(least, timeout)
     }
 
-    /// From now on there is nothing left to be waited for but the response, which whoever asked gives up at `end`.
+    /// From now on there is nothing left to be waited for but the response, which the scraper gives up at `end`.
     pub(super) fn response(self: &Arc<Self>, end: Instant) -> Response {
         Response {
             reserve: Arc::clone(self),

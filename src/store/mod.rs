@@ -1,6 +1,6 @@
 //! The pushes that a cluster of nodes holds: pending, then claimed by one scrape, then served, then gone.
 //!
-//! Plain data: no lock, no clock, no socket. Whoever owns a [`Store`] passes in the time and what came from other nodes,
+//! Plain data: no lock, no clock, no socket. The owner of a [`Store`] passes in the time and what came from other nodes,
 //! and carries out the [`Effects`]. A node without peers is a cluster of one: the same machine, nobody to call.
 //!
 //! # One life
@@ -48,7 +48,7 @@
 //!
 //! # One owner
 //!
-//! [`Ownership`] is a term and a node. Whoever makes itself or another node the owner adds one to the term; of two that
+//! [`Ownership`] is a term and a node. A node that makes itself or another node the owner adds one to the term; of two that
 //! are known for a push the greater holds, everywhere. So views that differ and partitions end in one owner without a
 //! vote. Only the owner hands a push out. There are three ways to become owner: accept; be handed the push by an owner that
 //! leaves, which from then on considers itself none; take the push over when its owner is gone. That falls to the first

@@ -27,7 +27,7 @@ use crate::supervisor::Supervisor;
 use crate::tls::TlsError;
 use crate::{Address, Client, runtime};
 
-/// Commands waiting for the client's task; whoever pushes waits for room.
+/// Commands waiting for the client's task; a push waits for room.
 const COMMANDS: usize = 4;
 /// The shortest interval between looks at the preferred proxies: each is a whole connection.
 const MIN_PREFER_INTERVAL: Duration = Duration::from_secs(1);

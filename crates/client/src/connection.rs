@@ -168,7 +168,7 @@ impl Application {
 
     fn all_sent(&mut self) {
         for reply in self.told.drain(..) {
-            // Whoever pushed may have given up; likewise below.
+            // The caller may have given up; likewise below.
             let _ = reply.send(Ok(()));
         }
     }

@@ -33,7 +33,7 @@ pub enum Reason {
     Protocol,
     /// The proxy opens no envelope of version 2, and less is forbidden.
     Downgrade,
-    /// The credentials cannot be read, or the proxy does not let in whoever shows them.
+    /// The credentials cannot be read, or the proxy refuses them.
     Credentials,
     /// Any other failure of the network.
     Network,

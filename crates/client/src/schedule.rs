@@ -13,7 +13,7 @@ const RETURN_WITHIN: Duration = Duration::from_millis(500);
 const SHORTEST: Duration = Duration::from_millis(100);
 /// The longest: a clock can add it to any time.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// The delays while a push waits for a connection: whoever pushed is about to end.
+/// The delays while a push waits for a connection: the application is about to end.
 const HURRIED_FIRST: Duration = Duration::from_millis(100);
 const HURRIED_MAX: Duration = Duration::from_secs(1);
 

@@ -52,7 +52,7 @@ mod unix {
         }
 
         fn try_listen(afterwards: AfterSigterm) -> io::Result<Self> {
-            // Before tokio's handler: where that cannot be had, dropping this gives the signal its effect.
+            // Before tokio's handler: where that fails, dropping this gives the signal its effect.
             let pushing = match afterwards {
                 AfterSigterm::EndProcess => Some(Pushing::begin()?),
                 AfterSigterm::LeaveToApplication => None,

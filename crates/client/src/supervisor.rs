@@ -116,7 +116,7 @@ fn push(
     within: Duration,
     reply: oneshot::Sender<Outcome>,
 ) {
-    // Whoever asked may have gone; likewise below.
+    // The caller may have gone; likewise below.
     if tasks.len() >= MAX_TASKS {
         return drop(reply.send(Err(PushError::Busy)));
     }

@@ -111,7 +111,7 @@ impl<'a> SeriesReader<'a> {
         };
         match series {
             Ok(series) => self.last = series,
-            // Marks are of no use without the line.
+            // Marks mean nothing without the line.
             Err(_) => self.marks.clear(),
         }
         series

@@ -89,7 +89,7 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Sends what waits, and waits for the next event. Once it has been [`Event::Closed`], it is
-    /// so for ever; then call [`Self::finish`].
+    /// so without end; then call [`Self::finish`].
     ///
     /// Cancel safe: dropping the future loses nothing, so it may stand in a `select!`. While it
     /// is not polled, nothing is sent or received and no time passes for the peer: do not hold a

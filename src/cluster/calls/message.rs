@@ -45,7 +45,7 @@ pub(super) fn all<'a, T: 'a, U: From<&'a T>>(parts: impl IntoIterator<Item = &'a
     parts.into_iter().map(Into::into).collect()
 }
 
-/// Whole milliseconds; what is longer than they can say is as good as for ever.
+/// Whole milliseconds; what is longer than they can say is as good as no limit.
 pub(super) fn millis(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(u64::MAX)
 }

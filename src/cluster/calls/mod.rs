@@ -69,7 +69,7 @@ pub struct Peer {
 pub struct Joining {
     /// This node, in this life.
     pub me: NodeId,
-    /// Shown to others and demanded of them; `None`: whoever reaches the address may call.
+    /// Shown to others and demanded of them; `None`: anyone who reaches the address may call.
     pub identity: Option<CallIdentity>,
     /// The other live nodes, and word of each change.
     pub peers: watch::Receiver<Arc<[Peer]>>,

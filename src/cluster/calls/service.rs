@@ -30,7 +30,7 @@ pub(super) struct Service {
     me: NodeId,
     holder: Arc<dyn Holder>,
     max_message: usize,
-    /// `None` where callers are not authenticated: whoever could ask for a key could read what applications encrypt.
+    /// `None` where callers are not authenticated: anyone could ask for a key, and read what applications encrypt.
     openings: Option<Arc<Semaphore>>,
 }
 

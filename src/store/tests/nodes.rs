@@ -98,7 +98,7 @@ impl Nodes {
         self.carry_out(&mail.to, effects);
     }
 
-    /// Loses a message. A node whose call to hold a push is not answered is told so, as it is by whoever makes the calls.
+    /// Loses a message. A node whose call to hold a push is not answered is told so, as in the program.
     pub(super) fn lose(&mut self, mail: Mail) {
         let Mail { from, to, word } = mail;
         let (caller, by, push) = match word {

@@ -44,7 +44,7 @@ impl Assembly {
         self.metadata.as_ref().map_or(0, BytesMut::capacity) + self.data.capacity()
     }
 
-    /// Adds a fragment. After an error the assembly is of no use.
+    /// Adds a fragment. After an error the assembly cannot be used.
     pub(super) fn push(
         &mut self,
         fragment: &Payload,

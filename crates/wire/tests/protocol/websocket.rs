@@ -381,7 +381,7 @@ async fn a_web_page_connects_from_an_allowed_origin_only() {
     }
 }
 
-/// The Java client over plain TCP, one that wants TLS: whoever has taken the port for another is told nothing.
+/// The Java client over plain TCP, one that wants TLS: a client on the wrong port is told nothing.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_even_http_is_not_answered() {
     for beginning in [

@@ -9,7 +9,7 @@ import java.util.logging.Logger;
 
 /** A client's log, told as events: the only place where it says how a push went. */
 public final class LogLines extends Handler {
-  // Held for ever: a logger nobody refers to loses its handler.
+  // Held, because a logger nobody refers to loses its handler.
   private static final List<Logger> FOLLOWED = new ArrayList<>();
   private final Predicate<String> told;
 

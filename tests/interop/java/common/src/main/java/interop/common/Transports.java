@@ -15,7 +15,7 @@ import reactor.netty.tcp.TcpClient;
 /** A transport made as the original's Spring starter makes it. */
 public final class Transports {
   public static final String[] OPTIONS = {"--transport=", "--host=", "--port=", "--ca=", "--cert=", "--key="};
-  // They log each failed connect with its stack. Held for ever: a logger nobody refers to forgets its level.
+  // They log each failed connect with its stack. Held, because a logger nobody refers to forgets its level.
   private static final List<Logger> SILENT = List.of(Logger.getLogger("io.netty"), Logger.getLogger("reactor"));
 
   static {
