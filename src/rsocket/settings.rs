@@ -39,6 +39,7 @@ pub struct Settings {
     pub websocket_listen_address: SocketAddr,
     /// Origin of web pages that may connect over WebSocket, such as https://app.example; pages of other origins are
     /// refused. Repeatable
+    #[allow(rustdoc::bare_urls, reason = "--help shows the text as it is")]
     #[arg(id = "rsocket.websocket.allow-origin", long, value_name = "ORIGIN", value_delimiter = ',', value_parser = origin)]
     pub allowed_origins: Vec<String>,
     /// Certificate with its chain (PEM file): enables TLS on both RSocket listeners. Read again when it changes

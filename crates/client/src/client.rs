@@ -43,7 +43,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`PushError::Closed`] when the client has given up (see [`Builder::max_retries`]).
+    /// [`PushError::Closed`] when the client has given up (see [`Builder::max_retries`](crate::Builder::max_retries)).
     pub async fn ready(&self) -> Result<(), PushError> {
         let Task::Running { link, .. } = &self.task else {
             return Ok(());
@@ -52,7 +52,8 @@ impl Client {
         ready.map_err(|_| PushError::Closed)
     }
 
-    /// Waits until the client has ended by itself, because it has given up (see [`Builder::max_retries`]) or was told to
+    /// Waits until the client has ended by itself, because it has given up (see
+    /// [`Builder::max_retries`](crate::Builder::max_retries)) or was told to
     /// end on a signal; a client that is not enabled never does.
     pub async fn ended(&self) {
         match &self.task {
@@ -84,7 +85,8 @@ impl Client {
         self.counters.snapshot()
     }
 
-    /// Pushes the text of the moment and waits until the proxy has acknowledged it, for [`Builder::timeout`] at most; the
+    /// Pushes the text of the moment and waits until the proxy has acknowledged it, for
+    /// [`Builder::timeout`](crate::Builder::timeout) at most; the
     /// connection stays.
     ///
     /// # Errors
