@@ -50,11 +50,12 @@ def check_files(files, mounted):
 
 def check_program(container):
     """A misspelt variable would be ignored, and leave a port open."""
-    source = "".join(file.read_text() for file in pathlib.Path("src/cli").glob("*.rs"))
+    settings = pathlib.Path("docs/settings.md").read_text()
     for variable in container["env"]:
-        assert f'env = "{variable["name"]}"' in source, variable["name"]
+        assert f'`{variable["name"]}`' in settings, variable["name"]
     for argument in container["args"] + container["readinessProbe"]["exec"]["command"][2:]:
-        assert f'long = "{argument[2:].partition("=")[0]}"' in source, argument
+        flag = argument.partition("=")[0]
+        assert f"`{flag}=" in settings or f"`{flag}`" in settings, argument
 
 
 def check_proxy(objects):
