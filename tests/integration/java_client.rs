@@ -190,7 +190,7 @@ async fn the_client_is_scraped_and_pushes_through_tls_and_shows_its_certificate(
         proxy.connected(0).await;
         proxy.scrape().await;
     }
-    // Whoever has no certificate is told so, and does not come back at once.
+    // A client without a certificate learns it, and does not reconnect at once.
     let options = [&ca[..], &ONCE].concat();
     let mut stranger = secure(Transport::Tcp, &proxy, "stranger", &options);
     stranger.line("RETRY stranger").await;
