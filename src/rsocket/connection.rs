@@ -268,6 +268,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
             envelopes: self.apps.keys.envelopes(),
             connection: Some(self.unsealer.connection()),
             pull: pull.map(|(number, _)| number),
+            target: None,
             timeout: pull.map(|(_, deadline)| left(deadline)),
         };
         Payload {

@@ -38,7 +38,10 @@ impl Modern {
     async fn connect(proxy: &Sandbox) -> Self {
         let mut peer = Peer::connect(proxy.tcp()).await;
         peer.key().await;
-        let announcement = peer.announcement.expect("an announcement beside the key");
+        let announcement = peer
+            .announcement
+            .as_ref()
+            .expect("an announcement beside the key");
         assert!(announcement.envelopes.version2);
         let token = announcement.connection.expect("a token");
         Self {
@@ -206,7 +209,15 @@ async fn a_push_is_taken_once_and_on_its_own_connection() {
 async fn version_1_can_be_forbidden() {
     let proxy = Sandbox::start(&["--rsocket.min-envelope-version=2"]).await;
     let mut modern = Modern::connect(&proxy).await;
-    assert!(!modern.peer.announcement.unwrap().envelopes.version1);
+    assert!(
+        !modern
+            .peer
+            .announcement
+            .as_ref()
+            .unwrap()
+            .envelopes
+            .version1
+    );
     let push = modern.seal("jobs_total 1\n", Purpose::Push);
     modern.peer.push_payload(push).await.unwrap();
     let key = modern.peer.key.as_ref().expect("a key");
