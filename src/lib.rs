@@ -3,11 +3,10 @@
 //!
 //! Where to find what: [`scrape`], [`push`] and [`drain`] are the flows, one file each. [`http`], [`rsocket`] and
 //! [`cluster`] each speak one protocol. [`store`] is plain data, like the crates beside this one: `exposition`
-//! (validation and merge of text) and `wire` (frames, session, envelope). [`node`] joins the parts. [`agent`] is the
-//! other end of a connection, for what cannot hold one itself; [`mod@bench`] is thousands of them.
+//! (validation and merge of text) and `wire` (frames, session, envelope). [`node`] joins the parts. [`mod@bench`] is
+//! thousands of applications.
 
 pub mod access;
-pub mod agent;
 pub mod bench;
 pub mod cli;
 pub mod cluster;
@@ -21,7 +20,6 @@ pub mod logging;
 pub mod metrics;
 pub mod node;
 pub mod nodes;
-mod parts;
 mod passwords;
 pub mod push;
 pub mod rebalance;
@@ -31,4 +29,3 @@ pub mod store;
 pub mod targets;
 pub mod tenant;
 pub mod tls;
-mod values;

@@ -6,7 +6,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use prometheus_rsocket_proxy::{access, agent, cluster, identity};
+use prometheus_rsocket_agent as agent;
+use prometheus_rsocket_proxy::{access, cluster, identity};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((choice, text)) = bytes.split_first() else {

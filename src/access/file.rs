@@ -9,10 +9,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use prometheus_rsocket_config::yaml::{self, FileError, or_default};
 use serde::{Deserialize, Deserializer};
 
 use super::tls::TlsServer;
-use crate::files::yaml::{self, FileError, or_default};
 use crate::limits::rate::Rate;
 use crate::tls::Tls;
 

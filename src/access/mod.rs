@@ -15,12 +15,12 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use file::Parsed;
 pub(crate) use guard::guard;
+use prometheus_rsocket_config::yaml::FileError;
+use prometheus_rsocket_config::{ReadError, read_text};
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use crate::files::follow::{Followed, Found, Settled, Source};
-use crate::files::yaml::FileError;
-use crate::files::{ReadError, read_text};
+use crate::files::{Followed, Found, Settled, Source};
 use crate::limits::rate::Bucket;
 use crate::passwords::{Users, Verifier};
 use crate::tls::Tls;

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use prometheus_rsocket_config::yaml::{FileError, or_default};
 use rustls::crypto::{SupportedKxGroup, aws_lc_rs};
 use rustls::version::{TLS12, TLS13};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 use serde::Deserialize;
 
-use crate::files::yaml::{FileError, or_default};
 use crate::tls::{ClientAuth, Files, Pem, Policy, Role, Tls};
 
 /// All that is spoken above TLS.

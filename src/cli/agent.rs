@@ -7,17 +7,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use prometheus_rsocket_agent::{
+    Agent, Families, Follow, Pattern, Settings, Sources, Spec, protocol,
+};
 use prometheus_rsocket_client::Builder;
+use prometheus_rsocket_config::values::{any_duration, bytes, duration, positive};
 use prometheus_rsocket_exposition::{Format, Labels};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::proxies::ProxyArgs;
 use super::{bad_usage, runtime};
-use crate::agent::{Agent, Families, Follow, Pattern, Settings, Sources, Spec, protocol};
 use crate::drain::Signals;
 use crate::logging;
-use crate::values::{any_duration, bytes, duration, positive};
 
 /// For the connection to be closed; the proxy notices without that, too.
 const CLOSING: Duration = Duration::from_secs(5);

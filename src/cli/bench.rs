@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use prometheus_rsocket_client::Address;
+use prometheus_rsocket_config::values;
 use prometheus_rsocket_wire::sealing::Choice;
 
 use super::{bad_usage, failure, runtime};
@@ -14,7 +15,6 @@ use crate::bench::report::Report;
 use crate::bench::text::Texts;
 use crate::bench::{self, Mix, Options, Target};
 use crate::http::client;
-use crate::values;
 
 /// Where a node serves HTTP if not told otherwise.
 const WEB_PORT: u16 = 8080;

@@ -13,13 +13,13 @@ use clap::Args;
 use http_body_util::{BodyExt, Limited};
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use prometheus_rsocket_config::values;
 use rustls::pki_types::ServerName;
 
 use super::tls::ClientTlsArgs;
 use super::{bad_usage, failure, runtime};
 use crate::http::client::{self, Address, Security};
 use crate::tls::{Pem, Role, client_config};
-use crate::values;
 
 /// Bytes of an answer that are read; a node's has one line.
 const MAX_ANSWER: usize = 1 << 10;

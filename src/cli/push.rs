@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clap::Args;
 use prometheus_rsocket_client::{Builder, Client, ConnectError, PushError};
+use prometheus_rsocket_config::values;
 use prometheus_rsocket_exposition::{Exposition, ParseError};
 
 use super::proxies::ProxyArgs;
 use super::{bad_usage, failure, runtime};
-use crate::{logging, values};
+use crate::logging;
 
 /// The delays between attempts to connect: a proxy that restarts is back within seconds.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
+use prometheus_rsocket_config::values::{any_duration, duration};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,6 @@ use crate::cluster::{Cluster, Members};
 use crate::nodes::NodeState;
 use crate::push::Pushes;
 use crate::rsocket::Applications;
-use crate::values::{any_duration, duration};
 
 /// Kept back from the grace period for closing connections once pushes had their chance to be scraped.
 const CLOSING: Duration = Duration::from_secs(2);

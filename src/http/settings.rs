@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use prometheus_rsocket_config::values::{duration, positive};
 
 use crate::access::Access;
-use crate::values::{duration, positive};
 
 /// The HTTP side.
 #[derive(Debug, Clone, Args)]

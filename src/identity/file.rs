@@ -3,13 +3,13 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use prometheus_rsocket_config::values;
+use prometheus_rsocket_config::yaml::{self, FileError};
 use prometheus_rsocket_exposition::Labels;
 use serde::Deserialize;
 
 use super::proof::{Proof, Token};
-use crate::files::yaml::{self, FileError};
 use crate::limits::rate::Rate;
-use crate::values;
 
 /// Most identities, and most tokens, users and certificates of one.
 const MAX_ENTRIES: usize = 10_000;

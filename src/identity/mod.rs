@@ -11,13 +11,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use prometheus_rsocket_config::yaml::FileError;
+use prometheus_rsocket_config::{ReadError, read_text};
 pub use proof::Proof;
 pub use table::{Identity, Shown, Table, Terms, Unknown};
 use tokio::sync::watch;
 
-use crate::files::follow::{Followed, Found, Settled, Source};
-use crate::files::yaml::FileError;
-use crate::files::{ReadError, read_text};
+use crate::files::{Followed, Found, Settled, Source};
 use crate::passwords::Verifier;
 
 /// Why the file cannot be used: one line.

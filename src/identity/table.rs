@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use prometheus_rsocket_config::yaml::FileError;
 use prometheus_rsocket_exposition::{Labels, Limits};
 use prometheus_rsocket_wire::Credentials;
 
 use super::file::{Entitlement, Parsed};
 use super::proof::{Proof, Token};
-use crate::files::yaml::FileError;
 use crate::limits::rate::Bucket;
 use crate::passwords::{Users, Verdict, Verifier};
 

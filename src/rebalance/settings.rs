@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use clap::{ArgAction, Parser};
-
-use crate::values::duration;
+use prometheus_rsocket_config::values::duration;
 
 /// When a node that has more connections than its peers closes some, and how fast.
 #[derive(Debug, Clone, Parser)]

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prometheus_rsocket_exposition::parts::{self, MAX_PARTS, Split, with_zeros};
 use prometheus_rsocket_exposition::{Exposition, Format, Labels, Limits, ParseError};
-
-use crate::parts::{self, MAX_PARTS, Split, with_zeros};
 
 /// Targets of one answer whose failures are remembered; the others are counted.
 const FAILURES_KEPT: usize = 50;
@@ -289,7 +288,7 @@ mod tests {
     /// As an agent puts it together: names, and reasons or texts.
     fn answer(parts: &[(&str, Result<&str, &str>)]) -> Bytes {
         let mut answer = Vec::new();
-        crate::parts::begin(&mut answer);
+        parts::begin(&mut answer);
         answer.extend(b"# TYPE up gauge\n");
         for (name, part) in parts {
             let up = u8::from(part.is_ok());
@@ -297,7 +296,7 @@ mod tests {
         }
         for (name, part) in parts {
             let up = format!("{{target=\"{name}\"}}");
-            crate::parts::begin_target(&mut answer, &up, part.err());
+            parts::begin_target(&mut answer, &up, part.err());
             answer.extend(part.unwrap_or_default().bytes());
         }
         answer.into()

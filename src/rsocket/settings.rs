@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use ipnet::IpNet;
+use prometheus_rsocket_config::values::{bytes, duration, positive};
 use prometheus_rsocket_wire::Envelopes;
 
 use crate::identity::{Identities, Terms};
 use crate::tls::{ClientAuth, Files, Pem, Policy, Role, Tls};
-use crate::values::{bytes, duration, positive};
 
 /// Bytes of one RSocket frame: its length prefix has 24 bits.
 const MAX_FRAME: usize = (1 << 24) - 1;

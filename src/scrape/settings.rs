@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::Parser;
+use prometheus_rsocket_config::values::{any_duration, bytes, duration, positive};
 use prometheus_rsocket_exposition::Limits;
 
 use crate::identity::Terms;
-use crate::values::{any_duration, bytes, duration, positive};
 
 /// Pulling.
 #[derive(Debug, Clone, Parser)]

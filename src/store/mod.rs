@@ -109,8 +109,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use prometheus_rsocket_config::values::{any_duration, bytes, duration};
 
-use crate::values::{any_duration, bytes, duration};
 pub use accounts::{Holdings, MAX_WAITING, Refusals};
 pub use claim::Claimed;
 pub use id::{ClaimId, PushId};

@@ -13,6 +13,7 @@ pub use clients::ClientAuth;
 pub(crate) use clients::names;
 pub use offer::Offer;
 use offer::{Contents, authorities, certificates};
+use prometheus_rsocket_config::{ReadError, read_bounded};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::{self, PemObject};
@@ -21,8 +22,7 @@ use rustls::{ClientConfig, ServerConfig, SupportedCipherSuite, SupportedProtocol
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use crate::files::follow::{Followed, Found, Settled, Source};
-use crate::files::{ReadError, read_bounded};
+use crate::files::{Followed, Found, Settled, Source};
 
 /// PEM text, or the file that holds it.
 #[derive(Clone)]

@@ -84,6 +84,8 @@
 //!
 //! Merging what was merged changes nothing.
 
+pub mod parts;
+
 mod class;
 mod draft;
 mod equal;

@@ -10,7 +10,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 
 use super::identity::{CallIdentity, Ends};
-use crate::files::follow::{Followed, Found, Source};
+use crate::files::{Followed, Found, Source};
 use crate::tls::{self, ClientAuth, Files, Pem, Policy, Role, Tls, TlsFilesError};
 
 /// A node's certificate, and the authority of all nodes' certificates.

@@ -11,7 +11,7 @@ use std::vec;
 use hyper_util::client::legacy::connect::dns::Name;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tower::Service;
+use tower_service::Service;
 
 /// Look-ups at a time: half of the threads that tokio has for what blocks. The system's resolver takes a thread for as
 /// long as it likes, also when nobody waits for it any more: 80 s for a name whose servers are all away. Without a

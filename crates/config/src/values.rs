@@ -5,13 +5,13 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 /// A duration, which may be zero.
-pub(crate) fn any_duration(text: &str) -> Result<Duration, String> {
+pub fn any_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .map_err(|error| format!("{error}; a duration is written as 500ms, 10s or 1h30m"))
 }
 
 /// A duration above zero.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     match any_duration(text)? {
         Duration::ZERO => Err("must be more than zero".into()),
         duration => Ok(duration),
@@ -19,7 +19,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A number of bytes. The error says how they are written.
-pub(crate) fn bytes(text: &str) -> Result<usize, String> {
+pub fn bytes(text: &str) -> Result<usize, String> {
     let size: ByteSize = text
         .parse()
         .map_err(|error| format!("{error}; a size is written as 64MiB or 1GiB"))?;
@@ -30,7 +30,7 @@ pub(crate) fn bytes(text: &str) -> Result<usize, String> {
 }
 
 /// A number above zero.
-pub(crate) fn positive(text: &str) -> Result<usize, String> {
+pub fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be more than zero".into()),
         Ok(number) => Ok(number),

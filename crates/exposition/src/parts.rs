@@ -24,19 +24,19 @@ const FIRST: &[u8] = b"# rsocket-proxy parts\n";
 /// What a line that begins a part begins with.
 const TARGET: &[u8] = b"# rsocket-proxy target ";
 /// Parts that are looked at; what follows them is left out.
-pub(crate) const MAX_PARTS: usize = 10_000;
+pub const MAX_PARTS: usize = 10_000;
 /// Bytes of a line that begins a part; one with a longer line has no name.
 const MAX_LINE: usize = 64 << 10;
 /// Characters of a reason.
 const MAX_REASON: usize = 200;
 
 /// Begins an answer; what stands in front of all parts follows.
-pub(crate) fn begin(answer: &mut Vec<u8>) {
+pub fn begin(answer: &mut Vec<u8>) {
     answer.extend_from_slice(FIRST);
 }
 
 /// Begins the part of a target that has the labels `up` in its `up`, with the reason where it is down.
-pub(crate) fn begin_target(answer: &mut Vec<u8>, up: &str, reason: Option<&str>) {
+pub fn begin_target(answer: &mut Vec<u8>, up: &str, reason: Option<&str>) {
     answer.extend_from_slice(TARGET);
     answer.extend_from_slice(up.as_bytes());
     if let Some(reason) = reason {
@@ -48,27 +48,29 @@ pub(crate) fn begin_target(answer: &mut Vec<u8>, up: &str, reason: Option<&str>)
 
 /// An answer that has parts. Nothing of it has been validated.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Split {
+pub struct Split {
     /// What stands in front of all parts.
-    pub(crate) head: Bytes,
-    pub(crate) parts: Vec<Part>,
+    pub head: Bytes,
+    /// In their order.
+    pub parts: Vec<Part>,
     /// How many more there would be.
-    pub(crate) left_out: usize,
+    pub left_out: usize,
 }
 
 /// One part.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Part {
+pub struct Part {
     /// The labels of its `up`, as they are written; empty: the line that begins it cannot be read.
     up: Bytes,
     /// Why its target is down; empty: it is not.
     reason: Bytes,
-    pub(crate) text: Bytes,
+    /// What stands below the line that begins it.
+    pub text: Bytes,
 }
 
 impl Split {
     /// `None`: the text has no parts.
-    pub(crate) fn new(text: &Bytes) -> Option<Self> {
+    pub fn new(text: &Bytes) -> Option<Self> {
         if !text.starts_with(FIRST) {
             return None;
         }
@@ -110,17 +112,17 @@ impl Part {
     }
 
     /// Whether the line that begins it can be read.
-    pub(crate) fn is_named(&self) -> bool {
+    pub fn is_named(&self) -> bool {
         !self.up.is_empty()
     }
 
     /// The labels of its `up`, for people: at most so many characters.
-    pub(crate) fn name(&self, most: usize) -> String {
+    pub fn name(&self, most: usize) -> String {
         plain(&String::from_utf8_lossy(&self.up), most)
     }
 
     /// Why its target is down, for people.
-    pub(crate) fn reason(&self) -> Option<String> {
+    pub fn reason(&self) -> Option<String> {
         let reason = String::from_utf8_lossy(&self.reason);
         (!reason.is_empty()).then(|| plain(&reason, MAX_REASON))
     }
@@ -145,10 +147,7 @@ fn labels_end(line: &[u8]) -> usize {
 }
 
 /// What stands in front of all parts, with a 0 instead of the 1 for each of `failed`; `None`: none of them is there.
-pub(crate) fn with_zeros<'p>(
-    head: &[u8],
-    failed: impl Iterator<Item = &'p Part>,
-) -> Option<Vec<u8>> {
+pub fn with_zeros<'p>(head: &[u8], failed: impl Iterator<Item = &'p Part>) -> Option<Vec<u8>> {
     let failed: HashSet<&[u8]> = failed.map(|part| &part.up[..]).collect();
     let mut zeros = head.to_vec();
     let mut start = 0;

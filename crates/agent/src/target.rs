@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use hyper::Uri;
+use hyper::http::uri::{Authority, Parts, PathAndQuery, Scheme};
 use prometheus_rsocket_exposition::{LabelError, Labels};
 use tracing::{debug, warn};
 

@@ -6,7 +6,7 @@ use prometheus_rsocket_exposition::Format;
 const MAX_SHOWN: usize = 100;
 
 /// The format that Prometheus' `fallback_scrape_protocol` means by this name.
-pub(crate) fn protocol(name: &str) -> Result<Format, String> {
+pub fn protocol(name: &str) -> Result<Format, String> {
     match name {
         "PrometheusText0.0.4" | "PrometheusText1.0.0" => Ok(Format::Text),
         "OpenMetricsText0.0.1" | "OpenMetricsText1.0.0" => Ok(Format::OpenMetrics),

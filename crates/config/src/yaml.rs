@@ -17,7 +17,7 @@ pub struct Error {
 
 impl Error {
     /// For what is wrong with a value there.
-    pub(crate) fn at(place: Location, reason: &dyn ToString) -> Self {
+    pub fn at(place: Location, reason: &dyn ToString) -> Self {
         Self {
             line: place.line(),
             column: place.column(),
@@ -34,11 +34,17 @@ pub enum FileError {
     Yaml(#[from] Error),
     /// Of which key, and what is wrong with it.
     #[error("{key}: {reason}")]
-    Value { key: String, reason: String },
+    Value {
+        /// Where it stands, from the top.
+        key: String,
+        /// One line.
+        reason: String,
+    },
 }
 
 impl FileError {
-    pub(crate) fn value(key: impl Into<String>, reason: impl Into<String>) -> Self {
+    /// What is wrong with the value of a key.
+    pub fn value(key: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Value {
             key: key.into(),
             reason: reason.into(),
@@ -46,11 +52,7 @@ impl FileError {
     }
 
     /// A value that is none of those there can be.
-    pub(crate) fn not_one_of(
-        key: impl Into<String>,
-        value: impl Display,
-        possible: &[&str],
-    ) -> Self {
+    pub fn not_one_of(key: impl Into<String>, value: impl Display, possible: &[&str]) -> Self {
         let possible = possible.join(", ");
         Self::value(
             key,
@@ -60,7 +62,7 @@ impl FileError {
 }
 
 /// Takes a key without a value as one that is not there: so Go reads files that templates wrote.
-pub(crate) fn or_default<'de, D, T>(value: D) -> Result<T, D::Error>
+pub fn or_default<'de, D, T>(value: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Default + Deserialize<'de>,
@@ -69,7 +71,7 @@ where
 }
 
 /// What `text` says.
-pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     serde_saphyr::from_str(text).map_err(|error| {
         // The first line is the reason; those after it show the place, and with it perhaps a key or a hash.
         let reason = error.without_snippet().to_string();

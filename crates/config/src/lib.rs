@@ -1,8 +1,8 @@
-//! Files that the operator gives: read whole within a bound, read again when they change, and YAML whose errors name the
-//! place.
+//! What the operator writes, in flags and files: [durations and sizes](values), files within a bound, and [YAML](yaml)
+//! whose errors name the place.
 
-pub(crate) mod follow;
-pub(crate) mod yaml;
+pub mod values;
+pub mod yaml;
 
 use std::fs;
 use std::io;
@@ -14,16 +14,19 @@ const MAX_FILE: u64 = 1 << 20;
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
+    /// The system does not give it.
     #[error("{0}")]
     Unreadable(#[from] io::Error),
+    /// It is no such file.
     #[error("longer than {MAX_FILE} bytes")]
     TooLong,
+    /// It is to be text.
     #[error("is not UTF-8")]
     Text,
 }
 
-/// A whole file, which is no longer than [`MAX_FILE`].
-pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>, ReadError> {
+/// A whole file, of at most 1 MiB.
+pub fn read_bounded(path: &Path) -> Result<Vec<u8>, ReadError> {
     if fs::metadata(path)?.len() > MAX_FILE {
         return Err(ReadError::TooLong);
     }
@@ -31,6 +34,6 @@ pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>, ReadError> {
 }
 
 /// As [`read_bounded`], for text.
-pub(crate) fn read_text(path: &Path) -> Result<String, ReadError> {
+pub fn read_text(path: &Path) -> Result<String, ReadError> {
     String::from_utf8(read_bounded(path)?).map_err(|_| ReadError::Text)
 }

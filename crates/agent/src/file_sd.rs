@@ -11,12 +11,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use prometheus_rsocket_config::yaml::{self, Error};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::job::Job;
 use super::target::Target;
-use crate::files::yaml::{self, Error};
 
 /// Targets with labels in common.
 #[derive(Deserialize)]

@@ -19,6 +19,8 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use prometheus_rsocket_config::values;
+use prometheus_rsocket_config::yaml::{self, Error, or_default};
 use prometheus_rsocket_exposition::Format;
 use rustls::pki_types::ServerName;
 use serde::de::Error as _;
@@ -31,8 +33,6 @@ use super::credentials::{CredentialSource, Credentials};
 use super::file_sd::Group;
 use super::job::JobSettings;
 use super::tls::Tls;
-use crate::files::yaml::{self, Error, or_default};
-use crate::values;
 
 /// One `scrape_config`.
 pub(super) struct Parsed {
@@ -444,7 +444,7 @@ scrape_configs:
 
     #[test]
     fn the_manuals_example_can_be_used() {
-        let manual = include_str!("../../docs/agent.md");
+        let manual = include_str!("../../../docs/agent.md");
         let example = manual.split("```yaml\n").nth(1).unwrap();
         let jobs = parsed(example.split("```").next().unwrap());
         assert_eq!(jobs.len(), 2);

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hyper::header::HeaderValue;
+use prometheus_rsocket_config::read_text;
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
-
-use crate::files::read_text;
 
 /// A secret, or the file that holds it.
 #[derive(Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //!
 //! A pull: every target is fetched at once under the pull's deadline, their texts are validated and given the target's
 //! labels. A target that is dead, slow, too long or invalid costs its own samples; its `up` says 0. The answer keeps the
-//! targets apart, so that the proxy, too, can refuse one without the others (`parts`).
+//! targets apart, so that the proxy, too, can refuse one without the others ([`parts`]).
 
 mod budget;
 mod config;
@@ -26,13 +26,14 @@ use std::time::Duration;
 
 use budget::{Budget, HeldBytes};
 use bytes::Bytes;
-pub(crate) use content_type::protocol;
+pub use content_type::protocol;
 pub use families::{Families, Pattern};
 use fetch::{FetchFailure, Fetched};
 use futures_util::future::join_all;
 use job::JobSettings;
 use prometheus_rsocket_client::{Builder, Client, Request};
-use prometheus_rsocket_exposition::{Exposition, Format, Limits, ParseError, merge};
+
+use prometheus_rsocket_exposition::{Exposition, Format, Limits, ParseError, merge, parts};
 use target::Target;
 pub use target::{Spec, TargetError};
 use targets::{Lists, Targets};
@@ -40,8 +41,6 @@ pub use targets::{SourceError, Sources};
 use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
-
-use crate::parts;
 
 const UP_HEAD: &str = "# HELP up Whether the target's metrics are in this answer: 0 where it is dead, slow, too long or invalid.\n\
                        # TYPE up gauge\n";
