@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use prometheus_rsocket_proxy::bench::process::Process;
+use prometheus_rsocket_bench::process::Process;
 use prometheus_rsocket_wire::envelope::{Hold, Sealed, version1};
 use prometheus_rsocket_wire::key::{KeyPair, PublicKey};
 use prometheus_rsocket_wire::session::{Limits, SetupOptions};

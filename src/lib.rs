@@ -3,11 +3,9 @@
 //!
 //! Where to find what: [`scrape`], [`push`] and [`drain`] are the flows, one file each. [`http`], [`rsocket`] and
 //! [`cluster`] each speak one protocol. [`store`] is plain data, like the crates beside this one: `exposition`
-//! (validation and merge of text) and `wire` (frames, session, envelope). [`node`] joins the parts. [`mod@bench`] is
-//! thousands of applications.
+//! (validation and merge of text) and `wire` (frames, session, envelope). [`node`] joins the parts.
 
 pub mod access;
-pub mod bench;
 pub mod cli;
 pub mod cluster;
 pub mod directory;

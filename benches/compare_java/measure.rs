@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use prometheus_rsocket_proxy::bench::process::Process;
+use prometheus_rsocket_bench::process::Process;
 use tokio::time::sleep;
 
 use crate::Options;

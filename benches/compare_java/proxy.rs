@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
 use tokio::process::{Child, Command};
 
 use crate::Result;
-use prometheus_rsocket_proxy::bench::process::Process;
+use prometheus_rsocket_bench::process::Process;
 
 /// A proxy, and the client that its applications are on.
 pub(crate) enum Kind {

@@ -1,20 +1,23 @@
 //! `bench`: puts a node under load and says what that costs it.
 
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use prometheus_rsocket_bench::report::Report;
+use prometheus_rsocket_bench::text::Texts;
+use prometheus_rsocket_bench::{self as bench, Mix, Options, Target};
 use prometheus_rsocket_client::Address;
 use prometheus_rsocket_config::values;
 use prometheus_rsocket_wire::sealing::Choice;
 
 use super::{bad_usage, failure, runtime};
-use crate::bench::report::Report;
-use crate::bench::text::Texts;
-use crate::bench::{self, Mix, Options, Target};
+use crate::drain::Signals;
 use crate::http::client;
+use crate::limits::descriptors;
 
 /// Where a node serves HTTP if not told otherwise.
 const WEB_PORT: u16 = 8080;
@@ -107,14 +110,21 @@ impl BenchArgs {
         if let Some(web) = self.web.as_ref().filter(|web| web.is_secure()) {
             return Err(format!("--web {web}: bench scrapes over http:// only"));
         }
-        let target = self.proxies.first().map(|first| Target {
-            proxies: self.proxies.clone(),
-            web: self
-                .web
-                .unwrap_or_else(|| client::Address::new(first.host(), WEB_PORT)),
-        });
+        let target = match self.proxies.first() {
+            None => Target::Own(env::current_exe().map_err(|error| error.to_string())?),
+            Some(first) => {
+                let beside = || client::Address::new(first.host(), WEB_PORT);
+                let web = self.web.unwrap_or_else(beside).authority();
+                let web = web
+                    .parse()
+                    .map_err(|_| format!("--web {web}: no host and port"))?;
+                let proxies = self.proxies;
+                Target::Running { proxies, web }
+            }
+        };
         Ok(Options {
             target,
+            open_files: descriptors::raise(),
             apps: self.apps,
             texts: Texts {
                 seed: self.seed,
@@ -150,7 +160,8 @@ async fn measure(options: Options) -> Result<Report, String> {
     let style = ProgressStyle::with_template(style).map_err(|error| error.to_string())?;
     // Shown on standard error, where that is a terminal.
     let progress = ProgressBar::new(0).with_style(style);
-    bench::run(options, progress)
+    let mut signals = Signals::new().map_err(|error| format!("signals: {error}"))?;
+    bench::run(options, progress, signals.received())
         .await
         .map_err(|error| error.to_string())
 }

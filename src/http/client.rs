@@ -68,7 +68,8 @@ impl Address {
         &self.host
     }
 
-    fn authority(&self) -> String {
+    /// `HOST:PORT`, an IPv6 address in brackets.
+    pub fn authority(&self) -> String {
         let (host, port) = (&self.host, self.port);
         if host.contains(':') {
             format!("[{host}]:{port}")

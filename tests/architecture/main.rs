@@ -11,9 +11,10 @@ use std::path::PathBuf;
 
 use imports::{Module, Modules};
 
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     "src",
     "crates/agent/src",
+    "crates/bench/src",
     "crates/client/src",
     "crates/exposition/src",
     "crates/wire/src",

@@ -9,10 +9,11 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::uri::Authority;
 use memchr::memmem::Finder;
 
 use super::failure::{FailureKind, LoadFailure};
-use crate::http::client::{self, Address};
+use super::http;
 
 /// What Prometheus tells how long it waits with.
 const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
@@ -37,7 +38,7 @@ pub(super) struct Scraped {
 
 /// Scrapes, as long as Prometheus would wait, and counts the lines that begin with `marker`.
 pub(super) async fn scrape(
-    web: &Address,
+    web: &Authority,
     encoding: Encoding,
     timeout: Duration,
     marker: &str,
@@ -69,7 +70,7 @@ struct Answer {
 }
 
 async fn answer(
-    web: &Address,
+    web: &Authority,
     encoding: Encoding,
     timeout: Duration,
     census: &mut Census,
@@ -83,7 +84,7 @@ async fn answer(
     if encoding == Encoding::Gzip {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    let response = client::get(web, None, "/metrics/connected", headers).await;
+    let response = http::get(web, "/metrics/connected", headers).await;
     let response = response.map_err(failed)?;
     if response.status() != StatusCode::OK {
         return Err(failed(response.status()));

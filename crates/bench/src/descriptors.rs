@@ -1,7 +1,5 @@
 //! Whether the system allows as many connections as there are to be applications.
 
-use crate::limits::descriptors;
-
 /// For what is open besides the connections.
 const SPARE: u64 = 64;
 
@@ -16,10 +14,10 @@ pub struct TooFew {
     limit: u64,
 }
 
-/// Raises the limit of this process, and of the node that it starts, as far as allowed.
-pub(super) fn require(apps: usize) -> Result<(), TooFew> {
+/// Whether so many open files are enough; a node that is started has the same limit.
+pub(super) fn require(apps: usize, limit: Option<u64>) -> Result<(), TooFew> {
     let needed = apps as u64 + SPARE;
-    match descriptors::raise() {
+    match limit {
         Some(limit) if limit < needed => Err(TooFew {
             apps,
             needed,

@@ -1,19 +1,21 @@
-//! The node under load: a child process of this very program, or one that runs somewhere already.
+//! The node under load: a child process, or one that runs somewhere already.
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::header::HeaderMap;
+use hyper::http::uri::Authority;
 use prometheus_rsocket_client::Address;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
+use super::http;
 use super::process::Process;
-use crate::http::client;
 
 /// Bytes of a node's own metrics that are read; it has some 20 kB.
 const MAX_METRICS: usize = 1 << 20;
@@ -38,24 +40,25 @@ pub(super) struct Usage {
 pub(super) enum Node {
     /// Ends with this value.
     Own(Child),
-    Running(client::Address),
+    Running(Authority),
 }
 
 /// Where a node is reached.
 #[derive(Debug)]
 pub(super) struct Addresses {
     pub(super) proxies: Vec<Address>,
-    pub(super) web: client::Address,
+    pub(super) web: Authority,
 }
 
 impl Node {
     /// Starts a node on free ports, as a process of its own, and waits until it is ready. Its settings come from the
     /// environment, as always. `say` gets each line of its log that is a warning or an error.
     pub(super) async fn start(
+        program: &Path,
         connections: usize,
         say: impl Fn(&str) + Send + 'static,
     ) -> io::Result<(Self, Addresses)> {
-        let mut child = spawn(connections)?;
+        let mut child = spawn(program, connections)?;
         let log = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let mut log = BufReader::new(log).lines();
         let addresses = timeout(START_TIMEOUT, addresses(&mut log)).await??;
@@ -92,9 +95,9 @@ impl Node {
     }
 }
 
-fn spawn(connections: usize) -> io::Result<Child> {
+fn spawn(program: &Path, connections: usize) -> io::Result<Child> {
     let connections = connections + SPARE_CONNECTIONS;
-    Command::new(std::env::current_exe()?)
+    Command::new(program)
         .arg("serve")
         .args([
             "--web.listen-address=127.0.0.1:0",
@@ -123,7 +126,7 @@ async fn addresses(log: &mut Lines<BufReader<ChildStderr>>) -> io::Result<Addres
             address
         };
         if line.contains(" listener=web ") {
-            web = address().map(|web| client::Address::new(web.ip().to_string(), web.port()));
+            web = address().and_then(|web| web.to_string().parse().ok());
         } else if line.contains(" listener=rsocket-tcp ") {
             tcp = address().and_then(|tcp| format!("tcp://{tcp}").parse().ok());
         } else if line.contains(" msg=\"ready\"")
@@ -146,8 +149,8 @@ fn own_usage(id: u32) -> Usage {
     }
 }
 
-async fn metrics(web: &client::Address) -> Option<String> {
-    let response = client::get(web, None, "/metrics/proxy", HeaderMap::new()).await;
+async fn metrics(web: &Authority) -> Option<String> {
+    let response = http::get(web, "/metrics/proxy", HeaderMap::new()).await;
     let body = Limited::new(response.ok()?.into_body(), MAX_METRICS);
     let bytes = body.collect().await.ok()?.to_bytes();
     String::from_utf8(bytes.into()).ok()

@@ -3,9 +3,10 @@
 //! [`process`] and [`text`] stand for themselves and serve other benchmarks as well.
 
 mod app;
-pub mod descriptors;
+mod descriptors;
 pub mod failure;
 mod fleet;
+mod http;
 mod meter;
 mod node;
 pub mod process;
@@ -15,33 +16,35 @@ mod sealer;
 pub mod text;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use futures_util::{StreamExt, stream};
+use hyper::http::uri::Authority;
 use indicatif::ProgressBar;
 use prometheus_rsocket_client::Address;
 use prometheus_rsocket_wire::sealing::Choice;
 use tokio::time::{Instant, sleep_until};
 
-use self::app::{App, Load};
-use self::failure::{FailureKind, Failures, LoadFailure};
-use self::fleet::Fleet;
-use self::meter::Meter;
-use self::node::{Addresses, Node};
-use self::report::Report;
-use self::scrape::{Encoding, Scraped, scrape};
-use self::sealer::Sealer;
-use self::text::{Source, Texts};
-use crate::drain::Signals;
-use crate::http::client;
+use app::{App, Load};
+use failure::{FailureKind, Failures, LoadFailure};
+use fleet::Fleet;
+use meter::Meter;
+use node::{Addresses, Node};
+use report::Report;
+use scrape::{Encoding, Scraped, scrape};
+use sealer::Sealer;
+use text::{Source, Texts};
 
 /// What to do.
 #[derive(Debug)]
 pub struct Options {
-    /// The node; `None`: one of its own.
-    pub target: Option<Target>,
+    /// The node under load.
+    pub target: Target,
+    /// How many files this process may have open; `None`: the system does not say.
+    pub open_files: Option<u64>,
     /// Applications, and jobs at a time.
     pub apps: usize,
     /// What they expose.
@@ -62,13 +65,18 @@ pub struct Options {
     pub timeout: Duration,
 }
 
-/// A node that runs already.
+/// The node under load.
 #[derive(Debug)]
-pub struct Target {
-    /// Tried in turn by each application.
-    pub proxies: Vec<Address>,
-    /// Where it is scraped.
-    pub web: client::Address,
+pub enum Target {
+    /// One that is started for this run: a child process of this program, which takes `serve`.
+    Own(PathBuf),
+    /// One that runs already.
+    Running {
+        /// Tried in turn by each application.
+        proxies: Vec<Address>,
+        /// Where it is scraped: HTTP in the clear.
+        web: Authority,
+    },
 }
 
 /// The parts of a run.
@@ -106,19 +114,19 @@ pub enum StartError {
     /// The system gives no more threads.
     #[error("threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
-    /// Signals cannot be listened for.
-    #[error("signals: {0}")]
-    Signals(io::Error),
 }
 
-/// Runs until everything is measured, or until SIGINT or SIGTERM.
-pub async fn run(options: Options, progress: ProgressBar) -> Result<Report, StartError> {
-    descriptors::require(options.apps)?;
-    let mut signals = Signals::new().map_err(StartError::Signals)?;
+/// Runs until everything is measured, or until `stop` comes.
+pub async fn run(
+    options: Options,
+    progress: ProgressBar,
+    stop: impl Future<Output = ()>,
+) -> Result<Report, StartError> {
+    descriptors::require(options.apps, options.open_files)?;
     let mut run = Run::start(options, progress).await?;
     let interrupted = tokio::select! {
         () = run.parts() => false,
-        () = signals.received() => true,
+        () = stop => true,
     };
     run.report.interrupted = interrupted;
     run.end().await;
@@ -130,7 +138,7 @@ pub async fn run(options: Options, progress: ProgressBar) -> Result<Report, Star
 struct Run {
     options: Options,
     node: Node,
-    web: client::Address,
+    web: Authority,
     load: Arc<Load>,
     progress: ProgressBar,
     report: Report,
@@ -139,24 +147,25 @@ struct Run {
 }
 
 impl Run {
-    async fn start(mut options: Options, progress: ProgressBar) -> Result<Self, StartError> {
+    async fn start(options: Options, progress: ProgressBar) -> Result<Self, StartError> {
         let sealer = Sealer::new(options.texts)?;
-        let own_node = options.target.is_none();
-        let (node, Addresses { proxies, web }) = match options.target.take() {
-            Some(Target { proxies, web }) => {
-                let addresses = Addresses { proxies, web };
-                (Node::Running(addresses.web.clone()), addresses)
+        let (node, Addresses { proxies, web }) = match &options.target {
+            Target::Running { proxies, web } => {
+                let (proxies, web) = (proxies.clone(), web.clone());
+                (Node::Running(web.clone()), Addresses { proxies, web })
             }
-            None => Node::start(options.apps, log_above(progress.clone()))
-                .await
-                .map_err(StartError::Node)?,
+            Target::Own(program) => {
+                let say = log_above(progress.clone());
+                let started = Node::start(program, options.apps, say).await;
+                started.map_err(StartError::Node)?
+            }
         };
         let report = Report {
             version: env!("CARGO_PKG_VERSION"),
             apps: options.apps,
             series: options.texts.application_series,
             seed: options.texts.seed,
-            own_node,
+            own_node: matches!(options.target, Target::Own(_)),
             processors: meter::processors(),
             phases: Vec::new(),
             failures: Failures::default(),
