@@ -20,6 +20,7 @@ pub use self::settings::{Checked, Settings};
 use crate::cluster::calls::{self, Calling, Joining, Peers};
 use crate::cluster::secret::Purpose;
 use crate::cluster::{Cluster, Introduction, Load, Members, Vitals};
+use crate::directory::SharedDirectory;
 use crate::drain::{self, Leaving, Lifecycle};
 use crate::http::{self, Identity, Site};
 use crate::identity::Table;
@@ -31,6 +32,7 @@ use crate::rebalance;
 use crate::rsocket::{Applications, KeyRing, Listener, Opener, Registry, Shared, Transport};
 use crate::scrape::{self, Scraper};
 use crate::store::Replication;
+use crate::targets::Targets;
 
 /// A node that joins waits no longer than this for others to know it.
 const JOIN_WITHIN: Duration = Duration::from_secs(5);
@@ -301,9 +303,11 @@ struct Parts {
     registry: Arc<Registry>,
     memory: Arc<Memory>,
     keys: Arc<KeyRing>,
-    opener: Opener,
     peers: Arc<Peers>,
     pushes: Arc<Pushes>,
+    directory: Arc<SharedDirectory>,
+    scraper: Arc<Scraper>,
+    targets: Arc<Targets>,
 }
 
 impl Parts {
@@ -337,15 +341,34 @@ impl Parts {
             Arc::clone(&peers),
             Arc::clone(&metrics.push),
         ));
+        let lifecycle = Arc::new(Lifecycle::new());
+        let directory = Arc::new(SharedDirectory::new(me.clone(), settings.targets.linger));
+        let scraper = Arc::new(Scraper::new(
+            Arc::clone(&registry),
+            opener.clone(),
+            Arc::clone(&pushes),
+            Arc::clone(&metrics.scrape),
+            settings.scrape.max_concurrent,
+        ));
+        let targets = Arc::new(Targets::new(
+            Arc::clone(&directory),
+            Arc::clone(&scraper),
+            opener,
+            Arc::clone(&peers),
+            Arc::clone(&lifecycle),
+            Arc::clone(&metrics.targets),
+        ));
         Ok(Self {
             me,
-            lifecycle: Arc::new(Lifecycle::new()),
+            lifecycle,
             registry,
             memory: Memory::new(settings.rsocket.max_unfinished, PAYLOAD_TIMEOUT),
             keys,
-            opener,
             peers,
             pushes,
+            directory,
+            scraper,
+            targets,
             metrics,
         })
     }
@@ -363,6 +386,7 @@ impl Parts {
             identities,
             memory: Arc::clone(&self.memory),
             metrics: Arc::clone(&self.metrics.rsocket),
+            directory: Arc::clone(&self.directory),
         };
         let max_text = settings.scrape.max_payload;
         let push_rate = Rate::per_second(settings.push.max_rate);
@@ -394,13 +418,6 @@ impl Parts {
         web_address: SocketAddr,
         started_at: SystemTime,
     ) -> Site {
-        let scraper = Scraper::new(
-            Arc::clone(&self.registry),
-            self.opener.clone(),
-            Arc::clone(&self.pushes),
-            Arc::clone(&self.metrics.scrape),
-            settings.scrape.max_concurrent,
-        );
         Site {
             members: cluster.members(),
             rebalancing,
@@ -409,13 +426,14 @@ impl Parts {
                 started_at,
                 web_address,
             }),
-            scraper: Arc::new(scraper),
+            scraper: Arc::clone(&self.scraper),
             scrape: Arc::new(settings.scrape.clone()),
             metrics: self.metrics.own.clone(),
             unfinished_bytes: self.metrics.rsocket.unfinished_bytes.clone(),
             memory: Arc::clone(&self.memory),
             registry: Arc::clone(&self.registry),
             keys: Arc::clone(&self.keys),
+            targets: Arc::clone(&self.targets),
             pushes: Arc::clone(&self.pushes),
             lifecycle: Arc::clone(&self.lifecycle),
             lifecycle_enabled: settings.web.enable_lifecycle,

@@ -1,8 +1,12 @@
 //! What names a node of the cluster, and what it is doing: all that [`cluster`](crate::cluster) and
-//! [`store`](crate::store) have to know in common.
+//! [`store`](crate::store) have to know in common; and the time that they share.
+
+mod clock;
 
 use std::fmt;
 use std::sync::Arc;
+
+pub(crate) use clock::Clock;
 
 /// Names one life of one node. A node that is started again has lost what it held, and is another one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

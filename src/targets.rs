@@ -1,13 +1,22 @@
 //! Flow: each application a Prometheus target of its own, found and pulled wherever it is connected.
 
+mod metrics;
+mod settings;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+pub use metrics::Metrics;
+pub use settings::Settings;
 use tokio::time::Instant;
 
-use crate::directory::{About, ApplicationId, Outcome, State};
+use crate::cluster::calls::Peers;
+use crate::directory::{About, ApplicationId, Outcome, SharedDirectory, State};
+use crate::drain::Lifecycle;
 use crate::nodes::NodeId;
+use crate::rsocket::Opener;
+use crate::scrape::Scraper;
 
 /// An application, as any node knows it.
 #[derive(Debug, Clone)]
@@ -78,9 +87,35 @@ pub enum Unserved {
 }
 
 /// Finds and pulls applications.
-pub struct Targets;
+pub struct Targets {
+    _directory: Arc<SharedDirectory>,
+    _scraper: Arc<Scraper>,
+    _opener: Opener,
+    _peers: Arc<Peers>,
+    _lifecycle: Arc<Lifecycle>,
+    _metrics: Arc<Metrics>,
+}
 
 impl Targets {
+    /// Those of `directory`, pulled by `scraper` where they are connected to this node.
+    pub fn new(
+        directory: Arc<SharedDirectory>,
+        scraper: Arc<Scraper>,
+        opener: Opener,
+        peers: Arc<Peers>,
+        lifecycle: Arc<Lifecycle>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            _directory: directory,
+            _scraper: scraper,
+            _opener: opener,
+            _peers: peers,
+            _lifecycle: lifecycle,
+            _metrics: metrics,
+        }
+    }
+
     /// Every application of the cluster that is to be listed, in the order of their names. Somebody asks: from now on targets
     /// are in use.
     pub async fn list(&self) -> Result<Vec<Application>, NotReady> {

@@ -1,6 +1,7 @@
 //! The directory, behind a lock.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{ApplicationId, End, Outcome, Target};
 use crate::nodes::NodeId;
@@ -9,12 +10,16 @@ use crate::nodes::NodeId;
 #[derive(Debug)]
 pub struct SharedDirectory {
     _me: NodeId,
+    _linger: Duration,
 }
 
 impl SharedDirectory {
-    /// An empty one, of the node `me`.
-    pub fn new(me: NodeId) -> Self {
-        Self { _me: me }
+    /// An empty one, of the node `me`. An application that is gone without a goodbye is kept for `linger`.
+    pub fn new(me: NodeId, linger: Duration) -> Self {
+        Self {
+            _me: me,
+            _linger: linger,
+        }
     }
 
     /// What a connection of this node speaks for, from now on; what it spoke for before and does no more has left.

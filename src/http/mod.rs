@@ -40,6 +40,7 @@ use crate::push::Pushes;
 use crate::rebalance::Report;
 use crate::rsocket::{KeyRing, Registry};
 use crate::scrape::{self, Scraper};
+use crate::targets::Targets;
 
 /// What the pages are made from.
 #[derive(Clone)]
@@ -60,6 +61,8 @@ pub struct Site {
     pub registry: Arc<Registry>,
     /// The keys that applications seal to.
     pub keys: Arc<KeyRing>,
+    /// Finds applications and pulls them one by one.
+    pub targets: Arc<Targets>,
     /// The pushes held.
     pub pushes: Arc<Pushes>,
     /// The nodes of the cluster.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::metrics::{FileMetrics, OwnMetrics};
-use crate::{cluster, drain, http, push, rebalance, rsocket, scrape};
+use crate::{cluster, drain, http, push, rebalance, rsocket, scrape, targets};
 
 /// All metrics of a node, part by part.
 pub(super) struct Metrics {
@@ -12,6 +12,7 @@ pub(super) struct Metrics {
     pub(super) http: Arc<http::Metrics>,
     pub(super) rsocket: Arc<rsocket::Metrics>,
     pub(super) scrape: Arc<scrape::Metrics>,
+    pub(super) targets: Arc<targets::Metrics>,
     pub(super) push: Arc<push::Metrics>,
     pub(super) cluster: Arc<cluster::Metrics>,
     pub(super) rebalance: rebalance::Metrics,
@@ -26,6 +27,7 @@ impl Metrics {
             files: FileMetrics::register(&own)?,
             http: Arc::new(http::Metrics::register(&own)?),
             scrape: Arc::new(scrape::Metrics::register(&own, &rsocket)?),
+            targets: Arc::new(targets::Metrics::register(&own)?),
             push: Arc::new(push::Metrics::register(&own, &rsocket, push_max_bytes)?),
             cluster: Arc::new(cluster::Metrics::register(&own)?),
             rebalance: rebalance::Metrics::register(&own)?,

@@ -6,7 +6,7 @@ use crate::access::Access;
 use crate::cluster::Introduction;
 use crate::identity::Identities;
 use crate::tls::Tls;
-use crate::{cluster, drain, http, push, rebalance, rsocket, scrape};
+use crate::{cluster, drain, http, push, rebalance, rsocket, scrape, targets};
 
 /// All of a node's settings, part by part.
 #[derive(Debug, Clone, Args)]
@@ -21,6 +21,9 @@ pub struct Settings {
     /// Pulling.
     #[command(flatten)]
     pub scrape: scrape::Settings,
+    /// Applications as targets of their own.
+    #[command(flatten)]
+    pub targets: targets::Settings,
     /// Pushes held for the next scrape.
     #[command(flatten)]
     pub push: push::Settings,

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::Admission;
 use super::registry::Registry;
 use super::{KeyRing, Metrics, PushSink, Settings};
+use crate::directory::SharedDirectory;
 use crate::identity::Table;
 use crate::limits::eviction::EvictionQueue;
 use crate::limits::rate::Rate;
@@ -30,6 +31,8 @@ pub struct Applications {
     pub pushes: Arc<dyn PushSink>,
     /// What is counted of them.
     pub metrics: Arc<Metrics>,
+    /// Who is connected, by name.
+    pub directory: Arc<SharedDirectory>,
     /// What to offer to the next client, and whether it is to show a certificate; `None`: no TLS.
     pub(super) tls: Option<Secured>,
     /// Who applications are.
@@ -70,6 +73,8 @@ pub struct Shared {
     pub memory: Arc<Memory>,
     /// What is counted of them.
     pub metrics: Arc<Metrics>,
+    /// Who is connected, by name.
+    pub directory: Arc<SharedDirectory>,
 }
 
 /// How a listener does TLS.
@@ -98,6 +103,7 @@ impl Applications {
             identities,
             memory,
             metrics,
+            directory,
         } = shared;
         // Snappy lets text that does not compress grow by a sixth; the rest is for padding and the wrapped key.
         let max_payload = max_text
@@ -108,6 +114,7 @@ impl Applications {
             keys,
             pushes,
             metrics,
+            directory,
             tls: None,
             identities,
             push_rate,

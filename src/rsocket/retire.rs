@@ -131,8 +131,10 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::directory::SharedDirectory;
     use crate::identity::{Table, Terms};
     use crate::metrics::OwnMetrics;
+    use crate::nodes::NodeId;
     use crate::rsocket::connection::run;
     use crate::rsocket::entry::Arrival;
     use crate::rsocket::{
@@ -185,6 +187,7 @@ mod tests {
             identities: watch::channel(Arc::new(everybody)).1,
             memory: Memory::new(1 << 20, HOUR),
             metrics,
+            directory: Arc::new(SharedDirectory::new(NodeId::new("me", 1), HOUR)),
         };
         Applications::new(&settings, 1 << 20, None, shared, CancellationToken::new())
     }

@@ -1,4 +1,4 @@
-//! A time of the cluster's own, by which pushes that different nodes took have one order everywhere.
+//! A time of the cluster's own, by which what different nodes took has one order everywhere: pushes, connections.
 
 use std::time::Instant;
 
@@ -6,16 +6,16 @@ use std::time::Instant;
 ///
 /// It begins at zero with the node, and has nothing to do with the time of day: the clocks of nodes are not compared. Nodes
 /// that have heard of each other are apart by no more than a message takes, and whatever a node takes after it has heard of
-/// a push is later than that push.
+/// something is later than that.
 #[derive(Debug, Default)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     reading: u64,
     read_at: Option<Instant>,
 }
 
 impl Clock {
     /// The time now.
-    pub(super) fn read(&mut self, now: Instant) -> u64 {
+    pub(crate) fn read(&mut self, now: Instant) -> u64 {
         let passed = self.read_at.map(|at| now.saturating_duration_since(at));
         let passed = passed.unwrap_or_default().as_micros();
         let passed = u64::try_from(passed).unwrap_or(u64::MAX);
@@ -24,14 +24,14 @@ impl Clock {
         self.reading
     }
 
-    /// A time for a push taken now: later than every one before.
-    pub(super) fn stamp(&mut self, now: Instant) -> u64 {
+    /// A time for what is taken now: later than every one before.
+    pub(crate) fn stamp(&mut self, now: Instant) -> u64 {
         self.reading = self.read(now).saturating_add(1);
         self.reading
     }
 
     /// Takes note of what another node said.
-    pub(super) fn hear(&mut self, reading: u64, now: Instant) {
+    pub(crate) fn hear(&mut self, reading: u64, now: Instant) {
         self.reading = self.read(now).max(reading);
     }
 }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_passes_with_time_never_stands_still_for_two_pushes_and_follows_the_one_ahead() {
+    fn it_passes_with_time_never_stands_still_for_two_and_follows_the_one_ahead() {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let mut clock = Clock::default();
