@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::Limits;
 
+/// How long a peer that was asked for a sign of life at once may take for any.
+const PROBE: Duration = Duration::from_secs(5);
+
 /// Both sides send KEEPALIVE frames that ask for an answer, as the Java client and proxy do.
 #[derive(Debug)]
 pub(super) struct Liveness {
@@ -13,6 +16,8 @@ pub(super) struct Liveness {
     next_keepalive: Instant,
     /// Since when the peer has not read what waits for it.
     blocked_since: Option<Instant>,
+    /// When the peer, which has been silent since, is no longer believed in, although its lifetime is not over.
+    probed_until: Option<Instant>,
 }
 
 /// What the clock says.
@@ -31,6 +36,7 @@ impl Liveness {
             last_received: now,
             next_keepalive: now + interval,
             blocked_since: None,
+            probed_until: None,
         }
     }
 
@@ -54,6 +60,12 @@ impl Liveness {
 
     pub(super) fn received(&mut self, now: Instant) {
         self.last_received = self.last_received.max(now);
+        self.probed_until = None;
+    }
+
+    /// The peer is asked for a sign of life now.
+    pub(super) fn probe(&mut self, now: Instant) {
+        self.probed_until.get_or_insert(now + PROBE);
     }
 
     pub(super) fn sending(&mut self, blocked: bool, progressed: bool, now: Instant) {
@@ -70,7 +82,8 @@ impl Liveness {
 
     fn end_of_life(&self) -> Instant {
         let blocked_since = self.blocked_since.unwrap_or(self.last_received);
-        self.last_received.min(blocked_since) + self.lifetime
+        let usual = self.last_received.min(blocked_since) + self.lifetime;
+        self.probed_until.map_or(usual, |until| until.min(usual))
     }
 
     pub(super) fn tick(&mut self, now: Instant) -> Tick {

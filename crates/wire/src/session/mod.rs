@@ -340,6 +340,15 @@ impl Session {
         }
     }
 
+    /// Asks the peer for a sign of life at once. Where nothing at all is received within 5 s, the peer is as dead as one
+    /// that is silent for its max lifetime.
+    pub fn probe(&mut self, now: Instant) {
+        if let Phase::Open(liveness) = &mut self.phase {
+            liveness.probe(now);
+            self.outbox.set_ping();
+        }
+    }
+
     /// When [`Session::handle_timeout`] wants to be called. It moves with everything else that is
     /// called, mostly later.
     pub fn next_timeout(&self) -> Option<Instant> {

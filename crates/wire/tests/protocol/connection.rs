@@ -70,6 +70,23 @@ async fn read_to_end(peer: &mut DuplexStream) -> Vec<Seen> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_whose_bytes_vanish_is_given_up_five_seconds_after_it_was_asked() {
+    let (mut proxy, mut app) = pair(Limits::default()).await;
+    // It answers as long as it is there.
+    proxy.session().probe(now());
+    let silent = async { tokio::join!(proxy.next(), app.next()) };
+    assert!(timeout(Duration::from_secs(10), silent).await.is_err());
+    proxy.session().probe(now());
+    let asked = Instant::now();
+    let event = proxy.next().await;
+    assert!(
+        matches!(event, Event::Closed(CloseReason::KeepaliveTimeout)),
+        "{event:?}"
+    );
+    assert_eq!(asked.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_scrape_and_a_push() {
     let (mut proxy, mut app) = pair(Limits::default()).await;
     proxy
