@@ -151,6 +151,18 @@ impl Exposition {
             .map(|(_, line)| series_hash(hasher, line))
     }
 
+    /// The value of a label that is the same in every sample. `None`: there is no sample, or one without the label, or
+    /// one with another value; it is not looked further than the first of these.
+    #[must_use]
+    pub fn common_label(&self, name: &str) -> Option<String> {
+        let lines = self.spans.iter().flat_map(|&span| lines(self.bytes(span)));
+        let mut values = lines.map(|(_, line)| label(line, name.as_bytes()));
+        let first = values.next()??;
+        values
+            .all(|value| value == Some(first))
+            .then(|| unescaped(first))
+    }
+
     /// The bytes of a range; empty if it is none of this text.
     pub(crate) fn bytes(&self, span: Span) -> &[u8] {
         bytes(&self.text, &self.rewritten, span)
@@ -193,18 +205,39 @@ pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 
 /// The hash of the series of a line which has been read before, hence has no blank before its name.
 pub(crate) fn series_hash(hasher: &impl BuildHasher, line: &[u8]) -> u64 {
-    let name_to = name_end(line, 0);
-    let from = skip_blanks(line, name_to) + 1;
     let mut labels = 0_u64;
     let mut count = 0_usize;
-    if line.get(from - 1) == Some(&b'{') {
-        for label in
-            read_labels(part(line, from, line.len())).filter(|(_, value)| !value.is_empty())
-        {
-            // Addition does not care for order, and unlike exclusive or does not lose equal hashes.
-            labels = labels.wrapping_add(hasher.hash_one(label));
-            count += 1;
-        }
+    for label in labels_of(line) {
+        // Addition does not care for order, and unlike exclusive or does not lose equal hashes.
+        labels = labels.wrapping_add(hasher.hash_one(label));
+        count += 1;
     }
-    hasher.hash_one((part(line, 0, name_to), labels, count))
+    hasher.hash_one((part(line, 0, name_end(line, 0)), labels, count))
+}
+
+/// Names and raw values of the labels of such a line, without those that have an empty value.
+fn labels_of(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let brace = skip_blanks(line, name_end(line, 0));
+    let labels = match line.get(brace) {
+        Some(b'{') => part(line, brace + 1, line.len()),
+        _ => &[],
+    };
+    read_labels(labels).filter(|(_, value)| !value.is_empty())
+}
+
+/// The raw value of a label of such a line.
+fn label<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
+    let mut labels = labels_of(line);
+    labels.find_map(|(found, value)| (found == name).then_some(value))
+}
+
+/// A label value as it is meant. None has a line feed.
+fn unescaped(raw: &[u8]) -> String {
+    let mut escaped = false;
+    let text = String::from_utf8_lossy(raw);
+    let meant = text.chars().filter(|&letter| {
+        escaped = letter == '\\' && !escaped;
+        !escaped
+    });
+    meant.collect()
 }

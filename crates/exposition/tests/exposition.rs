@@ -249,3 +249,38 @@ fn reading_stops_where_the_text_is_not_wanted_any_more() {
     assert_eq!(error.kind(), ParseErrorKind::NotWanted);
     assert_eq!((error.line(), asked.get()), (3001, 4));
 }
+
+#[test]
+fn a_label_that_every_sample_has_with_one_value_is_found() {
+    let common = |text: &str| {
+        let text = Bytes::copy_from_slice(text.as_bytes());
+        Exposition::parse(text).unwrap().common_label("instance")
+    };
+    for text in [
+        "a{instance=\"web-1\"} 1\n",
+        "a{x=\"1\",instance=\"web-1\"} 1\na { instance = \"web-1\" , x=\"2\" } 2\nb{instance=\"web-1\"} 1\n",
+        "# TYPE h histogram\nh_bucket{le=\"+Inf\",instance=\"web-1\"} 1\nh_sum{instance=\"web-1\"} 1\n",
+    ] {
+        assert_eq!(common(text).as_deref(), Some("web-1"), "{text}");
+    }
+    for text in [
+        "",
+        "# TYPE a counter\n",
+        "a 1\n",
+        "a{x=\"instance\"} 1\n",
+        "a{instance=\"\"} 1\n",
+        "a{instance=\"web-1\"} 1\nb 1\n",
+        "a{instance=\"web-1\"} 1\na{instance=\"web-2\"} 1\n",
+        "instance{x=\"1\"} 1\n",
+    ] {
+        assert_eq!(common(text), None, "{text}");
+    }
+    let quoted = r#"a{instance="C:\\\\dir \"é\""} 1"#;
+    let expected = r#"C:\\dir "é""#;
+    assert_eq!(common(&format!("{quoted}\n")).as_deref(), Some(expected));
+    // A backslash which starts no escape is one.
+    assert_eq!(
+        common("a{instance=\"C:\\dir\"} 1\n").as_deref(),
+        Some("C:\\dir")
+    );
+}
