@@ -2,10 +2,12 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use prometheus_rsocket_config::values;
 use prometheus_rsocket_config::yaml::{self, FileError};
 use prometheus_rsocket_exposition::Labels;
+use prometheus_rsocket_wire::description::{MAX_NAME, is_name};
 use serde::Deserialize;
 
 use super::proof::{Proof, Token};
@@ -32,7 +34,32 @@ pub(super) struct Named {
     /// Names and bcrypt hashes, not looked at.
     pub(super) users: BTreeMap<String, String>,
     pub(super) certificates: Vec<String>,
+    /// What its application is called, where the file says so.
+    pub(super) target: Option<Target>,
     pub(super) entitlement: Entitlement,
+}
+
+/// The name of a Prometheus target, which is its identity's alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The label `instance`.
+    pub instance: Arc<str>,
+    /// The label `job`; `None`: whatever the application says.
+    pub job: Option<Arc<str>>,
+}
+
+impl Target {
+    /// Whether an application of this name is meant.
+    pub fn covers(&self, instance: &str, job: Option<&str>) -> bool {
+        let of_job = self.job.as_deref();
+        *self.instance == *instance && of_job.is_none_or(|own| job == Some(own))
+    }
+
+    /// Whether an application may be called what both mean.
+    fn meets(&self, other: &Self) -> bool {
+        other.job.is_none() && self.instance == other.instance
+            || self.covers(&other.instance, other.job.as_deref())
+    }
 }
 
 /// What an identity's applications get, and may do. `None`: what the node allows everybody.
@@ -65,6 +92,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Parsed>, FileError> {
         identities: identities.collect::<Result<_, _>>()?,
     };
     parsed.claims_each_proof_once()?;
+    parsed.claims_each_target_once()?;
     Ok(Some(parsed))
 }
 
@@ -92,6 +120,8 @@ struct IdentityEntry {
     users: BTreeMap<String, String>,
     #[serde(default)]
     certificates: Vec<String>,
+    instance: Option<String>,
+    job: Option<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
@@ -129,11 +159,36 @@ fn named(identity: IdentityEntry) -> Result<Named, FileError> {
     });
     Ok(Named {
         tokens: tokens.collect::<Result<_, _>>()?,
+        target: target(&place, identity.instance, identity.job)?,
         entitlement: entitlement(&place, identity.labels, identity.limits)?,
         name: identity.name,
         users: identity.users,
         certificates: identity.certificates,
     })
+}
+
+fn target(
+    place: &str,
+    instance: Option<String>,
+    job: Option<String>,
+) -> Result<Option<Target>, FileError> {
+    for (key, name) in [("instance", &instance), ("job", &job)] {
+        if name.as_deref().is_some_and(|name| !is_name(name)) {
+            let reason = format!("has 1 to {MAX_NAME} bytes, all of them printable");
+            return Err(FileError::value(format!("{place}: {key}"), reason));
+        }
+    }
+    match (instance, job) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(FileError::value(
+            format!("{place}: job"),
+            "needs instance, too",
+        )),
+        (Some(instance), job) => Ok(Some(Target {
+            instance: instance.into(),
+            job: job.map(Arc::from),
+        })),
+    }
 }
 
 fn entitlement(
@@ -200,6 +255,23 @@ impl Parsed {
         }
         Ok(())
     }
+
+    /// An application of either would be the other's, too.
+    fn claims_each_target_once(&self) -> Result<(), FileError> {
+        let mut owners: HashMap<&str, Vec<(&Target, &str)>> = HashMap::new();
+        for identity in &self.identities {
+            let Some(target) = &identity.target else {
+                continue;
+            };
+            let owners = owners.entry(&target.instance).or_default();
+            if let Some((_, owner)) = owners.iter().find(|(other, _)| target.meets(other)) {
+                let place = format!("identity {}: instance", identity.name);
+                return Err(FileError::value(place, format!("{owner} has it too")));
+            }
+            owners.push((target, &identity.name));
+        }
+        Ok(())
+    }
 }
 
 impl Named {
@@ -231,6 +303,8 @@ mod tests {
              \x20 tokens_sha256: [\"{TOKEN}\"]\n\
              \x20 users: {{ann: \"$2y$hash\"}}\n\
              \x20 certificates: [payments.internal]\n\
+             \x20 instance: web-1\n\
+             \x20 job: shop\n\
              \x20 labels: {{team: payments}}\n\
              \x20 limits: {{connections: 2, payload: 1MiB, series: 3, pushes_per_second: 4}}\n"
         );
@@ -241,6 +315,9 @@ mod tests {
         };
         assert_eq!(payments.name, "payments");
         assert_eq!(payments.proofs().count(), 3);
+        let target = payments.target.as_ref().unwrap();
+        assert!(target.covers("web-1", Some("shop")));
+        assert!(!target.covers("web-1", None) && !target.covers("web-2", Some("shop")));
         assert_eq!(payments.entitlement.labels.get("team"), Some("payments"));
         assert_eq!(payments.entitlement.connections, Some(2));
         assert_eq!(payments.entitlement.payload, Some(1 << 20));
@@ -259,6 +336,38 @@ mod tests {
         }
         for text in ["", "\n", "# nothing yet\n", "---\n", "null\n"] {
             assert_eq!(parse(text).unwrap(), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_instance_is_of_one_identity() {
+        let two = |one: &str, other: &str| {
+            parse(&format!(
+                "identities:\n\
+                 - {{name: a, certificates: [a], {one}}}\n\
+                 - {{name: b, certificates: [b], {other}}}\n"
+            ))
+            .map(drop)
+            .map_err(|error| error.to_string())
+        };
+        let fits = [
+            ("instance: x", "instance: y"),
+            ("instance: x, job: j", "instance: x, job: k"),
+        ];
+        for (one, other) in fits {
+            assert_eq!(two(one, other), Ok(()));
+        }
+        for (one, other) in [
+            ("instance: x", "instance: x"),
+            ("instance: x", "instance: x, job: j"),
+            ("instance: x, job: j", "instance: x"),
+            ("instance: x, job: j", "instance: x, job: j"),
+        ] {
+            let error = two(one, other).unwrap_err();
+            assert!(
+                error.contains("identity b: instance: a has it too"),
+                "{error}"
+            );
         }
     }
 
@@ -293,6 +402,18 @@ mod tests {
             (
                 format!("identities: [{{name: a, {certificate}, limits: {{connections: 0}}}}]"),
                 "limits.connections",
+            ),
+            (
+                format!("identities: [{{name: a, {certificate}, instance: \"\"}}]"),
+                "identity a: instance: has 1 to 255",
+            ),
+            (
+                format!("identities: [{{name: a, {certificate}, instance: b, job: \"c\\n\"}}]"),
+                "identity a: job: has 1 to 255",
+            ),
+            (
+                format!("identities: [{{name: a, {certificate}, job: b}}]"),
+                "identity a: job: needs instance",
             ),
             (
                 format!("identities: [{{name: a, {certificate}, limits: {{payload: much}}}}]"),

@@ -11,6 +11,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use file::Target;
 use prometheus_rsocket_config::yaml::FileError;
 use prometheus_rsocket_config::{ReadError, read_text};
 pub use proof::Proof;

@@ -7,7 +7,7 @@ use prometheus_rsocket_config::yaml::FileError;
 use prometheus_rsocket_exposition::{Labels, Limits};
 use prometheus_rsocket_wire::Credentials;
 
-use super::file::{Entitlement, Parsed};
+use super::file::{Entitlement, Parsed, Target};
 use super::proof::{Proof, Token};
 use crate::limits::rate::Bucket;
 use crate::passwords::{Users, Verdict, Verifier};
@@ -30,6 +30,8 @@ pub struct Terms {
 pub struct Identity {
     /// What holds for their texts.
     pub terms: Arc<Terms>,
+    /// What its application is called as a Prometheus target; `None`: the file does not say.
+    pub target: Option<Target>,
     /// How many of them may be connected; `None`: no limit but the node's.
     pub max_connections: Option<usize>,
     /// How often they may push, all together; `None`: each as often as the node allows everybody.
@@ -59,6 +61,8 @@ pub enum Unknown {
 /// All identities of one time.
 pub struct Table {
     known: HashMap<Proof, Arc<Identity>>,
+    /// Those that are an identity's alone, with its name, by their instance.
+    targets: HashMap<Arc<str>, Vec<(Target, Arc<str>)>>,
     /// `None`: nobody is asked who they are.
     users: Option<Users>,
     passwords: BTreeMap<String, Proof>,
@@ -69,11 +73,13 @@ impl Table {
     pub fn of_everybody(terms: Terms) -> Self {
         let everybody = Identity {
             terms: Arc::new(terms),
+            target: None,
             max_connections: None,
             pushes: None,
         };
         Self {
             known: HashMap::from([(Proof::Nothing, Arc::new(everybody))]),
+            targets: HashMap::new(),
             users: None,
             passwords: BTreeMap::new(),
         }
@@ -94,16 +100,21 @@ impl Table {
             .flat_map(|before| before.known.values())
             .map(|identity| (identity.terms.identity.as_deref(), identity))
             .collect();
-        let identity = |name: Option<&str>, entitlement| {
+        let identity = |name: Option<&str>, target, entitlement| {
             let before = before_by_name.get(&name).copied();
-            Arc::new(Identity::new(name, entitlement, terms, before))
+            Arc::new(Identity::new(name, target, entitlement, terms, before))
         };
         if let Some(anonymous) = parsed.anonymous {
-            known.insert(Proof::Nothing, identity(None, anonymous));
+            known.insert(Proof::Nothing, identity(None, None, anonymous));
         }
+        let mut targets: HashMap<_, Vec<_>> = HashMap::new();
         for named in parsed.identities {
             let proofs: Vec<_> = named.proofs().collect();
-            let shared = identity(Some(&named.name), named.entitlement);
+            if let Some(target) = &named.target {
+                let of_instance = targets.entry(Arc::clone(&target.instance)).or_default();
+                of_instance.push((target.clone(), Arc::from(named.name.as_str())));
+            }
+            let shared = identity(Some(&named.name), named.target, named.entitlement);
             for (name, hash) in named.users {
                 passwords.insert(name.clone(), Proof::password(&name, &hash));
                 hashes.insert(name, hash);
@@ -117,6 +128,7 @@ impl Table {
         }
         Ok(Self {
             known,
+            targets,
             users: Some(users),
             passwords,
         })
@@ -174,6 +186,13 @@ impl Table {
         both.is_some_and(|(one, other)| Arc::ptr_eq(one, other))
     }
 
+    /// Whether an application of this identity may be called so: what is another identity's alone it may not.
+    pub fn may_be_called(&self, instance: &str, job: Option<&str>, identity: Option<&str>) -> bool {
+        let mut owners = self.targets.get(instance).into_iter().flatten();
+        let owner = owners.find(|(target, _)| target.covers(instance, job));
+        owner.is_none_or(|(_, owner)| Some(&**owner) == identity)
+    }
+
     /// Whose this is; `None`: it holds no more.
     pub fn identity(&self, proof: &Proof) -> Option<&Arc<Identity>> {
         self.known.get(proof)
@@ -183,6 +202,7 @@ impl Table {
 impl Identity {
     fn new(
         name: Option<&str>,
+        target: Option<Target>,
         entitlement: Entitlement,
         terms: &Terms,
         before: Option<&Arc<Self>>,
@@ -203,6 +223,7 @@ impl Identity {
                 max_text: entitlement.payload.unwrap_or(terms.max_text),
                 limits,
             }),
+            target,
             max_connections: entitlement.connections,
             pushes,
         }
@@ -339,6 +360,30 @@ mod tests {
             who(&other, shown(password("ann", "secret"), &[])).await,
             Err(Unknown::Wrong)
         );
+    }
+
+    #[test]
+    fn an_instance_of_the_file_is_nobody_elses() {
+        let table = table(
+            "identities:\n\
+             - {name: a, certificates: [a], instance: web}\n\
+             - {name: b, certificates: [b], instance: db, job: postgres}\n",
+            None,
+        );
+        for (instance, job, owner) in [
+            ("web", None, Some("a")),
+            ("web", Some("any"), Some("a")),
+            ("db", Some("postgres"), Some("b")),
+            ("db", Some("node"), None),
+            ("db", None, None),
+            ("other", None, None),
+        ] {
+            for identity in [None, Some("a"), Some("b"), Some("c")] {
+                let may = table.may_be_called(instance, job, identity);
+                let expected = owner.is_none() || owner == identity;
+                assert_eq!(may, expected, "{job:?}/{instance} of {identity:?}");
+            }
+        }
     }
 
     #[test]
