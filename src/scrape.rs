@@ -150,16 +150,7 @@ impl Scraper {
         deadline: Instant,
         end: Option<Instant>,
     ) -> Result<Scrape, ScrapeError> {
-        let place = Arc::clone(&self.concurrent)
-            .try_acquire_owned()
-            .map_err(|error| {
-                self.metrics.refused.inc();
-                match error {
-                    TryAcquireError::NoPermits => ScrapeError::TooMany,
-                    TryAcquireError::Closed => ScrapeError::Stopping,
-                }
-            })?;
-        let under_way = UnderWay::new(&self.metrics, place);
+        let under_way = self.begin()?;
         let started = Instant::now();
         let mut claim = self.pushes.claim();
         let pulled = self.pull_all(deadline).await;
@@ -170,14 +161,10 @@ impl Scraper {
             .flat_map(|pulled| self.parts(pulled))
             .collect();
         let applications = 0..parts.len();
-        let again = claim.again.iter().map(|content| self.pushed(content));
-        let behind = parts.into_iter().chain(again).collect();
         // What comes once goes first. An application that is back has the same series in its next answer, too.
-        let first = claim
-            .texts
-            .iter()
-            .map(|content| self.pushed(content))
-            .collect();
+        let first = self.pushed(&claim.texts);
+        let again = self.pushed(&claim.again);
+        let behind = parts.into_iter().chain(again).collect();
         let next = self.duplicates.next();
         let merging = run(move || {
             let merged = merge_in_front(first, behind);
@@ -197,6 +184,40 @@ impl Scraper {
         })
     }
 
+    /// The pushes that are due, alone: no application is pulled. Other nodes' are waited for until `deadline` at the latest.
+    pub async fn pushes(&self, deadline: Instant) -> Result<Scrape, ScrapeError> {
+        let under_way = self.begin()?;
+        let mut claim = self.pushes.claim();
+        claim
+            .settle(deadline.min(Instant::now() + CLAIM_PATIENCE))
+            .await;
+        let (first, behind) = (self.pushed(&claim.texts), self.pushed(&claim.again));
+        let merging = run(move || merge_in_front(first, behind));
+        Ok(Scrape {
+            merged: merging.await.ok_or(ScrapeError::Stopping)?,
+            claim,
+            held: HeldScrape {
+                _texts: Vec::new(),
+                _under_way: under_way,
+                _response: None,
+            },
+        })
+    }
+
+    /// Takes a place among the scrapes under way.
+    fn begin(&self) -> Result<UnderWay, ScrapeError> {
+        let place = Arc::clone(&self.concurrent)
+            .try_acquire_owned()
+            .map_err(|error| {
+                self.metrics.refused.inc();
+                match error {
+                    TryAcquireError::NoPermits => ScrapeError::TooMany,
+                    TryAcquireError::Closed => ScrapeError::Stopping,
+                }
+            })?;
+        Ok(UnderWay::new(&self.metrics, place))
+    }
+
     /// All that one tenant declares has one vote.
     fn parts(&self, pulled: &Pulled) -> impl Iterator<Item = Part> {
         let tenant = Tenant::of(pulled.handle.identity.as_ref(), pulled.handle.peer);
@@ -208,11 +229,14 @@ impl Scraper {
         })
     }
 
-    fn pushed(&self, content: &Content) -> Part {
-        Part {
-            exposition: Arc::clone(&content.text),
-            voter: Some(self.hasher.hash_one(&content.pusher)),
-        }
+    fn pushed(&self, contents: &[Arc<Content>]) -> Vec<Part> {
+        let contents = contents.iter();
+        contents
+            .map(|content| Part {
+                exposition: Arc::clone(&content.text),
+                voter: Some(self.hasher.hash_one(&content.pusher)),
+            })
+            .collect()
     }
 
     /// In the order of connecting, whatever the order of answering: it decides ties in the merge.

@@ -1,17 +1,17 @@
-//! `GET /metrics/connected`: Prometheus' request in, one exposition out.
+//! `GET /metrics/connected` and `GET /metrics/pushes`: Prometheus' request in, one exposition out.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
-use super::Site;
 use super::delivery::{Carries, Left};
+use super::{Site, parameters};
 use crate::metrics::TEXT_FORMAT;
 use crate::scrape::{Reserve, Scrape, ScrapeError, Settings};
 
@@ -22,20 +22,65 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 /// Bytes of text in one piece of the body.
 const CHUNK: usize = 64 << 10;
 
+/// How long a request waits, and how much of that is for pulls.
+pub(super) struct Timing {
+    began: Instant,
+    named: Option<Duration>,
+    timeout: Duration,
+    /// Until when applications and other nodes are waited for.
+    pub(super) deadline: Instant,
+}
+
+impl Timing {
+    /// Of a request that came now, and says `named`.
+    pub(super) fn new(named: Option<Duration>, settings: &Settings, reserve: &Reserve) -> Self {
+        let began = Instant::now();
+        Self {
+            began,
+            named,
+            timeout: named.unwrap_or(settings.timeout),
+            deadline: began + pulling(named, settings, reserve),
+        }
+    }
+
+    /// When the scraper gives the response up, if it says so.
+    fn end(&self) -> Option<Instant> {
+        self.named.map(|named| self.began + named)
+    }
+
+    /// The response, with how long the scraper still waits for it.
+    pub(super) fn left(&self, mut response: Response) -> Response {
+        let left = Left(self.timeout.saturating_sub(self.began.elapsed()));
+        response.extensions_mut().insert(left);
+        response
+    }
+}
+
 /// Pulls every application and answers the merged text.
 pub(super) async fn scrape(State(site): State<Site>, headers: HeaderMap) -> Response {
-    let began = Instant::now();
-    let named = named(&headers);
-    let deadline = began + pulling(named, &site.scrape, site.scraper.reserve());
-    let end = named.map(|named| began + named);
-    let mut response = match site.scraper.scrape(deadline, end).await {
+    let timing = Timing::new(named(&headers), &site.scrape, site.scraper.reserve());
+    let scrape = site.scraper.scrape(timing.deadline, timing.end()).await;
+    timing.left(answer(scrape))
+}
+
+/// Answers the pushes that are due, and pulls nobody.
+pub(super) async fn pushes(
+    State(site): State<Site>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(unreadable) = parameters::read(query.as_deref(), []) {
+        return unreadable.into();
+    }
+    let timing = Timing::new(named(&headers), &site.scrape, site.scraper.reserve());
+    timing.left(answer(site.scraper.pushes(timing.deadline).await))
+}
+
+fn answer(scrape: Result<Scrape, ScrapeError>) -> Response {
+    match scrape {
         Ok(scrape) => exposition(scrape),
         Err(error) => unavailable(error),
-    };
-    let timeout = named.unwrap_or(site.scrape.timeout);
-    let left = Left(timeout.saturating_sub(began.elapsed()));
-    response.extensions_mut().insert(left);
-    response
+    }
 }
 
 /// The head alone: nobody is pulled for it, and no push is served.

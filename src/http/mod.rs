@@ -3,12 +3,16 @@
 //! | path | |
 //! |---|---|
 //! | `GET /metrics/connected` | every application's samples and the pushes that are due |
+//! | `GET /metrics/pushes` | the pushes that are due, alone |
+//! | `GET /targets` | service discovery: a target for each application of the cluster |
+//! | `GET /metrics/app/ID` | one application's samples, wherever it is connected |
 //! | `GET /metrics/proxy`, `GET /metrics` | the node's own metrics |
 //! | `GET /-/healthy`, `GET /-/ready` | for probes |
 //! | `PUT /-/drain`, `POST /-/drain` | the node leaves, where that is enabled |
 //! | `GET /api/v1/status` | what the node knows, as JSON |
 //! | `GET /` | the same, as a page for people |
 
+mod application;
 pub mod client;
 mod connected;
 mod delivery;
@@ -16,14 +20,18 @@ mod health;
 mod leave;
 mod metrics;
 mod page;
+mod parameters;
 mod proxy;
+mod refusal;
 mod server;
 mod settings;
 mod status;
+mod targets;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::uri::Authority;
 use axum::routing::{get, put};
 pub use metrics::Metrics;
 use prometheus::IntGauge;
@@ -65,6 +73,10 @@ pub struct Site {
     pub targets: Arc<Targets>,
     /// The pushes held.
     pub pushes: Arc<Pushes>,
+    /// The applications, one by one.
+    pub targets: Arc<Targets>,
+    /// What Prometheus is told to scrape, where that is not the address that it asks at.
+    pub targets_address: Option<Authority>,
     /// The nodes of the cluster.
     pub members: watch::Receiver<Members>,
     /// How rebalancing stands.
@@ -82,6 +94,15 @@ pub fn router(site: Site) -> Router {
             "/metrics/connected",
             get(connected::scrape).head(connected::head),
         )
+        .route(
+            "/metrics/pushes",
+            get(connected::pushes).head(connected::head),
+        )
+        .route(
+            "/metrics/app/{*instance}",
+            get(application::scrape).head(connected::head),
+        )
+        .route("/targets", get(targets::targets))
         .route("/metrics/proxy", get(proxy::metrics))
         .route("/metrics", get(proxy::metrics))
         .route("/-/healthy", get(health::healthy))

@@ -1,0 +1,61 @@
+//! The query of a request for programs: what is not known is refused, so that a misspelt one does not change the meaning.
+
+use std::array;
+use std::borrow::Cow;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::refusal::refusal;
+
+/// Why a query is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error("unknown query parameter: {0}")]
+    Unknown(String),
+    #[error("query parameter given twice: {0}")]
+    Twice(&'static str),
+}
+
+impl From<Unreadable> for Response {
+    fn from(unreadable: Unreadable) -> Self {
+        refusal(StatusCode::BAD_REQUEST, &unreadable.to_string())
+    }
+}
+
+/// The values of the `known` parameters, in their order.
+pub(super) fn read<'q, const N: usize>(
+    query: Option<&'q str>,
+    known: [&'static str; N],
+) -> Result<[Option<Cow<'q, str>>; N], Unreadable> {
+    let mut values = array::from_fn(|_| None);
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        let place = known.iter().zip(&mut values).find(|(one, _)| **one == name);
+        let Some((known, slot)) = place else {
+            return Err(Unreadable::Unknown(name.into_owned()));
+        };
+        if slot.replace(value).is_some() {
+            return Err(Unreadable::Twice(known));
+        }
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_parameter_is_known_and_there_once() {
+        let read = |query| read(Some(query), ["job", "page"]);
+        let job = |job: &str| Some(Cow::from(job.to_owned()));
+        assert_eq!(read(""), Ok([None, None]));
+        assert_eq!(read("job=a%2Fb+c&"), Ok([job("a/b c"), None]));
+        assert_eq!(
+            read("page=&job=x"),
+            Ok([job("x"), Some(Cow::from(String::new()))])
+        );
+        assert_eq!(read("jbo=x"), Err(Unreadable::Unknown("jbo".into())));
+        assert_eq!(read("job=x&job=x"), Err(Unreadable::Twice("job")));
+    }
+}
