@@ -435,7 +435,6 @@ impl Parts {
             keys: Arc::clone(&self.keys),
             targets: Arc::clone(&self.targets),
             pushes: Arc::clone(&self.pushes),
-            targets: Arc::new(Targets),
             targets_address: None,
             lifecycle: Arc::clone(&self.lifecycle),
             lifecycle_enabled: settings.web.enable_lifecycle,

@@ -69,8 +69,6 @@ pub struct Site {
     pub registry: Arc<Registry>,
     /// The keys that applications seal to.
     pub keys: Arc<KeyRing>,
-    /// Finds applications and pulls them one by one.
-    pub targets: Arc<Targets>,
     /// The pushes held.
     pub pushes: Arc<Pushes>,
     /// The applications, one by one.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::values::any_duration;
+use prometheus_rsocket_config::values::any_duration;
 
 /// Applications as targets of their own.
 #[derive(Debug, Clone, Parser)]
