@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use prometheus_rsocket_bench::report::Report;
 use prometheus_rsocket_bench::text::Texts;
-use prometheus_rsocket_bench::{self as bench, Mix, Options, Target};
+use prometheus_rsocket_bench::{self as bench, Mix, Mode, Options, Target};
 use prometheus_rsocket_client::Address;
 use prometheus_rsocket_config::values;
 use prometheus_rsocket_wire::sealing::Choice;
@@ -45,6 +45,9 @@ pub(super) struct BenchArgs {
     /// Number of samples of each job
     #[arg(long = "push-series", value_name = "M", default_value = "100", value_parser = values::positive)]
     push_series: usize,
+    /// How to scrape the applications
+    #[arg(long = "mode", value_name = "MODE", default_value = "connected")]
+    mode: Mode,
     /// What to measure
     #[arg(long = "mix", value_name = "MIX", default_value = "all")]
     mix: Mix,
@@ -55,9 +58,14 @@ pub(super) struct BenchArgs {
     /// as a child process, with the settings of the environment
     #[arg(long = "proxy", value_name = "ADDRESS", value_delimiter = ',')]
     proxies: Vec<Address>,
-    /// Address to scrape that proxy at [default: port 8080 of the host of --proxy]
-    #[arg(long = "web", value_name = "http://HOST:PORT", requires = "proxies")]
-    web: Option<client::Address>,
+    /// Address to scrape that proxy at [default: port 8080 of the host of --proxy]. Repeatable: all nodes of a cluster
+    #[arg(
+        long = "web",
+        value_name = "http://HOST:PORT",
+        value_delimiter = ',',
+        requires = "proxies"
+    )]
+    webs: Vec<client::Address>,
     /// Envelope version to encrypt with
     #[arg(long = "envelope", value_name = "VERSION", default_value = "auto")]
     envelope: EnvelopeArg,
@@ -107,19 +115,25 @@ impl BenchArgs {
                 "--proxy {address}: bench connects over tcp:// and ws:// only"
             ));
         }
-        if let Some(web) = self.web.as_ref().filter(|web| web.is_secure()) {
+        if let Some(web) = self.webs.iter().find(|web| web.is_secure()) {
             return Err(format!("--web {web}: bench scrapes over http:// only"));
         }
         let target = match self.proxies.first() {
             None => Target::Own(env::current_exe().map_err(|error| error.to_string())?),
             Some(first) => {
-                let beside = || client::Address::new(first.host(), WEB_PORT);
-                let web = self.web.unwrap_or_else(beside).authority();
-                let web = web
-                    .parse()
-                    .map_err(|_| format!("--web {web}: no host and port"))?;
-                let proxies = self.proxies;
-                Target::Running { proxies, web }
+                let mut webs = self.webs;
+                if webs.is_empty() {
+                    webs.push(client::Address::new(first.host(), WEB_PORT));
+                }
+                let authority = |web: client::Address| {
+                    let web = web.authority();
+                    web.parse()
+                        .map_err(|_| format!("--web {web}: no host and port"))
+                };
+                Target::Running {
+                    webs: webs.into_iter().map(authority).collect::<Result<_, _>>()?,
+                    proxies: self.proxies,
+                }
             }
         };
         Ok(Options {
@@ -132,6 +146,7 @@ impl BenchArgs {
                 job_series: self.push_series,
             },
             mix: self.mix,
+            mode: self.mode,
             scrapes: self.scrapes,
             interval: self.interval,
             scrape_timeout: self.scrape_timeout,

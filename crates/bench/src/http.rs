@@ -1,4 +1,4 @@
-//! Asks the node over HTTP, each time over a connection of its own, as a Prometheus does that has just started.
+//! Asks the nodes over HTTP.
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -21,21 +21,32 @@ pub(super) enum GetError {
     Http(#[from] hyper_util::client::legacy::Error),
 }
 
-/// The response's body comes as it is read. There is no time limit in here.
-pub(super) async fn get(
-    web: &Authority,
-    path: &str,
-    headers: HeaderMap,
-) -> Result<Response<Incoming>, GetError> {
-    let uri = Uri::builder()
-        .scheme(Scheme::HTTP)
-        .authority(web.clone())
-        .path_and_query(path);
-    let mut request = Request::new(Empty::<Bytes>::new());
-    *request.uri_mut() = uri.build()?;
-    *request.headers_mut() = headers;
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    let client = Client::builder(TokioExecutor::new()).build(connector);
-    Ok(client.request(request).await?)
+/// Connections that are used again, as Prometheus does.
+#[derive(Debug, Clone)]
+pub(super) struct Connections(Client<HttpConnector, Empty<Bytes>>);
+
+impl Connections {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        Self(Client::builder(TokioExecutor::new()).build(connector))
+    }
+
+    /// The response's body comes as it is read. There is no time limit in here.
+    pub(super) async fn get(
+        &self,
+        web: &Authority,
+        path: &str,
+        headers: HeaderMap,
+    ) -> Result<Response<Incoming>, GetError> {
+        let uri = Uri::builder()
+            .scheme(Scheme::HTTP)
+            .authority(web.clone())
+            .path_and_query(path);
+        let mut request = Request::new(Empty::<Bytes>::new());
+        *request.uri_mut() = uri.build()?;
+        *request.headers_mut() = headers;
+        Ok(self.0.request(request).await?)
+    }
 }

@@ -13,6 +13,7 @@ pub mod process;
 pub mod report;
 mod scrape;
 mod sealer;
+mod targets;
 pub mod text;
 
 use std::io;
@@ -21,20 +22,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use futures_util::future::try_join_all;
 use futures_util::{StreamExt, stream};
 use hyper::http::uri::Authority;
 use indicatif::ProgressBar;
 use prometheus_rsocket_client::Address;
 use prometheus_rsocket_wire::sealing::Choice;
-use tokio::time::{Instant, sleep_until};
+use serde::Serialize;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use app::{App, Load};
 use failure::{FailureKind, Failures, LoadFailure};
 use fleet::Fleet;
+use http::Connections;
 use meter::Meter;
 use node::{Addresses, Node};
 use report::Report;
-use scrape::{Encoding, Scraped, scrape};
+use scrape::{Encoding, Page, Scraped, scrape};
 use sealer::Sealer;
 use text::{Source, Texts};
 
@@ -51,9 +56,12 @@ pub struct Options {
     pub texts: Texts,
     /// Which parts.
     pub mix: Mix,
+    /// How the applications are scraped.
+    pub mode: Mode,
     /// Scrapes of each encoding.
     pub scrapes: usize,
-    /// From the beginning of one scrape to that of the next, unless it takes longer.
+    /// From the beginning of one scrape to that of the next, unless it takes longer. Targets are scraped one after the other
+    /// in this time.
     pub interval: Duration,
     /// How long a scrape may take: what Prometheus would be configured with.
     pub scrape_timeout: Duration,
@@ -74,9 +82,19 @@ pub enum Target {
     Running {
         /// Tried in turn by each application.
         proxies: Vec<Address>,
-        /// Where it is scraped: HTTP in the clear.
-        web: Authority,
+        /// Where it is scraped: HTTP in the clear. All nodes of a cluster, or what balances them.
+        webs: Vec<Authority>,
     },
+}
+
+/// How applications are scraped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// All together, at /metrics/connected of each node
+    Connected,
+    /// One by one, as found at /targets, at each node in turn
+    Targets,
 }
 
 /// The parts of a run.
@@ -138,7 +156,7 @@ pub async fn run(
 struct Run {
     options: Options,
     node: Node,
-    web: Authority,
+    webs: Vec<Authority>,
     load: Arc<Load>,
     progress: ProgressBar,
     report: Report,
@@ -149,10 +167,10 @@ struct Run {
 impl Run {
     async fn start(options: Options, progress: ProgressBar) -> Result<Self, StartError> {
         let sealer = Sealer::new(options.texts)?;
-        let (node, Addresses { proxies, web }) = match &options.target {
-            Target::Running { proxies, web } => {
-                let (proxies, web) = (proxies.clone(), web.clone());
-                (Node::Running(web.clone()), Addresses { proxies, web })
+        let (node, Addresses { proxies, webs }) = match &options.target {
+            Target::Running { proxies, webs } => {
+                let (proxies, webs) = (proxies.clone(), webs.clone());
+                (Node::Running(webs.clone()), Addresses { proxies, webs })
             }
             Target::Own(program) => {
                 let say = log_above(progress.clone());
@@ -163,6 +181,7 @@ impl Run {
         let report = Report {
             version: env!("CARGO_PKG_VERSION"),
             apps: options.apps,
+            mode: options.mode,
             series: options.texts.application_series,
             seed: options.texts.seed,
             own_node: matches!(options.target, Target::Own(_)),
@@ -180,7 +199,7 @@ impl Run {
         Ok(Self {
             options,
             node,
-            web,
+            webs,
             load: Arc::new(load),
             progress,
             report,
@@ -192,11 +211,23 @@ impl Run {
         let mix = self.options.mix;
         if mix != Mix::PushStorm {
             let mut fleet = self.connect().await;
-            if mix.scrapes() {
-                self.scrapes("scrape_plain", Encoding::Plain, &mut fleet)
-                    .await;
-                self.scrapes("scrape_gzip", Encoding::Gzip, &mut fleet)
-                    .await;
+            let encodings = [
+                ("scrape_plain", Encoding::Plain),
+                ("scrape_gzip", Encoding::Gzip),
+            ];
+            match self.options.mode {
+                _ if !mix.scrapes() => {}
+                Mode::Connected => {
+                    for (name, encoding) in encodings {
+                        self.scrapes(name, encoding, &mut fleet).await;
+                    }
+                }
+                Mode::Targets => {
+                    let paths = self.discover().await;
+                    for (name, encoding) in encodings {
+                        self.scrape_targets(name, encoding, &paths).await;
+                    }
+                }
             }
             fleet.leave(&mut self.report.failures).await;
         }
@@ -272,8 +303,100 @@ impl Run {
         self.end().await;
     }
 
+    /// The paths of the applications, once all are listed.
+    async fn discover(&mut self) -> Vec<targets::Path> {
+        self.begin("discover", 1).await;
+        let (prefix, count) = (self.options.texts.instances(), self.options.apps);
+        let Some(web) = self.webs.first() else {
+            return Vec::new();
+        };
+        let timeout = self.options.timeout;
+        let listed = targets::discover(&Connections::new(), web, &prefix, count, timeout).await;
+        let paths = match listed {
+            Ok((paths, time)) => {
+                self.step(Ok(time));
+                self.missing(FailureKind::Missing, count, paths.len());
+                paths
+            }
+            Err(failure) => {
+                self.step(Err(failure));
+                Vec::new()
+            }
+        };
+        self.end().await;
+        paths
+    }
+
+    /// Every target once in each interval, spread evenly over it, at the nodes in turn.
+    async fn scrape_targets(
+        &mut self,
+        name: &'static str,
+        encoding: Encoding,
+        paths: &[targets::Path],
+    ) {
+        let marker: Arc<str> = self.options.texts.marker(Source::Application(0)).into();
+        let connections = Connections::new();
+        let interval = self.options.interval;
+        self.begin(name, self.options.scrapes * paths.len()).await;
+        let started = Instant::now();
+        let mut scrapes = JoinSet::new();
+        for round in 0..self.options.scrapes {
+            for (place, path) in paths.iter().enumerate() {
+                let passed = (round * paths.len() + place) as f64 / paths.len() as f64;
+                let due = started + interval.mul_f64(passed);
+                while let Some(scraped) = next_until(&mut scrapes, due).await {
+                    self.take(scraped);
+                }
+                let Some(web) = self.webs.get((round + place) % self.webs.len()) else {
+                    return;
+                };
+                let page = Page {
+                    web: web.clone(),
+                    path: path.clone(),
+                    encoding,
+                    timeout: self.options.scrape_timeout,
+                };
+                let (connections, marker) = (connections.clone(), Arc::clone(&marker));
+                scrapes.spawn(async move { scrape(&connections, &page, &marker).await });
+            }
+        }
+        while let Some(scraped) = scrapes.join_next().await {
+            self.take(scraped);
+        }
+        self.end().await;
+    }
+
+    fn take(&mut self, scraped: Result<Result<Scraped, LoadFailure>, JoinError>) {
+        let scraped =
+            scraped.unwrap_or_else(|error| Err(LoadFailure::new(FailureKind::Scrape, error)));
+        if let Some(scraped) = self.scraped(scraped) {
+            self.missing(FailureKind::Missing, 1, scraped.marked);
+        }
+    }
+
+    /// Scrapes all nodes at once. Gives what came together, and the time of the slowest.
     async fn scrape(&mut self, encoding: Encoding, marker: &str) -> Option<Scraped> {
-        let scraped = scrape(&self.web, encoding, self.options.scrape_timeout, marker).await;
+        let connections = Connections::new();
+        let pages = self.webs.iter().map(|web| Page {
+            web: web.clone(),
+            path: "/metrics/connected".to_owned(),
+            encoding,
+            timeout: self.options.scrape_timeout,
+        });
+        let scrapes = pages.map(async |page| scrape(&connections, &page, marker).await);
+        let scraped = try_join_all(scrapes).await.map(|scraped| {
+            let mut together = Scraped::default();
+            for scraped in scraped {
+                together.time = together.time.max(scraped.time);
+                together.bytes += scraped.bytes;
+                together.marked += scraped.marked;
+            }
+            together
+        });
+        self.scraped(scraped)
+    }
+
+    fn scraped(&mut self, scraped: Result<Scraped, LoadFailure>) -> Option<Scraped> {
         match scraped {
             Ok(scraped) => {
                 if let Some(meter) = &mut self.meter {
@@ -325,6 +448,21 @@ impl Run {
         if let Some(meter) = self.meter.take() {
             self.report.phases.push(meter.finish(&self.node).await);
         }
+    }
+}
+
+/// The next that is done; `None` when the time has come.
+async fn next_until<T: 'static>(
+    tasks: &mut JoinSet<T>,
+    due: Instant,
+) -> Option<Result<T, JoinError>> {
+    match timeout_at(due, tasks.join_next()).await {
+        Ok(Some(done)) => Some(done),
+        Ok(None) => {
+            sleep_until(due).await;
+            None
+        }
+        Err(_) => None,
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
-use super::http;
+use super::http::Connections;
 use super::process::Process;
 
 /// Bytes of a node's own metrics that are read; it has some 20 kB.
@@ -35,19 +35,34 @@ pub(super) struct Usage {
     pub(super) peak_bytes: Option<u64>,
 }
 
-/// The node under load.
+impl Usage {
+    /// Of two nodes together.
+    fn and(self, other: Self) -> Self {
+        let bytes = |one: Option<u64>, other: Option<u64>| Some(one? + other?);
+        Self {
+            cpu_seconds: self
+                .cpu_seconds
+                .zip(other.cpu_seconds)
+                .map(|(one, other)| one + other),
+            resident_bytes: bytes(self.resident_bytes, other.resident_bytes),
+            peak_bytes: bytes(self.peak_bytes, other.peak_bytes),
+        }
+    }
+}
+
+/// The node under load, or the nodes.
 #[derive(Debug)]
 pub(super) enum Node {
     /// Ends with this value.
     Own(Child),
-    Running(Authority),
+    Running(Vec<Authority>),
 }
 
 /// Where a node is reached.
 #[derive(Debug)]
 pub(super) struct Addresses {
     pub(super) proxies: Vec<Address>,
-    pub(super) web: Authority,
+    pub(super) webs: Vec<Authority>,
 }
 
 impl Node {
@@ -76,10 +91,15 @@ impl Node {
     pub(super) async fn usage(&self) -> Usage {
         match self {
             Self::Own(child) => child.id().map(own_usage).unwrap_or_default(),
-            Self::Running(web) => {
-                let metrics = timeout(METRICS_TIMEOUT, metrics(web)).await;
-                let metrics = metrics.ok().flatten();
-                metrics.map(|text| told(&text)).unwrap_or_default()
+            Self::Running(webs) => {
+                let mut sum = None;
+                for web in webs {
+                    let metrics = timeout(METRICS_TIMEOUT, metrics(web)).await;
+                    let usage = metrics.ok().flatten().map(|text| told(&text));
+                    let usage = usage.unwrap_or_default();
+                    sum = Some(sum.map_or(usage, |sum: Usage| sum.and(usage)));
+                }
+                sum.unwrap_or_default()
             }
         }
     }
@@ -132,8 +152,10 @@ async fn addresses(log: &mut Lines<BufReader<ChildStderr>>) -> io::Result<Addres
         } else if line.contains(" msg=\"ready\"")
             && let (Some(tcp), Some(web)) = (tcp.take(), web.take())
         {
-            let proxies = vec![tcp];
-            return Ok(Addresses { proxies, web });
+            return Ok(Addresses {
+                proxies: vec![tcp],
+                webs: vec![web],
+            });
         }
         last = line;
     }
@@ -150,7 +172,9 @@ fn own_usage(id: u32) -> Usage {
 }
 
 async fn metrics(web: &Authority) -> Option<String> {
-    let response = http::get(web, "/metrics/proxy", HeaderMap::new()).await;
+    let connections = Connections::new();
+    let response = connections.get(web, "/metrics/proxy", HeaderMap::new());
+    let response = response.await;
     let body = Limited::new(response.ok()?.into_body(), MAX_METRICS);
     let bytes = body.collect().await.ok()?.to_bytes();
     String::from_utf8(bytes.into()).ok()

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::Mode;
 use super::failure::Failures;
 
 /// A run, from its settings to its failures.
@@ -17,6 +18,8 @@ pub struct Report {
     pub version: &'static str,
     /// How many applications were to connect.
     pub apps: usize,
+    /// How they were scraped.
+    pub mode: Mode,
     /// Samples in the text of each.
     pub series: usize,
     /// What the texts were made from.
@@ -36,9 +39,9 @@ pub struct Report {
 /// One part of a run.
 #[derive(Debug, Serialize)]
 pub struct Phase {
-    /// `connect`, `scrape_plain`, `scrape_gzip`, `push` or `scrape_pushes`.
+    /// `connect`, `discover`, `scrape_plain`, `scrape_gzip`, `push` or `scrape_pushes`.
     pub name: &'static str,
-    /// Steps that succeeded: connections with a key, whole scrapes, acknowledged pushes.
+    /// Steps that succeeded: connections with a key, whole lists, whole scrapes, acknowledged pushes.
     pub count: usize,
     /// Time of one such step.
     pub seconds: Option<Percentiles>,
@@ -121,8 +124,15 @@ impl fmt::Display for Report {
         };
         writeln!(
             f,
-            "{} applications × {} series, seed {}, {node}, {} processors here\n",
-            self.apps, self.series, self.seed, self.processors
+            "{} applications × {} series, {}, seed {}, {node}, {} processors here\n",
+            self.apps,
+            self.series,
+            match self.mode {
+                Mode::Connected => "scraped together",
+                Mode::Targets => "each a target",
+            },
+            self.seed,
+            self.processors
         )?;
         writeln!(
             f,

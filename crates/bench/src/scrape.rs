@@ -13,7 +13,7 @@ use hyper::http::uri::Authority;
 use memchr::memmem::Finder;
 
 use super::failure::{FailureKind, LoadFailure};
-use super::http;
+use super::http::Connections;
 
 /// What Prometheus tells how long it waits with.
 const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
@@ -26,7 +26,7 @@ pub(super) enum Encoding {
 }
 
 /// One scrape that was answered in time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Scraped {
     /// From connecting to the last byte.
     pub(super) time: Duration,
@@ -36,16 +36,26 @@ pub(super) struct Scraped {
     pub(super) marked: usize,
 }
 
-/// Scrapes, as long as Prometheus would wait, and counts the lines that begin with `marker`.
+/// What is scraped, and how.
+#[derive(Debug, Clone)]
+pub(super) struct Page {
+    pub(super) web: Authority,
+    pub(super) path: String,
+    pub(super) encoding: Encoding,
+    /// As long as Prometheus would wait.
+    pub(super) timeout: Duration,
+}
+
+/// Scrapes a page, and counts the lines that begin with `marker`.
 pub(super) async fn scrape(
-    web: &Authority,
-    encoding: Encoding,
-    timeout: Duration,
+    connections: &Connections,
+    page: &Page,
     marker: &str,
 ) -> Result<Scraped, LoadFailure> {
     let started = Instant::now();
+    let timeout = page.timeout;
     let mut census = Census::new(marker);
-    let answer = tokio::time::timeout(timeout, answer(web, encoding, timeout, &mut census)).await;
+    let answer = tokio::time::timeout(timeout, answer(connections, page, &mut census)).await;
     let Ok(answer) = answer else {
         let timeout = humantime::format_duration(timeout);
         return Err(failed(format!("not whole within {timeout}")));
@@ -70,24 +80,23 @@ struct Answer {
 }
 
 async fn answer(
-    web: &Authority,
-    encoding: Encoding,
-    timeout: Duration,
+    connections: &Connections,
+    page: &Page,
     census: &mut Census,
 ) -> Result<Answer, LoadFailure> {
     let mut headers = HeaderMap::new();
-    let seconds = timeout.as_secs_f64().to_string();
+    let seconds = page.timeout.as_secs_f64().to_string();
     headers.insert(
         TIMEOUT_HEADER,
         HeaderValue::try_from(seconds).map_err(failed)?,
     );
-    if encoding == Encoding::Gzip {
+    if page.encoding == Encoding::Gzip {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    let response = http::get(web, "/metrics/connected", headers).await;
+    let response = connections.get(&page.web, &page.path, headers).await;
     let response = response.map_err(failed)?;
     if response.status() != StatusCode::OK {
-        return Err(failed(response.status()));
+        return Err(failed(format!("{}: {}", page.path, response.status())));
     }
     let is_packed = response.headers().contains_key(CONTENT_ENCODING);
     let mut body: Incoming = response.into_body();

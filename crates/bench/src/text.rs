@@ -63,6 +63,11 @@ impl Texts {
         format!("{}{{run=\"{}\",", source.marker(), self.seed)
     }
 
+    /// What the instances of this run's applications begin with, before their number.
+    pub fn instances(&self) -> String {
+        format!("{}-{}-", Source::Application(0).name(), self.seed)
+    }
+
     /// The text of one source for the pull with this number, or for a push.
     pub fn render(&self, source: Source, round: u64) -> String {
         let series = match source {
