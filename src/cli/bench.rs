@@ -9,10 +9,9 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use prometheus_rsocket_bench::report::Report;
 use prometheus_rsocket_bench::text::Texts;
-use prometheus_rsocket_bench::{self as bench, Mix, Mode, Options, Target};
+use prometheus_rsocket_bench::{self as bench, Envelope, Mix, Mode, Options, Target};
 use prometheus_rsocket_client::Address;
 use prometheus_rsocket_config::values;
-use prometheus_rsocket_wire::sealing::Choice;
 
 use super::{bad_usage, failure, runtime};
 use crate::drain::Signals;
@@ -68,35 +67,13 @@ pub(super) struct BenchArgs {
     webs: Vec<client::Address>,
     /// Envelope version to encrypt with
     #[arg(long = "envelope", value_name = "VERSION", default_value = "auto")]
-    envelope: EnvelopeArg,
+    envelope: Envelope,
     /// Timeout for connecting, until the key is received, and for the acknowledgement of a push
     #[arg(long = "timeout", value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
     timeout: Duration,
     /// Output format
     #[arg(long = "format", value_name = "FORMAT", default_value = "table")]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum EnvelopeArg {
-    /// The highest that the proxy offers, as the Rust client
-    Auto,
-    /// Version 1, as the Java client
-    #[value(name = "1")]
-    Version1,
-    /// Version 2; fails if the proxy does not offer it
-    #[value(name = "2")]
-    Version2,
-}
-
-impl From<EnvelopeArg> for Choice {
-    fn from(envelope: EnvelopeArg) -> Self {
-        match envelope {
-            EnvelopeArg::Auto => Self::Best,
-            EnvelopeArg::Version1 => Self::Version1,
-            EnvelopeArg::Version2 => Self::Version2,
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -151,7 +128,7 @@ impl BenchArgs {
             interval: self.interval,
             scrape_timeout: self.scrape_timeout,
             pushes: self.pushes.unwrap_or(self.apps),
-            envelope: self.envelope.into(),
+            envelope: self.envelope,
             timeout: self.timeout,
         })
     }

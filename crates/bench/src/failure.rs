@@ -15,6 +15,8 @@ pub enum FailureKind {
     Key,
     /// The proxy, or the way to it, ended an application's connection.
     Lost,
+    /// A text could not be rendered.
+    Render,
     /// A text could not be sealed.
     Seal,
     /// A scrape failed, or was not whole in time.
@@ -36,6 +38,7 @@ impl FailureKind {
             Self::Connect => "not connected",
             Self::Key => "no key",
             Self::Lost => "connection lost",
+            Self::Render => "not rendered",
             Self::Seal => "not sealed",
             Self::Scrape => "scrape failed",
             Self::Missing => "application missing from a scrape",

@@ -10,9 +10,9 @@ mod http;
 mod meter;
 mod node;
 pub mod process;
+mod renderer;
 pub mod report;
 mod scrape;
-mod sealer;
 mod targets;
 pub mod text;
 
@@ -27,20 +27,20 @@ use futures_util::{StreamExt, stream};
 use hyper::http::uri::Authority;
 use indicatif::ProgressBar;
 use prometheus_rsocket_client::Address;
-use prometheus_rsocket_wire::sealing::Choice;
 use serde::Serialize;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+pub use app::Envelope;
 use app::{App, Load};
 use failure::{FailureKind, Failures, LoadFailure};
 use fleet::Fleet;
 use http::Connections;
 use meter::Meter;
 use node::{Addresses, Node};
+use renderer::Renderer;
 use report::Report;
 use scrape::{Encoding, Page, Scraped, scrape};
-use sealer::Sealer;
 use text::{Source, Texts};
 
 /// What to do.
@@ -68,7 +68,7 @@ pub struct Options {
     /// Jobs that push.
     pub pushes: usize,
     /// Which envelope the applications use.
-    pub envelope: Choice,
+    pub envelope: Envelope,
     /// For a connection with its key, and for the acknowledgement of a push.
     pub timeout: Duration,
 }
@@ -129,9 +129,6 @@ pub enum StartError {
     /// The node of its own did not start.
     #[error("the node did not start: {0}")]
     Node(io::Error),
-    /// The system gives no more threads.
-    #[error("threads: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
 }
 
 /// Runs until everything is measured, or until `stop` comes.
@@ -166,7 +163,6 @@ struct Run {
 
 impl Run {
     async fn start(options: Options, progress: ProgressBar) -> Result<Self, StartError> {
-        let sealer = Sealer::new(options.texts)?;
         let (node, Addresses { proxies, webs }) = match &options.target {
             Target::Running { proxies, webs } => {
                 let (proxies, webs) = (proxies.clone(), webs.clone());
@@ -192,7 +188,7 @@ impl Run {
         };
         let load = Load {
             proxies,
-            sealer,
+            renderer: Renderer::new(options.texts),
             envelope: options.envelope,
             timeout: options.timeout,
         };
@@ -241,8 +237,16 @@ impl Run {
 
     async fn connect(&mut self) -> Fleet {
         self.begin("connect", self.options.apps).await;
-        let (fleet, mut connected) = Fleet::connect(&self.load, self.options.apps);
-        while let Some(outcome) = connected.recv().await {
+        let mut fleet = Fleet::default();
+        let connect = |number| App::connect(Arc::clone(&self.load), Source::Application(number));
+        let mut connecting: JoinSet<_> = (0..self.options.apps).map(connect).collect();
+        while let Some(connected) = connecting.join_next().await {
+            let connected = connected
+                .unwrap_or_else(|error| Err(LoadFailure::new(FailureKind::Connect, error)));
+            let outcome = connected.map(|(app, time)| {
+                fleet.add(app);
+                time
+            });
             self.step(outcome);
         }
         self.end().await;
@@ -270,15 +274,7 @@ impl Run {
     async fn pushes(&mut self) -> usize {
         self.begin("push", self.options.pushes).await;
         let load = Arc::clone(&self.load);
-        let push = |job| {
-            let load = Arc::clone(&load);
-            tokio::spawn(async move {
-                App::connect(&load)
-                    .await?
-                    .push(&load, Source::Job(job))
-                    .await
-            })
-        };
+        let push = |job| tokio::spawn(App::push(Arc::clone(&load), Source::Job(job)));
         let pushes = stream::iter(0..self.options.pushes).map(push);
         let mut pushes = pushes.buffer_unordered(self.options.apps);
         let mut acknowledged = 0;

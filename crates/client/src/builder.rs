@@ -176,6 +176,12 @@ impl Builder {
         self
     }
 
+    /// Seals by envelope version 1, as the Java client, also where the proxy offers better: to compare the two.
+    pub fn envelope_version1(mut self) -> Self {
+        self.envelope = Choice::Version1;
+        self
+    }
+
     /// Whether to connect at all; so if not said. A client that is not enabled does nothing, and whatever is asked of it
     /// succeeds: for a switch in the configuration.
     pub fn enabled(mut self, enabled: bool) -> Self {
