@@ -46,7 +46,7 @@ static SCRAPED_AGAIN: LogLimit = LogLimit::new(100);
 /// Why there is no scrape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ScrapeError {
-    /// As many scrapes as may be are under way.
+    /// The maximum number of scrapes is running.
     #[error("too many scrapes are running (--scrape.max-concurrent)")]
     TooMany,
     /// The node is stopping.

@@ -440,7 +440,7 @@ mod tests {
         ask(&mut reader, "/endless").await;
         let mut little = [0; 100];
         while reader.read(&mut little).await.unwrap() > 0 {
-            assert!(began.elapsed() < 3 * IO_TIMEOUT, "for ever");
+            assert!(began.elapsed() < 3 * IO_TIMEOUT, "it is not given up");
             sleep(Duration::from_secs(1)).await;
         }
         assert!(began.elapsed() >= Duration::from_secs(10) + IO_TIMEOUT);

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_all_come_back_are_noticed_whoever_else_sheds() {
+    fn connections_that_all_come_back_are_noticed_even_if_other_nodes_close_connections() {
         let minute = Duration::from_secs(60);
         for others in [&[0][..], &[100, 100, 100, 100, 0], &[10; 50]] {
             let (mut guard, now) = (guard(), Instant::now());

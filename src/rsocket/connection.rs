@@ -102,7 +102,7 @@ async fn leave<T: FrameTransport>(mut connection: Box<Connection<T>>) {
     Box::pin(connection.finish()).await;
 }
 
-/// Counts an end that is somebody's mistake or a fault; the ordinary ones are nobody's business.
+/// Counts an end that is a fault; ordinary ends are not counted.
 fn note_failure(reason: &CloseReason, peer: SocketAddr, transport: Transport, apps: &Applications) {
     let exception = match reason {
         CloseReason::PeerError { code, .. } if *code != ErrorCode::CONNECTION_CLOSE => {

@@ -18,7 +18,7 @@ pub enum Cause {
     Drain,
     /// Other nodes have fewer connections.
     Rebalance,
-    /// What its application has shown counts no more.
+    /// The credentials of its application were revoked.
     Revoked,
 }
 

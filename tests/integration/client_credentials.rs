@@ -31,7 +31,7 @@ async fn a_client_shows_a_token_or_a_password() {
         client(&proxy).password("payments", "pass word"),
         client(&proxy).password_file("payments", &password),
     ] {
-        let client = builder.connect_and_wait().await.expect("let in");
+        let client = builder.connect_and_wait().await.expect("accepted");
         assert_eq!(proxy.scrape().await, ["up{team=\"payments\"} 1"]);
         client.push_and_close().await.expect("acknowledged");
         proxy.connected(0).await;
@@ -134,7 +134,7 @@ async fn a_certificate_says_whose_an_application_is() {
     let shop = builder()
         .tls_client_certificate(shop, shop_key)
         .expect("a certificate");
-    let _shop = shop.connect_and_wait().await.expect("let in");
+    let _shop = shop.connect_and_wait().await.expect("accepted");
     assert_eq!(proxy.scrape().await, ["up{team=\"shop\"} 1"]);
 
     // Of the authority, but nobody whom the file names; and nothing at all.

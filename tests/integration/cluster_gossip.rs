@@ -363,7 +363,7 @@ async fn flood(packets: Vec<Vec<u8>>, to: SocketAddr, count: usize) {
 
 #[expect(
     clippy::print_stdout,
-    reason = "a figure for whoever reads the test's output"
+    reason = "a figure for readers of the test's output"
 )]
 async fn survives_a_flood(flags: &[&str]) {
     let nodes = nodes(2, flags).await;

@@ -397,7 +397,7 @@ async fn who_does_not_know_the_secret_can_neither_call_nor_be_called() {
 }
 
 #[tokio::test]
-async fn rubbish_from_whoever_reaches_the_port_harms_nobody() {
+async fn random_bytes_on_the_port_harm_nobody() {
     let mut random = fastrand::Rng::with_seed(1);
     for secret in [None, Some("secret")] {
         let member = Member::start("node-0", secret, &[]).await;

@@ -114,7 +114,7 @@ async fn the_hardened_configuration_lets_in_whom_it_names_and_nobody_else() {
     let by_token = node
         .trusting(node.client("tls", node.ports.tcp.port()))
         .bearer_token(TOKEN);
-    let by_token = by_token.connect_and_wait().await.expect("let in");
+    let by_token = by_token.connect_and_wait().await.expect("accepted");
     let [certificate, key] = node
         .applications
         .issue(&node.scratch, "shop.internal", "shop");
@@ -124,7 +124,7 @@ async fn the_hardened_configuration_lets_in_whom_it_names_and_nobody_else() {
         .expect("a certificate")
         .connect_and_wait()
         .await;
-    let by_certificate = by_certificate.expect("let in");
+    let by_certificate = by_certificate.expect("accepted");
 
     // Others: in the clear, without credentials, with a wrong token, with a certificate of another authority.
     let in_the_clear = node

@@ -431,7 +431,7 @@ async fn junk(address: SocketAddr, pushes: u32) {
     for number in 0..pushes {
         bytes.extend(frame(2 * number + 1, FNF, METADATA, &body));
     }
-    // As they come: whoever reads nothing is given up for that.
+    // As they come: a peer that reads nothing is given up.
     let (mut reader, mut writer) = stream.split();
     let mut heard = tokio::io::sink();
     tokio::select! {

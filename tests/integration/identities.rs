@@ -181,7 +181,7 @@ async fn hears_nothing(peer: &mut Peer) {
     assert!(early.is_err(), "{early:?}");
 }
 
-/// How the proxy ends a connection that it does not let in.
+/// How the proxy ends a connection that it refuses.
 async fn turned_away(proxy: SocketAddr, setup: SetupOptions) -> (ErrorCode, String) {
     let mut peer = Peer::connect_with(proxy, setup).await;
     match peer.closed().await {
@@ -272,7 +272,7 @@ async fn wrong_credentials_are_told_so_after_a_pause_and_never_taken_for_none() 
     assert!(proxy.scrape().await.is_empty());
 }
 
-/// Told at once, an unmodified Java client would be back at once, for ever.
+/// Told at once, an unmodified Java client would be back at once, again and again.
 #[tokio::test]
 async fn an_application_that_shows_nothing_is_left_unanswered_until_it_is_turned_away() {
     let (proxy, ..) = asking(&identities(), &["--rsocket.setup-timeout=2s"]).await;
@@ -285,9 +285,9 @@ async fn an_application_that_shows_nothing_is_left_unanswered_until_it_is_turned
 }
 
 /// Java clients by the hundred, on the day that the file is given: if they pushed each other out, they would all be back at
-/// once, for ever.
+/// once, again and again.
 #[tokio::test]
-async fn those_who_are_left_unanswered_take_no_place_of_those_who_are_let_in() {
+async fn connections_left_unanswered_take_no_place_of_accepted_ones() {
     let (proxy, ..) = asking(&identities(), &["--rsocket.max-handshakes=2"]).await;
     let mut unanswered = Vec::new();
     for _ in 0..6 {

@@ -49,7 +49,7 @@ async fn a_websocket_handshake_that_never_ends_is_given_up() {
 }
 
 /// Java clients connect to the wrong port, and to one where TLS has just been turned on. Closed at once, they would be back
-/// within milliseconds, for ever.
+/// within milliseconds, again and again.
 #[tokio::test]
 async fn who_speaks_another_protocol_is_left_unanswered() {
     let scratch = Scratch::new();
@@ -75,7 +75,7 @@ async fn who_speaks_another_protocol_is_left_unanswered() {
 
 #[tokio::test]
 async fn past_the_limit_connections_wait_and_are_served_as_soon_as_there_is_room() {
-    // Accepting and closing would bring a Java client back within milliseconds, for ever.
+    // Accepting and closing would bring a Java client back within milliseconds, again and again.
     for limit in [
         "--rsocket.max-connections=1",
         "--rsocket.max-connections-per-address=1",

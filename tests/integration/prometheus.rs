@@ -379,7 +379,7 @@ async fn limits_of_a_target_are_not_passed_by_one_application_in_3() {
     limits_of_a_target_are_not_passed_by_one_application(&prometheus_3()).await;
 }
 
-/// Passes everything between whoever connects and `proxy`; shows the last response's head.
+/// Passes everything between its clients and `proxy`; shows the last response's head.
 async fn relay(proxy: SocketAddr) -> (SocketAddr, watch::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");

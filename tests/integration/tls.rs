@@ -138,7 +138,7 @@ async fn an_application_shows_its_certificate_where_one_is_wanted() {
     assert!(matches!(other, Err(ConnectError::GaveUp(_))), "{other:?}");
 }
 
-/// Told at once, a Java client would be back at once, for ever.
+/// Told at once, a Java client would be back at once, again and again.
 #[tokio::test]
 async fn a_client_with_a_strangers_certificate_is_left_unanswered() {
     let scratch = Scratch::new();
@@ -167,7 +167,7 @@ async fn a_client_with_a_strangers_certificate_is_left_unanswered() {
     proxy.connected(0).await;
 }
 
-/// Told at once, a Java client would be back at once, for ever.
+/// Told at once, a Java client would be back at once, again and again.
 #[tokio::test]
 async fn a_client_without_the_certificate_that_is_wanted_is_left_unanswered() {
     let scratch = Scratch::new();

@@ -319,7 +319,7 @@ async fn responses_have_the_headers_that_are_asked_for() {
 }
 
 #[tokio::test]
-async fn whoever_asks_too_often_is_told_so() {
+async fn a_client_that_asks_too_often_gets_429() {
     let scratch = Scratch::new();
     let limit = web_config(&scratch, "rate_limit: {interval: 1h, burst: 2}\n");
     let proxy = Sandbox::start(&[&limit]).await;
@@ -354,7 +354,7 @@ async fn a_file_of_no_use_is_one_line_that_names_flag_and_file_and_exit_2() {
             "ann: not a bcrypt hash",
         ),
     ] {
-        // A port that cannot be had: the file comes first.
+        // This address cannot be bound: the file is checked first.
         let arguments = [&flag, "--web.listen-address=192.0.2.1:1"];
         let output = Command::new(BINARY).args(arguments).output().await.unwrap();
         let said = String::from_utf8(output.stderr).unwrap();

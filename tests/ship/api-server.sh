@@ -52,7 +52,7 @@ echo 'secret,admin,1,"system:masters"' >"$run/tokens.csv"
     --service-account-issuer https://kubernetes.default.svc --service-account-key-file "$run/accounts.pem" \
     --service-account-signing-key-file "$run/accounts.pem" >"$run/api-server.log" 2>&1 &
 processes+=($!)
-# Not the configuration of whoever runs this.
+# Not the configuration of the user who runs this.
 export KUBECONFIG=$run/config
 kube() { kubectl --server https://127.0.0.1:16443 --insecure-skip-tls-verify --token secret "$@"; }
 for _ in $(seq 120); do

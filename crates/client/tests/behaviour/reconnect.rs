@@ -63,7 +63,7 @@ async fn a_client_gives_up_after_its_last_retry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_for_the_connection_waits_no_longer_than_the_timeout() {
+async fn connect_and_wait_takes_no_longer_than_the_timeout() {
     let begin = Instant::now();
     let failed = client([nobody().await]).connect_and_wait().await;
     assert!(matches!(failed, Err(ConnectError::Timeout(reason)) if reason.contains("refused")));
