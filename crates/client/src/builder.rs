@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pollster::block_on;
+use prometheus_rsocket_wire::Description;
+use prometheus_rsocket_wire::description::DescriptionError;
 use prometheus_rsocket_wire::sealing::Choice;
 use tokio::sync::{mpsc, watch};
 #[cfg(feature = "tls")]
@@ -13,6 +15,7 @@ use tokio_rustls::rustls::ClientConfig;
 
 use crate::client::Task;
 use crate::credentials::{Credentials, Secret};
+use crate::description::Described;
 use crate::errors::ConnectError;
 use crate::metrics::Counters;
 use crate::reconnect::Reconnect;
@@ -29,6 +32,8 @@ use crate::{Address, Client, runtime};
 
 /// Commands waiting for the client's task; a push waits for room.
 const COMMANDS: usize = 4;
+/// The most texts that can be rendered at a time: each may hold a thread.
+const MAX_RENDERS: usize = 1024;
 /// The shortest interval between looks at the preferred proxies: each is a whole connection.
 const MIN_PREFER_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -36,6 +41,8 @@ const MIN_PREFER_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Builder {
     render: Render,
+    max_renders: usize,
+    described: Described,
     pub(crate) enabled: bool,
     proxies: Vec<Address>,
     pub(crate) first_backoff: Duration,
@@ -73,6 +80,8 @@ impl Builder {
     pub(crate) fn new(render: Render) -> Self {
         Self {
             render,
+            max_renders: 4,
+            described: Described::default(),
             enabled: true,
             proxies: Vec::new(),
             first_backoff: Duration::from_secs(10),
@@ -119,12 +128,68 @@ impl Builder {
         self
     }
 
+    /// What Prometheus is to call this application, where it is a target of its own: 1 to 255 bytes without control
+    /// characters. It should stay the same when the application starts again, and no other may have it. If not said,
+    /// it is host name and process id.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be a name.
+    pub fn instance(mut self, instance: impl Into<String>) -> Result<Self, DescriptionError> {
+        self.described.set_instance(instance.into())?;
+        Ok(self)
+    }
+
+    /// What kind of application this is; as long as an instance can be.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::instance`].
+    pub fn job(mut self, job: impl Into<String>) -> Result<Self, DescriptionError> {
+        self.described.set_job(job.into())?;
+        Ok(self)
+    }
+
+    /// One more label of this application as a target; at most 64, and 64 KiB with all that is said of it.
+    ///
+    /// # Errors
+    ///
+    /// When it has a name that a target's label cannot have, such as `instance`, or is one too many.
+    pub fn label(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<String>,
+    ) -> Result<Self, DescriptionError> {
+        self.described.set_label(name.into(), value.into())?;
+        Ok(self)
+    }
+
+    /// For an application that answers for others, or for no target at all: what it says it is, instead of
+    /// [`Builder::instance`], [`Builder::job`] and [`Builder::label`]. Pulls name the one of several targets that is
+    /// meant ([`Request::target`]). [`Client::describe`] changes it.
+    ///
+    /// # Errors
+    ///
+    /// When it exceeds a limit, or names a target twice.
+    pub fn description(mut self, description: Description) -> Result<Self, DescriptionError> {
+        self.described.set(description)?;
+        Ok(self)
+    }
+
+    /// How many texts are rendered at a time, 4 if not said, and 1 at least. A further pull is refused, a further push
+    /// waits.
+    pub fn max_renders(mut self, texts: usize) -> Self {
+        self.max_renders = texts.clamp(1, MAX_RENDERS);
+        self
+    }
+
     /// The delays between attempts to connect: the first (10 s if not said, as in the Java client) doubles until the
     /// greatest (10 min). Each is lengthened by up to itself, at random. They are shorter, 1 s at most before that,
     /// while a push waits. Neither is shorter than 100 ms, nor the first longer than the greatest.
     ///
     /// After the end of a connection that lived for 30 s the client is back within 500 ms, or within the first delay if
-    /// that is shorter; while connections keep ending earlier, this doubles too.
+    /// that is shorter. If it does not find the proxy then, it tries again after 0.5 to 1, 1 to 2 and 2 to 4 s before it
+    /// waits for the first delay. While connections keep ending earlier, these delays double too.
     pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
         self.first_backoff = first;
         self.max_backoff = max;
@@ -287,23 +352,17 @@ impl Builder {
 
     fn start(mut self, counters: Arc<Counters>) -> Task {
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        let (link_sender, link) = watch::channel(None);
-        let (failure_sender, failure) = watch::channel(String::new());
         if self.proxies.is_empty() {
             self.proxies.push(Address::default());
         }
         let own_thread = self.own_thread || self.push_on_drop;
-        let state = Arc::new(State {
-            renderer: Renderer::new(self.render.clone()),
-            counters,
-            own_metrics: self.own_metrics,
-            envelope: self.envelope,
-            link: link_sender,
-            failure: failure_sender,
-            pushes: watch::channel(0).0,
-            on_key: self.on_key.clone(),
-            last_key: Mutex::new(Bytes::new()),
-        });
+        let state = Arc::new(self.state(counters));
+        let task = Task::Running {
+            commands,
+            link: state.link.subscribe(),
+            failure: state.failure.subscribe(),
+            description: state.description.clone(),
+        };
         let supervisor = Supervisor {
             state: Arc::clone(&state),
             commands: receiver,
@@ -311,18 +370,36 @@ impl Builder {
             #[cfg(feature = "signal")]
             push_on_sigterm: self.push_on_sigterm,
         };
-        let reconnect = Reconnect {
+        let reconnect = self.reconnect(state);
+        runtime::start(move || supervisor.run(reconnect), own_thread);
+        task
+    }
+
+    pub(crate) fn state(&self, counters: Arc<Counters>) -> State {
+        // It was checked when it was said.
+        let description = self.described.clone().encode().unwrap_or_default();
+        State {
+            renderer: Renderer::new(self.render.clone(), self.max_renders),
+            max_renders: self.max_renders,
+            description: watch::Sender::new(description),
+            counters,
+            own_metrics: self.own_metrics,
+            envelope: self.envelope,
+            link: watch::Sender::new(None),
+            failure: watch::Sender::new(String::new()),
+            pushes: watch::Sender::new(0),
+            on_key: self.on_key.clone(),
+            last_key: Mutex::new(Bytes::new()),
+        }
+    }
+
+    pub(crate) fn reconnect(self, state: Arc<State>) -> Reconnect {
+        Reconnect {
             state,
             proxies: self.proxies,
             sockets: self.sockets,
             schedule: Schedule::new(self.first_backoff, self.max_backoff, self.max_retries),
             prefer_first: self.prefer_first,
-        };
-        runtime::start(move || supervisor.run(reconnect), own_thread);
-        Task::Running {
-            commands,
-            link,
-            failure,
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use pollster::block_on;
+use prometheus_rsocket_wire::Description;
+use prometheus_rsocket_wire::description::DescriptionError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
@@ -35,6 +38,7 @@ pub(crate) enum Task {
         commands: mpsc::Sender<Command>,
         link: watch::Receiver<Option<Link>>,
         failure: watch::Receiver<String>,
+        description: watch::Sender<Bytes>,
     },
 }
 
@@ -78,6 +82,23 @@ impl Client {
             Ok(false) => Err(ConnectError::Timeout(reason())),
             Err(_) => Err(ConnectError::GaveUp(reason())),
         }
+    }
+
+    /// Says that the application is something else now: at once, and on each connection from now on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::description`](crate::Builder::description); what was said before stays.
+    pub fn describe(&self, description: &Description) -> Result<(), DescriptionError> {
+        let json = description.encode()?;
+        if let Task::Running { description, .. } = &self.task {
+            description.send_if_modified(|said| {
+                let changes = *said != json;
+                *said = json;
+                changes
+            });
+        }
+        Ok(())
     }
 
     /// What the client has counted so far.

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use prometheus_rsocket_wire::description::MIME;
 use prometheus_rsocket_wire::envelope::SealError;
 use prometheus_rsocket_wire::sealing::{NoSeal, Seal, Sealing};
 use prometheus_rsocket_wire::session::{InvalidSetup, Limits, SetupOptions, StreamError};
@@ -14,7 +15,7 @@ use prometheus_rsocket_wire::transport::Transport;
 use prometheus_rsocket_wire::{
     Announcement, Connection, ErrorCode, Event, Payload, Session, StreamId,
 };
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
@@ -28,6 +29,12 @@ use crate::state::State;
 
 /// The proxy sends keys and empty answers: nothing longer is taken from it.
 pub(crate) const MAX_FRAME: usize = 64 << 10;
+/// How often each side gives a sign of life, and how long the client waits for one of the proxy: a machine that is gone
+/// sends no word of it.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+const MAX_LIFETIME: Duration = Duration::from_secs(15);
+/// What the proxy is told where the application ends.
+const GOODBYE: &str = "the application ends";
 /// For the pulls and pushes under way on a connection that another one has replaced.
 const RETIRE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -44,20 +51,27 @@ pub(crate) struct Running {
 /// Starts the task of a connection on a transport that has not been used yet. It ends when the last [`Link`] is gone.
 pub(crate) fn start<T: Transport + 'static>(
     state: Arc<State>,
-    setup: SetupOptions,
+    mut setup: SetupOptions,
     transport: T,
 ) -> Result<Running, InvalidSetup> {
-    let limits = Limits {
+    let mut limits = Limits {
         max_frame: MAX_FRAME,
         max_payload: MAX_FRAME,
         ..Limits::default()
     };
+    limits.max_requests_in = limits.max_requests_in.max(state.max_renders);
+    let mut description = state.description.subscribe();
+    setup.keepalive = KEEPALIVE;
+    setup.max_lifetime = MAX_LIFETIME;
+    setup.data_mime = MIME.to_owned();
+    setup.payload.data = description.borrow_and_update().clone();
     let session = Session::connecting(setup, limits, Instant::now().into_std())?;
     let (link, orders) = Link::new();
     let (key, keyed) = oneshot::channel();
     let application = Application {
         sealing: Sealing::new(state.envelope),
         state,
+        description,
         orders,
         first_key: Some(key),
         work: JoinSet::new(),
@@ -76,6 +90,8 @@ pub(crate) fn start<T: Transport + 'static>(
 /// The application's side of one connection.
 struct Application {
     state: Arc<State>,
+    /// Changes when the application says that it is something else.
+    description: watch::Receiver<Bytes>,
     orders: mpsc::Receiver<Order>,
     first_key: Option<oneshot::Sender<()>>,
     sealing: Sealing,
@@ -152,8 +168,17 @@ impl Application {
                 }
                 Some(Order::Tell(text, reply)) => self.seal_push(text, Target::Tell(reply)),
                 Some(Order::Retire) => self.retire_until = Some(Instant::now() + RETIRE_WITHIN),
-                Some(Order::End) | None => return Step::Over(None),
+                Some(Order::End) => {
+                    connection.session().close(ErrorCode::CONNECTION_CLOSE, GOODBYE);
+                    return Step::Over(None);
+                }
+                None => return Step::Over(None),
             },
+            Ok(()) = self.description.changed() => {
+                if let Err(failure) = self.describe(connection.session()) {
+                    return Step::Over(Some(failure));
+                }
+            }
             () = at(self.retire_until) => return Step::Over(None),
         }
         Step::GoOn
@@ -180,7 +205,7 @@ impl Application {
             }
             Event::Request { stream, payload } => {
                 let announcement = self.take_key(&payload)?;
-                self.pull(stream, &announcement, session);
+                self.pull(stream, announcement, session);
             }
             Event::RequestCancelled { stream } => {
                 if let Some(pull) = self.pulls.remove(&stream) {
@@ -215,8 +240,18 @@ impl Application {
         Ok(announcement)
     }
 
-    fn pull(&mut self, stream: StreamId, announcement: &Announcement, session: &mut Session) {
-        let seal = self.sealing.for_answer(announcement);
+    /// Says what the application is now. Where that cannot be sent, the next connection says it.
+    fn describe(&mut self, session: &mut Session) -> Result<(), Failure> {
+        let description = Payload {
+            metadata: Some(Bytes::from_static(MIME.as_bytes())),
+            data: self.description.borrow_and_update().clone(),
+        };
+        let told = session.fire_and_forget(description);
+        told.map_err(|error| Failure::new(Reason::Network, error))
+    }
+
+    fn pull(&mut self, stream: StreamId, announcement: Announcement, session: &mut Session) {
+        let seal = self.sealing.for_answer(&announcement);
         let (Some(seal), Some(permit)) = (seal, self.state.renderer.try_permit()) else {
             self.state.counters.pulls_failed.increment();
             return session.respond_error(stream, ErrorCode::REJECTED, "not ready to answer");
@@ -226,6 +261,7 @@ impl Application {
         let request = Request {
             deadline: timeout.and_then(|timeout| std::time::Instant::now().checked_add(timeout)),
             push: false,
+            target: announcement.target,
         };
         let work = self.work.spawn(async move {
             Sealed {

@@ -5,6 +5,8 @@ use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use prometheus_rsocket_wire::description::DescriptionError;
+
 use crate::address::{Address, AddressError};
 use crate::render::IntoText;
 use crate::{Builder, Client};
@@ -56,6 +58,8 @@ impl Builder {
     /// | `TRANSPORT` | `transport` | `tcp` or `websocket` |
     /// | `SECURE` | `secure` | `true` for TLS |
     /// | `PROXIES` | | instead of the four: several addresses with commas between them |
+    /// | `INSTANCE`, `JOB` | `instance`, `job` | see [`Builder::instance`], [`Builder::job`] |
+    /// | `LABELS` | `labels` | `zone=b,team=shop`, see [`Builder::label`] |
     /// | `MAX_RETRIES` | `max-retries` | see [`Builder::max_retries`] |
     /// | `FIRST_BACKOFF`, `MAX_BACKOFF` | `first-backoff`, `max-backoff` | such as `10s`, see [`Builder::backoff`] |
     /// | `TIMEOUT` | | see [`Builder::timeout`] |
@@ -113,7 +117,8 @@ impl Builder {
         if env.get("MIN_ENVELOPE_VERSION", envelope_version)? == Some(2) {
             self = self.forbid_downgrade();
         }
-        let builder = env.credentials(self)?;
+        let builder = env.description(self)?;
+        let builder = env.credentials(builder)?;
         env.tls(builder)
     }
 }
@@ -157,6 +162,20 @@ impl Env<'_> {
         };
         let host = host.unwrap_or_else(|| "localhost".into());
         address(scheme, &host, port).map(|address| vec![address])
+    }
+
+    fn description(&self, mut builder: Builder) -> Result<Builder, EnvError> {
+        let at = |name: &'static str| move |error: DescriptionError| EnvError::new(name, error);
+        if let Some(instance) = self.text("INSTANCE") {
+            builder = builder.instance(instance).map_err(at("INSTANCE"))?;
+        }
+        if let Some(job) = self.text("JOB") {
+            builder = builder.job(job).map_err(at("JOB"))?;
+        }
+        for (name, value) in self.get("LABELS", labels)?.unwrap_or_default() {
+            builder = builder.label(name, value).map_err(at("LABELS"))?;
+        }
+        Ok(builder)
     }
 
     fn credentials(&self, builder: Builder) -> Result<Builder, EnvError> {
@@ -242,6 +261,16 @@ fn addresses(text: &str) -> Result<Vec<Address>, String> {
     addresses.collect()
 }
 
+fn labels(text: &str) -> Result<Vec<(String, String)>, String> {
+    let labels = text.split(',').map(|label| {
+        let parts = label
+            .split_once('=')
+            .ok_or("labels are written NAME=VALUE,NAME=VALUE")?;
+        Ok((parts.0.trim().to_owned(), parts.1.trim().to_owned()))
+    });
+    labels.collect()
+}
+
 fn transport(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "tcp" => Ok(false),
@@ -278,6 +307,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn builder(variables: &[(&str, &str)]) -> Result<Builder, EnvError> {
@@ -326,6 +357,26 @@ mod tests {
         assert_eq!(proxies(&set), ["tcp://a:1", "tcp://b:2"]);
     }
 
+    #[test]
+    fn what_the_application_is_can_be_set() {
+        let set = [
+            ("INSTANCE", "web-1"),
+            ("JOB", "shop"),
+            ("LABELS", "zone=b, team=x=y"),
+        ];
+        let json = builder(&set)
+            .unwrap()
+            .state(Arc::default())
+            .description
+            .borrow()
+            .clone();
+        let target = r#"{"instance":"web-1","job":"shop","labels":{"team":"x=y","zone":"b"}}"#;
+        assert!(
+            json.ends_with(format!("[{target}]}}").as_bytes()),
+            "{json:?}"
+        );
+    }
+
     #[cfg(all(feature = "tls", feature = "websocket"))]
     #[test]
     fn transport_and_secure_make_the_scheme() {
@@ -353,6 +404,9 @@ mod tests {
             ("FIRST_BACKOFF", "0s"),
             ("TIMEOUT", "0ms"),
             ("TIMEOUT", "soon"),
+            ("INSTANCE", "a\u{7}b"),
+            ("LABELS", "zone"),
+            ("LABELS", "instance=a"),
             ("TLS_CERT_FILE", "/nonexistent/cert.pem"),
             ("TLS_CA_FILE", "/nonexistent/ca.pem"),
         ] {

@@ -34,7 +34,13 @@
 //! ```
 //!
 //! A closure that panics or gives an error costs that one pull or push, not the connection. At most four texts are
-//! rendered at a time; a further pull is refused, a further push waits.
+//! rendered at a time ([`Builder::max_renders`]); a further pull is refused, a further push waits.
+//!
+//! # Who the application is
+//!
+//! The proxy can serve each application as a target of its own. [`Builder::instance`] says what Prometheus is to call it,
+//! [`Builder::job`] and [`Builder::label`] say more. The name should stay the same when the application starts again; if
+//! none is given, it is host name and process id.
 //!
 //! # At least once
 //!
@@ -67,6 +73,7 @@ mod builder;
 mod client;
 mod connection;
 mod credentials;
+mod description;
 mod env;
 mod errors;
 mod failure;
@@ -91,6 +98,8 @@ pub use client::Client;
 pub use env::EnvError;
 pub use errors::{ConnectError, PushError};
 pub use metrics::{Metrics, Reason};
+pub use prometheus_rsocket_wire::Description;
+pub use prometheus_rsocket_wire::description::{DescriptionError, TargetDescription, TargetName};
 pub use render::{IntoText, RenderError, Request};
 #[cfg(feature = "signal")]
 pub use signal::AfterSigterm;

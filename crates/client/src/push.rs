@@ -43,6 +43,7 @@ async fn deliver(state: &State, until: Until, deadline: Instant) -> Outcome {
     let request = Request {
         deadline: Some(deadline.into_std()),
         push: true,
+        target: None,
     };
     let text = state.text(request, permit).await?;
     let mut links = state.link.subscribe();

@@ -1,6 +1,8 @@
 //! Keeps a client connected: goes through the proxies, and when all fail or the connection ends, begins again after a
 //! delay.
 
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +18,12 @@ use crate::schedule::{Schedule, WELL_AFTER, spread};
 use crate::socket::{self, Sockets};
 use crate::state::State;
 
-/// For the key to come, where there is another proxy to try. Where there is none the client waits: a proxy past its
-/// limits leaves connections unanswered for a while.
+/// For the key to come, where there is another proxy or address to try. Where there is none the client waits: a proxy past
+/// its limits leaves connections unanswered for a while.
 const KEY_WITHIN: Duration = Duration::from_secs(10);
+/// The same for a client that was well connected a moment ago, also where there is no other: a balancer may have led it to
+/// the node that has gone, and will lead it elsewhere.
+const RETURN_KEY_WITHIN: Duration = Duration::from_secs(5);
 
 /// For one of several proxies to take the connection and send its key, while a push waits: its deadline is near.
 const PUSH_WAITS: Duration = Duration::from_secs(2);
@@ -80,13 +85,7 @@ impl Reconnect {
     async fn round(&self, first: usize) -> Result<Connected, AllFailed> {
         let count = self.proxies.len();
         for proxy in (first..first + count).map(|proxy| proxy % count) {
-            let attempted = tokio::select! {
-                attempted = self.attempt(proxy) => attempted,
-                () = self.impatience(), if count > 1 => {
-                    Err(Failure::new(Reason::Timeout, "took too long for a waiting push"))
-                }
-            };
-            match attempted {
+            match self.attempt(proxy).await {
                 Ok(connected) => return Ok(connected),
                 Err(failure) => self.failed(proxy, &failure),
             }
@@ -102,29 +101,70 @@ impl Reconnect {
         sleep(PUSH_WAITS).await;
     }
 
-    /// Makes a connection, up to the arrival of its key.
+    /// Makes a connection to this proxy, at whichever of its addresses.
     async fn attempt(&self, proxy: usize) -> Result<Connected, Failure> {
         let Some(address) = self.proxies.get(proxy) else {
             return Err(Failure::new(Reason::Network, "no such proxy"));
         };
-        let mut running = socket::connect(&self.sockets, address, &self.state).await?;
-        let keyed = &mut running.keyed;
-        let keyed = if self.proxies.len() > 1 {
-            let no_key = |_| Failure::new(Reason::NoKey, "no key came in time");
-            timeout(KEY_WITHIN, keyed).await.map_err(no_key)?
-        } else {
-            keyed.await
-        };
-        if keyed.is_err() {
-            let ended = running.task.await.ok().flatten();
-            return Err(ended.unwrap_or_else(|| Failure::new(Reason::Closed, "ended at once")));
-        }
+        let candidates = socket::resolve(address).await?;
+        let running = self.attempt_at(address, candidates).await?;
         debug!(proxy = %address, "connected to the proxy");
         Ok(Connected {
             running,
             proxy,
             since: Instant::now(),
         })
+    }
+
+    async fn attempt_at(
+        &self,
+        address: &Address,
+        mut candidates: VecDeque<SocketAddr>,
+    ) -> Result<Running, Failure> {
+        loop {
+            let several = self.proxies.len() > 1 || candidates.len() > 1;
+            let attempted = tokio::select! {
+                attempted = self.keyed(address, &mut candidates) => attempted,
+                () = self.impatience(), if several => {
+                    Err(Failure::new(Reason::Timeout, "took too long for a waiting push"))
+                }
+            };
+            match attempted {
+                Ok(running) => return Ok(running),
+                // The other addresses would refuse the same credentials.
+                Err(failure) if candidates.is_empty() || failure.reason == Reason::Credentials => {
+                    return Err(failure);
+                }
+                Err(failure) => debug!(proxy = %address, %failure, "trying another address"),
+            }
+        }
+    }
+
+    /// Makes a connection to one of these addresses, up to the arrival of its key.
+    async fn keyed(
+        &self,
+        address: &Address,
+        candidates: &mut VecDeque<SocketAddr>,
+    ) -> Result<Running, Failure> {
+        let mut running = socket::connect(&self.sockets, address, candidates, &self.state).await?;
+        let within = if self.schedule.is_returning() {
+            Some(RETURN_KEY_WITHIN)
+        } else {
+            (self.proxies.len() > 1 || !candidates.is_empty()).then_some(KEY_WITHIN)
+        };
+        let keyed = &mut running.keyed;
+        let keyed = match within {
+            Some(within) => {
+                let no_key = |_| Failure::new(Reason::NoKey, "no key came in time");
+                timeout(within, keyed).await.map_err(no_key)?
+            }
+            None => keyed.await,
+        };
+        if keyed.is_err() {
+            let ended = running.task.await.ok().flatten();
+            return Err(ended.unwrap_or_else(|| Failure::new(Reason::Closed, "ended at once")));
+        }
+        Ok(running)
     }
 
     /// Serves until the connection, or one that has replaced it, ends: which proxy that led to, and how long it lived.
@@ -195,3 +235,83 @@ impl Reconnect {
 
 /// None of the proxies could be reached.
 struct AllFailed;
+
+#[cfg(test)]
+mod tests {
+    use prometheus_rsocket_wire::envelope::plaintext::PLAINTEXT;
+    use prometheus_rsocket_wire::session::Limits;
+    use prometheus_rsocket_wire::transport::tcp::Tcp;
+    use prometheus_rsocket_wire::{Connection, ErrorCode, Event, Payload, Session};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::Client;
+
+    /// What a node does with a connection.
+    #[derive(Clone, Copy)]
+    enum Node {
+        Silent,
+        Refusing,
+        Good,
+    }
+
+    async fn listen(node: Node) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let session = Session::accepting(Limits::default(), Instant::now().into_std());
+            let mut connection = Connection::new(session, Tcp::new(stream, 1 << 24));
+            loop {
+                match (connection.next().await, node) {
+                    (Event::Setup(_), Node::Refusing) => {
+                        connection.session().close(ErrorCode::REJECTED_SETUP, "no");
+                    }
+                    (Event::Setup(_), Node::Good) => {
+                        let key = Payload::of_data(PLAINTEXT);
+                        connection.session().fire_and_forget(key).unwrap();
+                    }
+                    (Event::Closed(_), _) => return connection.finish().await,
+                    _ => {}
+                }
+            }
+        });
+        address
+    }
+
+    /// An attempt at a name that has these nodes' addresses: whether it succeeds, and how long it takes.
+    async fn attempt<const N: usize>(
+        nodes: [Node; N],
+        push: bool,
+    ) -> (Result<(), Failure>, Duration) {
+        let mut candidates = VecDeque::new();
+        for node in nodes {
+            candidates.push_back(listen(node).await);
+        }
+        let builder = Client::builder(|| "").proxy(Address::default());
+        let state = Arc::new(builder.state(Arc::default()));
+        state.pushes.send_replace(usize::from(push));
+        let begin = Instant::now();
+        let attempted = builder
+            .reconnect(state)
+            .attempt_at(&Address::default(), candidates)
+            .await;
+        (attempted.map(drop), begin.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_gives_no_key_keeps_nobody_from_the_others_of_its_name() {
+        let (made, took) = attempt([Node::Silent, Node::Good], false).await;
+        made.unwrap();
+        assert!((KEY_WITHIN..KEY_WITHIN * 2).contains(&took), "{took:?}");
+        let (made, took) = attempt([Node::Silent, Node::Good], true).await;
+        made.unwrap();
+        assert!((PUSH_WAITS..KEY_WITHIN).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn credentials_that_one_address_refuses_are_not_shown_to_the_others() {
+        let (made, _) = attempt([Node::Refusing, Node::Good], false).await;
+        assert_eq!(made.unwrap_err().reason, Reason::Credentials);
+    }
+}

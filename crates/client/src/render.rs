@@ -6,12 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use prometheus_rsocket_wire::description::TargetName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinError, spawn_blocking};
 use tracing::warn;
-
-/// Texts rendered at a time. A closure that never returns can hold up this many threads, not more.
-const MAX_RENDERS: usize = 4;
 
 /// Why the application gave no text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +27,7 @@ impl RenderError {
 }
 
 /// What the text is wanted for.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Request {
     /// When it must be there: for a push its deadline, for a pull `None` where the proxy does not say.
@@ -37,6 +35,9 @@ pub struct Request {
     /// For a push; else for a pull. An application that has nothing to say but what it pushes gives an empty text to a
     /// pull that comes between, so that its samples are not served twice.
     pub push: bool,
+    /// Which of the targets in the application's [`Description`](crate::Description) is meant; `None`: all. Only where
+    /// there are several.
+    pub target: Option<TargetName>,
 }
 
 /// What a closure may give: text, or a [`Result`] whose error becomes the reason why there is none.
@@ -111,10 +112,11 @@ pub(crate) struct Renderer {
 }
 
 impl Renderer {
-    pub(crate) fn new(render: Render) -> Self {
+    /// Renders at most so many texts at a time: a closure that never returns can hold up this many threads, not more.
+    pub(crate) fn new(render: Render, max_renders: usize) -> Self {
         Self {
             render,
-            permits: Arc::new(Semaphore::new(MAX_RENDERS)),
+            permits: Arc::new(Semaphore::new(max_renders)),
         }
     }
 

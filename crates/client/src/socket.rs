@@ -1,5 +1,6 @@
 //! From a proxy's address to a connection that sends SETUP: TCP, TLS, WebSocket, each with a time limit.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// What each address of a name has before the next one is tried beside it (RFC 8305, section 5): one that nobody
 /// answers at, not even to refuse, must not keep the client from the others.
 const HEAD_START: Duration = Duration::from_millis(250);
+/// Addresses of a name that one attempt goes through; the next one takes others of them.
+const MAX_ADDRESSES: usize = 16;
 
 /// How sockets are made.
 #[derive(Debug, Clone, Default)]
@@ -42,14 +45,29 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Connects to `address` and starts the connection's task.
+/// Looks the host up, each time anew. In no order but that of the families: applications that ask for one name spread
+/// over its addresses.
+pub(crate) async fn resolve(address: &Address) -> Result<VecDeque<SocketAddr>, Failure> {
+    let lookup = lookup_host((address.host.as_str(), address.port));
+    let found = timeout(STEP_TIMEOUT, lookup).await.map_err(late)?;
+    let found = found.map_err(|error| Failure::new(Reason::Network, error))?;
+    let mut found: Vec<SocketAddr> = found.collect();
+    let preferred = found.first().map(SocketAddr::is_ipv6);
+    fastrand::shuffle(&mut found);
+    found.sort_by_key(|candidate| Some(candidate.is_ipv6()) != preferred);
+    found.truncate(MAX_ADDRESSES);
+    Ok(found.into())
+}
+
+/// Connects to the first of these that it can, and starts the connection's task. Those that were tried are taken out.
 pub(crate) async fn connect(
     sockets: &Sockets,
     address: &Address,
+    candidates: &mut VecDeque<SocketAddr>,
     state: &Arc<State>,
 ) -> Result<Running, Failure> {
     let setup = sockets.credentials.setup(address).await?;
-    let stream = secured(sockets, address).await?;
+    let stream = secured(sockets, address, candidates).await?;
     let state = Arc::clone(state);
     let running = match address.framing {
         Framing::Tcp => connection::start(state, setup, Tcp::new(stream, MAX_FRAME)),
@@ -64,8 +82,12 @@ pub(crate) async fn connect(
     running.map_err(|error| Failure::new(Reason::Protocol, error))
 }
 
-async fn secured(sockets: &Sockets, address: &Address) -> Result<Box<dyn Stream>, Failure> {
-    let stream = tcp(address).await?;
+async fn secured(
+    sockets: &Sockets,
+    address: &Address,
+    candidates: &mut VecDeque<SocketAddr>,
+) -> Result<Box<dyn Stream>, Failure> {
+    let stream = tcp(candidates).await?;
     if !address.secure {
         return Ok(Box::new(stream));
     }
@@ -81,11 +103,8 @@ async fn secured(sockets: &Sockets, address: &Address) -> Result<Box<dyn Stream>
     }
 }
 
-async fn tcp(address: &Address) -> Result<TcpStream, Failure> {
-    let connecting = async {
-        let addresses = lookup_host((address.host.as_str(), address.port)).await?;
-        first_of(addresses, TcpStream::connect).await
-    };
+async fn tcp(candidates: &mut VecDeque<SocketAddr>) -> Result<TcpStream, Failure> {
+    let connecting = first_of(candidates, TcpStream::connect);
     let connected = timeout(STEP_TIMEOUT, connecting).await.map_err(late)?;
     let stream = connected.map_err(|error| {
         let reason = match error.kind() {
@@ -103,18 +122,17 @@ async fn tcp(address: &Address) -> Result<TcpStream, Failure> {
 /// The connection that is made first; each address is tried when the one before has failed, or has had its head start.
 /// The error is that of the attempt that failed last.
 async fn first_of<C, F>(
-    addresses: impl Iterator<Item = SocketAddr>,
+    addresses: &mut VecDeque<SocketAddr>,
     connect: impl Fn(SocketAddr) -> F,
 ) -> io::Result<C>
 where
     C: Send + 'static,
     F: Future<Output = io::Result<C>> + Send + 'static,
 {
-    let mut addresses = addresses.peekable();
     let mut attempts = JoinSet::new();
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     loop {
-        if let Some(address) = addresses.next() {
+        if let Some(address) = addresses.pop_front() {
             attempts.spawn(connect(address));
         }
         tokio::select! {
@@ -124,7 +142,7 @@ where
                 Some(Err(broken)) => failure = broken.into(),
                 None => return Err(failure),
             },
-            () = sleep(HEAD_START), if addresses.peek().is_some() => {}
+            () = sleep(HEAD_START), if !addresses.is_empty() => {}
         }
     }
 }
@@ -166,7 +184,7 @@ mod tests {
         let addresses = ports
             .iter()
             .map(|port| SocketAddr::from(([127, 0, 0, 1], *port)));
-        first_of(addresses, connect).await
+        first_of(&mut addresses.collect(), connect).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -174,6 +192,16 @@ mod tests {
         let begin = Instant::now();
         assert_eq!(first_of_ports(&[1, 1, 3, 4]).await.unwrap(), 3);
         assert_eq!(begin.elapsed(), 2 * HEAD_START);
+    }
+
+    #[tokio::test]
+    async fn those_that_were_not_tried_are_left() {
+        let mut addresses = [2, 3, 4]
+            .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+            .into();
+        assert_eq!(first_of(&mut addresses, connect).await.unwrap(), 3);
+        assert_eq!(first_of(&mut addresses, connect).await.unwrap(), 4);
+        assert!(addresses.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

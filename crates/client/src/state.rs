@@ -19,6 +19,10 @@ pub(crate) type OnKey = Arc<dyn Fn() + Send + Sync>;
 /// Shared by the tasks of one client.
 pub(crate) struct State {
     pub(crate) renderer: Renderer,
+    /// Pulls that are answered at a time.
+    pub(crate) max_renders: usize,
+    /// What the application says it is.
+    pub(crate) description: watch::Sender<Bytes>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) own_metrics: bool,
     pub(crate) envelope: Choice,
@@ -34,14 +38,15 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// The application's text, with the client's own metrics if they are wanted.
+    /// The application's text, with the client's own metrics if they are wanted; not beside that of one of its targets.
     pub(crate) async fn text(
         &self,
         request: Request,
         permit: OwnedSemaphorePermit,
     ) -> Result<Bytes, RenderError> {
+        let of_all = request.target.is_none();
         let text = self.renderer.text(request, permit).await?;
-        if self.own_metrics {
+        if self.own_metrics && of_all {
             Ok(self.counters.snapshot().append_to(&text))
         } else {
             Ok(text)

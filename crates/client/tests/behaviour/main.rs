@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod description;
 mod proxy;
 mod push;
 mod reconnect;

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use prometheus_rsocket_client::{Address, Builder, Client};
 use prometheus_rsocket_wire::envelope::plaintext::PLAINTEXT;
-use prometheus_rsocket_wire::session::{CloseReason, Limits};
+use prometheus_rsocket_wire::session::{CloseReason, Limits, Setup};
 use prometheus_rsocket_wire::transport::tcp::Tcp;
-use prometheus_rsocket_wire::{Connection, ErrorCode, Event, Payload, Session, StreamId};
+use prometheus_rsocket_wire::{
+    Announcement, Connection, ErrorCode, Event, Payload, Session, StreamId,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -52,13 +54,18 @@ impl Proxy {
 
     /// The next connection, which has sent its SETUP and got no answer so far.
     pub(crate) async fn accept(&self) -> Peer {
+        self.accept_setup().await.0
+    }
+
+    /// The same, and its SETUP.
+    pub(crate) async fn accept_setup(&self) -> (Peer, Setup) {
         let (stream, _) = timeout(PATIENCE, self.0.accept())
             .await
             .expect("a connection")
             .expect("a socket");
         let mut peer = Peer::new(stream);
         match peer.next().await {
-            Event::Setup(_) => peer,
+            Event::Setup(setup) => (peer, setup),
             other => panic!("expected a SETUP, got {other:?}"),
         }
     }
@@ -129,8 +136,15 @@ impl Peer {
     }
 
     pub(crate) fn pull(&self) {
+        self.pull_saying(&Announcement::default());
+    }
+
+    pub(crate) fn pull_saying(&self, announcement: &Announcement) {
+        let pull = Payload {
+            metadata: Some(announcement.encode()),
+            data: PLAINTEXT.into(),
+        };
         self.act(|session| {
-            let pull = Payload::of_data(PLAINTEXT);
             session.request_response(pull).expect("a connection");
         });
     }

@@ -105,6 +105,54 @@ async fn a_client_is_back_at_once_when_a_good_connection_ends() {
     assert!(ended.elapsed() <= SECOND / 2 + SECOND / 100);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_well_connected_does_not_give_up_soon() {
+    let proxy = Proxy::bind().await;
+    let address = proxy.address();
+    let client = client([address.clone()]).connect();
+    let peer = proxy.accept_with_key().await;
+    tokio::time::sleep(31 * SECOND).await;
+    drop((peer, proxy));
+    let ended = Instant::now();
+    while client.metrics().retries < 3 {
+        tokio::time::sleep(SECOND / 10).await;
+    }
+    let proxy = Proxy::bind_at(&address).await;
+    proxy.accept().await;
+    assert!(ended.elapsed() <= 8 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_whose_packets_vanish_is_given_up_within_15_seconds() {
+    let proxy = Proxy::bind().await;
+    let client = client([proxy.address()]).connect();
+    let peer = proxy.accept_with_key().await;
+    client.ready().await.unwrap();
+    tokio::time::sleep(60 * SECOND).await;
+    peer.stop_reading();
+    let vanished = Instant::now();
+    let _next = proxy.accept().await;
+    assert!(vanished.elapsed() <= 16 * SECOND);
+    assert_eq!(client.metrics().connection_errors, [(Reason::Silent, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balancer_that_keeps_a_dead_node_is_asked_again_soon() {
+    let balancer = Proxy::bind().await;
+    let client = client([balancer.address()]).connect();
+    let peer = balancer.accept_with_key().await;
+    client.ready().await.unwrap();
+    tokio::time::sleep(31 * SECOND).await;
+    drop(peer);
+    let ended = Instant::now();
+    let dead = balancer.accept().await;
+    dead.stop_reading();
+    let _alive = balancer.accept_with_key().await;
+    assert!(ended.elapsed() <= 7 * SECOND);
+    client.ready().await.unwrap();
+    assert_eq!(client.metrics().connection_errors.len(), 2);
+}
+
 #[tokio::test]
 async fn the_preferred_proxy_serves_before_the_other_connection_is_closed() {
     let (rendering, go_on) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
