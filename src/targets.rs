@@ -4,7 +4,6 @@ mod metrics;
 mod settings;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 pub use metrics::Metrics;
@@ -12,36 +11,12 @@ pub use settings::Settings;
 use tokio::time::Instant;
 
 use crate::cluster::calls::Peers;
-use crate::directory::{About, ApplicationId, Outcome, SharedDirectory, State};
+pub use crate::directory::Application;
+use crate::directory::{ApplicationId, SharedDirectory};
 use crate::drain::Lifecycle;
 use crate::nodes::NodeId;
 use crate::rsocket::Opener;
 use crate::scrape::Scraper;
-
-/// An application, as any node knows it.
-#[derive(Debug, Clone)]
-pub struct Application {
-    /// Its name.
-    pub id: ApplicationId,
-    /// What is told of it.
-    pub about: Arc<About>,
-    /// The node that it is or was connected to.
-    pub node: NodeId,
-    /// Whether it is there.
-    pub state: State,
-    /// A newer connection has its name.
-    pub superseded: bool,
-    /// How its last pull went; `None` before the first.
-    pub last: Option<Outcome>,
-}
-
-impl Application {
-    /// Whether it is a target: connected and not superseded, or gone without a goodbye for no longer than
-    /// `--targets.linger`.
-    pub fn is_listed(&self, _now: SystemTime, _linger: Duration) -> bool {
-        false
-    }
-}
 
 /// Why there is no list at the moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

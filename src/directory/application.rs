@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use crate::nodes::NodeId;
 
 /// Bytes of an instance or a job.
 const MAX_NAME: usize = 255;
@@ -138,4 +140,35 @@ pub struct Outcome {
     pub outcome: &'static str,
     /// For people; empty on success.
     pub reason: Arc<str>,
+}
+
+/// An application, as any node knows it.
+#[derive(Debug, Clone)]
+pub struct Application {
+    /// Its name.
+    pub id: ApplicationId,
+    /// What is told of it.
+    pub about: Arc<About>,
+    /// The node that it is or was connected to.
+    pub node: NodeId,
+    /// Whether it is there.
+    pub state: State,
+    /// A newer connection has its name.
+    pub superseded: bool,
+    /// How its last pull went; `None` before the first.
+    pub last: Option<Outcome>,
+}
+
+impl Application {
+    /// Whether it is a target: connected and not superseded, or gone without a goodbye for no longer than
+    /// `--targets.linger`.
+    pub fn is_listed(&self, now: SystemTime, linger: Duration) -> bool {
+        match &self.state {
+            State::Connected => !self.superseded,
+            State::Ended { end, at, .. } => {
+                let ago = now.duration_since(*at).unwrap_or_default();
+                *end != End::Left && ago < linger
+            }
+        }
+    }
 }
