@@ -55,6 +55,8 @@ impl Prometheus {
             .arg(format!("--config.file={config}"))
             .arg(format!("--storage.tsdb.path={}", scratch.path("data")))
             .arg(format!("--web.listen-address={web}"))
+            // As the shipped configurations with targets have it.
+            .arg("--enable-feature=extra-scrape-metrics")
             .stderr(log)
             .kill_on_drop(true)
             .spawn()

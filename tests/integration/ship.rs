@@ -1,6 +1,7 @@
 //! What is shipped beside the program, against real nodes and a real Prometheus: its configuration, alerts, dashboards.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -106,7 +107,10 @@ async fn prometheus_takes_the_configurations() {
     scratch.file("rules.yml", &read("scripts/prometheus/rules.yml"));
     for text in [
         read("scripts/compose/prometheus.yml"),
+        read("scripts/compose/prometheus-targets.yml"),
+        read("docs/prometheus-targets.yml"),
         without_discovery(&configuration_on_kubernetes()),
+        without_discovery(&read("scripts/kustomize/targets/prometheus.yml")),
     ] {
         let config = scratch.file("prometheus.yml", &text);
         accepts(&["check", "config", &config]).await;
@@ -132,6 +136,16 @@ fn configuration(targets: &[String]) -> String {
         .replace("  - rules.yml", &format!("  - {}", rules.display()))
         .replace("_interval: 10s", "_interval: 1s")
         .replace("scrape_timeout: 9s", "scrape_timeout: 1s")
+}
+
+/// Each application of this node as a target of its own, beside that.
+fn with_targets(configuration: &str, node: SocketAddr) -> String {
+    format!(
+        "{configuration}  - job_name: found\n    \
+             http_sd_configs: [{{url: 'http://{node}/targets', refresh_interval: 1s}}]\n    \
+             sample_limit: 1000\n    \
+             relabel_configs: [{{target_label: proxied_by, replacement: rsocket}}]\n"
+    )
 }
 
 /// Nodes to which everything happens that the dashboards show.
@@ -243,6 +257,7 @@ fn filled_in(query: &str) -> String {
         .replace("$__range", "1h")
         .replace("$job", "proxies")
         .replace("$instance", ".*")
+        .replace("$applications", ".*")
 }
 
 /// One query for each metric that an alert looks at.
@@ -258,8 +273,12 @@ fn looked_at(rules: &str) -> BTreeSet<String> {
 async fn every_query_of_dashboards_and_alerts_finds_something() {
     need!(Prometheus);
     let eventful = Eventful::start().await;
-    let prometheus = Prometheus::with(&configuration(&eventful.targets())).await;
-    prometheus.shows("count(up == 1)", 8.0).await;
+    let configuration = configuration(&eventful.targets());
+    let node = eventful.nodes[0].web();
+    let prometheus = Prometheus::with(&with_targets(&configuration, node)).await;
+    prometheus
+        .shows("count(up{proxied_by=\"\"} == 1)", 8.0)
+        .await;
 
     let mut unanswered = BTreeSet::new();
     for file in std::fs::read_dir(shipped("scripts/grafana/dashboards")).expect("dashboards") {
