@@ -434,8 +434,8 @@ impl Parts {
             registry: Arc::clone(&self.registry),
             keys: Arc::clone(&self.keys),
             targets: Arc::clone(&self.targets),
+            targets_address: settings.targets.address.clone(),
             pushes: Arc::clone(&self.pushes),
-            targets_address: None,
             lifecycle: Arc::clone(&self.lifecycle),
             lifecycle_enabled: settings.web.enable_lifecycle,
         }

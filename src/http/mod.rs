@@ -69,12 +69,12 @@ pub struct Site {
     pub registry: Arc<Registry>,
     /// The keys that applications seal to.
     pub keys: Arc<KeyRing>,
-    /// The pushes held.
-    pub pushes: Arc<Pushes>,
-    /// The applications, one by one.
+    /// Finds applications and pulls them one by one.
     pub targets: Arc<Targets>,
     /// What Prometheus is told to scrape, where that is not the address that it asks at.
     pub targets_address: Option<Authority>,
+    /// The pushes held.
+    pub pushes: Arc<Pushes>,
     /// The nodes of the cluster.
     pub members: watch::Receiver<Members>,
     /// How rebalancing stands.
