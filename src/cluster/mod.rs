@@ -273,6 +273,7 @@ pub mod fuzzing {
         pub fn new(secret: &str) -> Self {
             let mut secrets = Secrets::default();
             if !secret.is_empty() {
+                #[expect(clippy::expect_used, reason = "the fuzz target's own secret")]
                 secrets.add_lines(secret).expect("a secret");
             }
             Self {
