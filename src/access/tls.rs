@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_had_names_its_key() {
+    fn an_unsupported_setting_is_named_by_its_key() {
         let folder = Folder::new("bad");
         for (more, words) in [
             (

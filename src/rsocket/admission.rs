@@ -37,7 +37,7 @@ impl Admission {
         }
     }
 
-    /// Waits for a place among all connections; to be had before the next one is accepted.
+    /// Waits for a place among all connections; taken before the next one is accepted.
     pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }

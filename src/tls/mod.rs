@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_that_is_of_no_use_is_named() {
+    fn a_file_that_cannot_be_used_is_named() {
         let folder = Folder::new("named");
         let good = folder.certified();
         let rubbish = folder.write("rubbish.pem", "rubbish");

@@ -113,7 +113,7 @@ impl Peer {
     /// Answers every pull from now on.
     pub(crate) fn answering(self, answer: Answer) -> App {
         let seen = Arc::new(Seen::default());
-        let task = tokio::spawn(self.answer_for_ever(answer, Arc::clone(&seen)));
+        let task = tokio::spawn(self.answer_until_closed(answer, Arc::clone(&seen)));
         App { seen, task }
     }
 
@@ -178,7 +178,7 @@ impl Peer {
         }
     }
 
-    async fn answer_for_ever(mut self, answer: Answer, seen: Arc<Seen>) -> CloseReason {
+    async fn answer_until_closed(mut self, answer: Answer, seen: Arc<Seen>) -> CloseReason {
         let mut waiting: Vec<StreamId> = Vec::new();
         let mut gate = match &answer {
             Answer::Gated(_, gate) => Some(gate.clone()),

@@ -51,7 +51,7 @@ async fn nodes_with_certificates_of_one_authority_share_pushes_and_others_do_not
 }
 
 #[test]
-fn certificates_of_no_use_are_one_line_that_names_the_flag() {
+fn certificates_that_cannot_be_used_are_one_line_that_names_the_flag() {
     use prometheus_rsocket_proxy::cli::settings;
     let scratch = Scratch::new();
     let authority = Authority::new(&scratch, "ca.pem");

@@ -161,7 +161,7 @@ impl Pushing {
             let mut proxies = proxies.to_vec();
             let count = proxies.len();
             proxies.rotate_left(number % count);
-            push_for_ever(&proxies, number, pushing.clone())
+            keep_pushing(&proxies, number, pushing.clone())
         };
         Self {
             jobs: (0..4).map(job).collect(),
@@ -197,7 +197,7 @@ fn sample(job: usize, number: usize) -> String {
 }
 
 /// Pushes again and again on a connection that stays, and gives what was acknowledged.
-fn push_for_ever(
+fn keep_pushing(
     proxies: &[SocketAddr],
     job: usize,
     stop: watch::Receiver<bool>,

@@ -106,7 +106,7 @@ impl Hardened {
 }
 
 #[tokio::test]
-async fn the_hardened_configuration_lets_in_whom_it_names_and_nobody_else() {
+async fn the_hardened_configuration_accepts_only_those_it_names() {
     let mut node = Hardened::start().await;
     let authorization = credentials("prometheus", PASSWORD);
 

@@ -304,7 +304,7 @@ async fn connections_left_unanswered_take_no_place_of_accepted_ones() {
 }
 
 #[tokio::test]
-async fn applications_that_show_nothing_are_let_in_where_the_file_says_so() {
+async fn applications_without_credentials_are_accepted_where_the_file_says_so() {
     let file = "anonymous:\n  labels: {team: nobody}\n  limits: {series: 2}\n";
     let (proxy, ..) = asking(file, &[]).await;
     let _small = App::text(proxy.tcp(), "a 1\nb 1\n").await;
@@ -415,7 +415,7 @@ async fn who_is_somebody_else_by_now_comes_anew() {
 }
 
 #[tokio::test]
-async fn metrics_say_that_the_file_is_of_no_use() {
+async fn metrics_say_that_the_file_cannot_be_used() {
     let (proxy, _scratch, path) = asking(&identities(), &[]).await;
     let of_use = async |expected: f64| {
         let series = "prometheus_proxy_config_last_reload_successful{file=\"identities\"}";
@@ -519,7 +519,7 @@ async fn an_unmodified_java_client_is_anonymous() {
 
 /// It comes back at once when it is turned away; only the pause before that keeps it from doing so all the time.
 #[tokio::test]
-async fn an_unmodified_java_client_that_is_not_let_in_does_not_come_back_at_once() {
+async fn an_unmodified_java_client_that_is_refused_does_not_come_back_at_once() {
     need!(Java);
     let (proxy, ..) = asking(&identities(), &["--rsocket.setup-timeout=2s"]).await;
     let started = Instant::now();

@@ -344,7 +344,7 @@ async fn a_handshake_that_is_never_finished_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_file_of_no_use_is_one_line_that_names_flag_and_file_and_exit_2() {
+async fn a_file_that_cannot_be_used_is_one_line_that_names_flag_and_file_and_exit_2() {
     let scratch = Scratch::new();
     let absent = format!("--web.config.file={}", scratch.path("absent.yml"));
     for (flag, words) in [

@@ -104,7 +104,7 @@ for image in $(sed -n 's/^ARG [A-Z]*_IMAGE=\(.*:.*\)/\1/p' Dockerfile) \
         absent="$absent $image"
     fi
 done
-echo "not to be had:${absent:- none}"
+echo "not available:${absent:- none}"
 case "$absent" in
     "" | " grafana/"*) ;;
     *) tests/ship/stand-ins.sh $work ;;

@@ -16,7 +16,7 @@ where
     }
 }
 
-/// Where no thread can be had, the task is dropped: the client is closed from the beginning.
+/// Where no thread can be started, the task is dropped: the client is closed from the beginning.
 fn start_thread<F: Future<Output = ()>>(task: impl FnOnce() -> F + Send + 'static) {
     let thread = thread::Builder::new().name("prometheus-rsocket".into());
     let started = thread.spawn(move || {

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_unfinished_for_ever() {
+    fn what_stays_unfinished_is_given_up() {
         let memory = Memory::new(100_000, 60 * SECOND);
         let mut share = Share::new(Arc::clone(&memory));
         let now = Instant::now();

@@ -405,7 +405,7 @@ async fn closing_says_why_and_then_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closing_connection_does_not_wait_for_ever() {
+async fn a_closing_connection_waits_no_longer_than_its_time_limit() {
     // A peer that keeps its end open, one that keeps sending, one that does not read.
     for (capacity, flood, most) in [(1 << 16, false, 1), (1 << 16, true, 1), (8, false, 5)] {
         let (mut proxy, peer) = raw(Limits::default(), capacity).await;
