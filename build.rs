@@ -2,7 +2,10 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["proto/replication.proto"], ["proto"])?;
+    let files = protox::compile(
+        ["proto/replication.proto", "proto/directory.proto"],
+        ["proto"],
+    )?;
     tonic_prost_build::configure()
         .bytes(".")
         .compile_fds(files)?;

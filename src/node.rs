@@ -164,7 +164,7 @@ impl Node {
 
         let ended = CancellationToken::new();
         let stop_accepting = CancellationToken::new();
-        parts.exchange_pushes(
+        parts.work_together(
             joining,
             ports.grpc,
             &settings.scrape,
@@ -441,8 +441,8 @@ impl Parts {
         }
     }
 
-    /// Keeps the pushes going, with the other nodes where there are any.
-    fn exchange_pushes(
+    /// Keeps pushes and the directory going, with the other nodes where there are any.
+    fn work_together(
         &self,
         joining: Option<Joining>,
         grpc: Option<calls::Listener>,
@@ -457,6 +457,7 @@ impl Parts {
                     me: joining.me,
                     identity: joining.identity,
                     holder: Arc::clone(&self.pushes) as _,
+                    host: Arc::clone(&self.targets) as _,
                     metrics: Arc::clone(&self.metrics.cluster),
                     max_message: 2 * scrape.max_payload + MESSAGE_OVERHEAD,
                 };
@@ -466,17 +467,19 @@ impl Parts {
         if let Some((calling, grpc)) = calling.as_ref().zip(grpc) {
             background.spawn(grpc.run(calling, ended.clone()));
         }
+        background.spawn(Arc::clone(&self.targets).run(peers.clone()));
         let pushes = Arc::clone(&self.pushes);
         let state = self.lifecycle.subscribe();
         background.spawn(async move { pushes.run(state, peers, calling).await });
     }
 
     /// Ready means that an application that connects gets its key, and that other nodes know this one: what they push from
-    /// now on is held here too, and their scrapes ask here. A node that does not answer is not waited for any longer than
+    /// now on is held here too, and their scrapes ask here; and that this one knows their applications. A node that does not answer is not waited for any longer than
     /// [`JOIN_WITHIN`].
     fn activate(&self, cluster: &Cluster) -> impl Future<Output = ()> + Send + use<> {
         let mut keys = self.keys.subscribe();
         let peers = Arc::clone(&self.peers);
+        let targets = Arc::clone(&self.targets);
         let lifecycle = Arc::clone(&self.lifecycle);
         let (found, members) = (cluster.found(), cluster.members());
         async move {
@@ -485,7 +488,10 @@ impl Parts {
             }
             let known = async {
                 found.await;
-                while !(reaches_all(&peers, &members) && peers.owe_nothing().await) {
+                while !(reaches_all(&peers, &members)
+                    && peers.owe_nothing().await
+                    && targets.are_known())
+                {
                     tokio::time::sleep(JOIN_PAUSE).await;
                 }
             };

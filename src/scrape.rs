@@ -28,9 +28,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
+use crate::directory::ApplicationId;
 use crate::limits::log_limit::LogLimit;
 use crate::push::{Claim, Pushes};
-use crate::rsocket::{Handle, LastScrape, OpenFailure, Opened, Opener, PullError, Registry, run};
+use crate::rsocket::{
+    ConnectionId, Handle, LastScrape, OpenFailure, Opened, Opener, PullError, Registry, run,
+};
 use crate::store::Content;
 use crate::tenant::Tenant;
 
@@ -245,7 +248,7 @@ impl Scraper {
         let mut pulls: FuturesUnordered<_> = handles
             .iter()
             .enumerate()
-            .map(async |(place, handle)| (place, self.pull(handle, deadline).await))
+            .map(async |(place, handle)| (place, self.pull(handle, deadline).await.ok()))
             .collect();
         let mut texts: Vec<Option<Arc<Opened>>> = vec![None; handles.len()];
         while let Some((place, text)) = pulls.next().await {
@@ -265,8 +268,19 @@ impl Scraper {
             .collect()
     }
 
-    /// One application's text, or `None` with the outcome noted.
-    async fn pull(&self, handle: &Handle, deadline: Instant) -> Option<Arc<Opened>> {
+    /// The text of one connection's application; the outcome is noted.
+    pub async fn pull_one(
+        &self,
+        connection: ConnectionId,
+        _target: Option<&ApplicationId>,
+        deadline: Instant,
+    ) -> Result<Arc<Opened>, PullFailure> {
+        let handle = self.registry.get(connection).ok_or(PullError::Closed)?;
+        self.pull(&handle, deadline).await
+    }
+
+    /// One application's text; the outcome is noted.
+    async fn pull(&self, handle: &Handle, deadline: Instant) -> Result<Arc<Opened>, PullFailure> {
         let started = Instant::now();
         let text = async {
             let answer = handle.pull(deadline).await?;
@@ -275,7 +289,7 @@ impl Scraper {
         };
         let text: Result<Arc<Opened>, PullFailure> = text.await;
         self.note_pull(handle, &text, started);
-        text.ok()
+        text
     }
 
     fn note_pull(
@@ -367,17 +381,29 @@ impl Scraper {
 
 /// Why an application's text is missing from a scrape.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum PullFailure {
+pub enum PullFailure {
+    /// There is no answer.
     #[error(transparent)]
     Pull(#[from] PullError),
     /// The answer came in time, and was not read in time.
     #[error("the answer came too late to be read before the scrape's deadline")]
     Late,
+    /// The answer is not fit to be served, or there is no room for it.
     #[error(transparent)]
     OpenFailure(#[from] OpenFailure),
 }
 
 impl PullFailure {
+    /// What it is, from the closed set of outcomes.
+    pub fn outcome(&self) -> &'static str {
+        self.labels().0
+    }
+
+    /// Whether the node has too much to do, and nothing is wrong with the application.
+    pub fn is_of_the_node(&self) -> bool {
+        matches!(self.labels().1, "memory" | "families" | "busy" | "aborted")
+    }
+
     /// The labels `outcome` and `exception`, from closed sets.
     fn labels(&self) -> (&'static str, &'static str) {
         match self {

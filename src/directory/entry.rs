@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{ApplicationId, End, Named, Outcome, Target};
+use super::{ApplicationId, End, MAX_ENTRY, Named, Outcome, Target};
 
 /// Bytes that an entry takes beside its strings.
 const OVERHEAD: usize = 512;
@@ -45,8 +45,13 @@ pub(super) fn lingers(end: End, at: Instant, now: Instant, linger: Duration) -> 
 }
 
 impl Entry {
+    /// Whether it is within the bound of one entry.
+    pub fn fits(&self) -> bool {
+        self.cost() <= MAX_ENTRY
+    }
+
     /// Bytes that it takes in memory, and more than it takes in a message.
-    pub fn cost(&self) -> usize {
+    pub(super) fn cost(&self) -> usize {
         let Target { id, about } = &self.target;
         let strings = [&id.job, &about.client, &about.identity];
         let strings: usize = strings.into_iter().flatten().map(|text| text.len()).sum();

@@ -321,12 +321,15 @@ impl Directory {
         }
     }
 
-    /// A node has answered that it knows no directory.
-    pub fn knows_none(&mut self, node: &NodeId) {
-        if let Some(copy) = self.copies.get_mut(node) {
-            copy.is_of_older_release = true;
-            self.revision += 1;
-        }
+    /// A node has answered that it knows no directory. Whether that is news.
+    pub fn knows_none(&mut self, node: &NodeId) -> bool {
+        let Some(copy) = self.copies.get_mut(node) else {
+            return false;
+        };
+        let is_news = !copy.is_of_older_release;
+        copy.is_of_older_release = true;
+        self.revision += 1;
+        is_news
     }
 
     fn hear(&mut self, clock: u64, now: Instant) {
@@ -334,6 +337,7 @@ impl Directory {
         self.clock.hear(clock, now);
         if behind > BEHIND {
             self.own.shift(behind);
+            self.revision += 1;
         }
     }
 
@@ -413,6 +417,13 @@ impl Directory {
         shown
             .map(|(known, superseded)| known.application(superseded, now, wall))
             .collect()
+    }
+
+    /// Those of [`Self::applications`] that are targets.
+    pub fn targets(&self, now: Instant, wall: SystemTime) -> Vec<Application> {
+        let mut all = self.applications(now, wall);
+        all.retain(|application| application.is_listed(wall, self.linger));
+        all
     }
 
     /// How many there are.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::accounts::{Accounts, Room};
 use super::entry::{Ended, Entries, Entry};
 use super::log::{Change, Log};
-use super::{ApplicationId, Asked, Changes, End, MAX_ENTRY, MAX_PAGE, Outcome, Tally, Target};
+use super::{ApplicationId, Asked, Changes, End, MAX_PAGE, Outcome, Tally, Target};
 use crate::tenant::Tenant;
 
 /// Bytes of a reason that travel.
@@ -101,7 +101,7 @@ impl Own {
         };
         let more = renewed.cost().saturating_sub(entry.cost());
         let room = more == 0 || self.accounts.room(&tenant(entry), more) == Room::Free;
-        if !room || renewed.cost() > MAX_ENTRY {
+        if !room || !renewed.fits() {
             self.tally.refused += 1;
             return true;
         }
@@ -142,7 +142,7 @@ impl Own {
 
     fn make_room(&mut self, entry: &Entry) -> bool {
         let (tenant, cost) = (tenant(entry), entry.cost());
-        if cost > MAX_ENTRY {
+        if !entry.fits() {
             return false;
         }
         loop {

@@ -54,12 +54,14 @@ impl SharedDirectory {
         let _ = self.in_use.subscribe().wait_for(|in_use| *in_use).await;
     }
 
-    /// Every application that is known, in the order of their names: those that are gone and those that are superseded
-    /// among them.
-    pub fn applications(&self) -> Vec<Application> {
-        self.inner
-            .lock()
-            .applications(Instant::now(), SystemTime::now())
+    /// [`Directory::applications`] at this moment, which is `wall` by the time of day.
+    pub fn applications(&self, wall: SystemTime) -> Vec<Application> {
+        self.inner.lock().applications(Instant::now(), wall)
+    }
+
+    /// Those of them that are targets.
+    pub fn targets(&self, wall: SystemTime) -> Vec<Application> {
+        self.inner.lock().targets(Instant::now(), wall)
     }
 
     /// Word of each change that may change an answer.

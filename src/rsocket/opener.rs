@@ -231,6 +231,11 @@ impl Opener {
         self.run_for_peer(unwrap).await.ok().flatten()
     }
 
+    /// Counts a text that another node has opened as held; `None` where there is no room.
+    pub fn hold(&self, bytes: usize) -> Option<HeldText> {
+        HeldText::new(&self.held, bytes, self.max_held)
+    }
+
     /// Bytes of the longest text that is opened.
     pub fn max_text(&self) -> usize {
         self.max_text
@@ -373,7 +378,7 @@ fn pair(key: &Key) -> Option<&KeyPair> {
 
 /// Bytes, or families, counted as held until dropped.
 #[derive(Debug)]
-struct HeldText {
+pub struct HeldText {
     counter: Arc<AtomicUsize>,
     amount: usize,
 }

@@ -274,6 +274,11 @@ impl Registry {
         self.inner.lock().handles.values().cloned().collect()
     }
 
+    /// The connection of this name, if it is there.
+    pub fn get(&self, id: ConnectionId) -> Option<Arc<Handle>> {
+        self.inner.lock().handles.get(&id).cloned()
+    }
+
     /// How many connections there are.
     pub fn len(&self) -> usize {
         self.size.load(Ordering::Acquire)

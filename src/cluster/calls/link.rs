@@ -15,7 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_util::either::Either;
 use tokio_util::task::AbortOnDropHandle;
@@ -24,9 +24,10 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
+use super::directory::MAX_PULLS;
 use super::message::{Invalid, all, each, handed, millis, pusher, standing, standings};
 use super::proto::replication_client::ReplicationClient;
-use super::{CallIdentity, Holder, Peer, Secret, proto};
+use super::{CallIdentity, Holder, Host, Peer, Secret, proto};
 use crate::cluster::Metrics;
 use crate::nodes::NodeId;
 use crate::store::{ClaimId, Lent, Replica, Reply, Request};
@@ -56,6 +57,8 @@ pub struct Calling {
     pub identity: Option<CallIdentity>,
     /// Where replies go.
     pub holder: Arc<dyn Holder>,
+    /// Who has applications.
+    pub host: Arc<dyn Host>,
     /// Where failures are counted.
     pub metrics: Arc<Metrics>,
     /// Bytes of a message.
@@ -82,6 +85,11 @@ pub(super) enum CallFailure {
 }
 
 impl CallFailure {
+    /// Whether the other node knows no such call.
+    pub(super) fn is_unimplemented(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.code() == Code::Unimplemented)
+    }
+
     /// The label `reason`.
     fn label(&self) -> &'static str {
         match self {
@@ -164,6 +172,11 @@ impl Link {
         self.caller.common.identity.is_some()
     }
 
+    /// What makes calls about applications.
+    pub(super) fn caller(&self) -> Arc<Caller> {
+        Arc::clone(&self.caller)
+    }
+
     /// Asks the node to unwrap a key.
     pub(super) fn open(
         &self,
@@ -190,17 +203,21 @@ fn lane(
     (sender, AbortOnDropHandle::new(carrying))
 }
 
-struct Caller {
-    peer: NodeId,
+pub(super) struct Caller {
+    pub(super) peer: NodeId,
     address: SocketAddr,
-    common: Calling,
+    pub(super) common: Calling,
+    pub(super) channel: Channel,
+    /// Pulls of applications.
+    pub(super) pulls: Semaphore,
     client: ReplicationClient<Channel>,
     reached: AtomicBool,
 }
 
 impl Caller {
     fn new(peer: &Peer, common: &Calling) -> Self {
-        let client = ReplicationClient::new(channel(peer.grpc, common.identity.clone()))
+        let channel = channel(peer.grpc, common.identity.clone());
+        let client = ReplicationClient::new(channel.clone())
             .max_decoding_message_size(common.max_message)
             .max_encoding_message_size(common.max_message)
             .accept_compressed(CompressionEncoding::Gzip);
@@ -208,6 +225,8 @@ impl Caller {
             peer: peer.id.clone(),
             address: peer.grpc,
             common: common.clone(),
+            channel,
+            pulls: Semaphore::new(MAX_PULLS),
             client,
             reached: AtomicBool::new(true),
         }
@@ -437,7 +456,7 @@ impl Caller {
         self.common.holder.unanswered(&self.peer, request);
     }
 
-    fn note_failure(&self, call: &'static str, failure: &CallFailure) {
+    pub(super) fn note_failure(&self, call: &'static str, failure: &CallFailure) {
         let labels = [call, failure.label()];
         self.common
             .metrics
@@ -452,7 +471,7 @@ impl Caller {
         }
     }
 
-    fn note_reached(&self) {
+    pub(super) fn note_reached(&self) {
         if !self.reached.swap(true, Ordering::Relaxed) {
             info!(peer = %self.peer.name, address = %self.address, "another node can be reached again");
         }
@@ -473,13 +492,13 @@ fn label(request: &Request) -> &'static str {
 }
 
 /// A request with the deadline that the other end is told.
-fn asking<M>(limit: Duration, message: M) -> tonic::Request<M> {
+pub(super) fn asking<M>(limit: Duration, message: M) -> tonic::Request<M> {
     let mut request = tonic::Request::new(message);
     request.set_timeout(limit);
     request
 }
 
-async fn within<R>(
+pub(super) async fn within<R>(
     limit: Duration,
     call: impl Future<Output = Result<tonic::Response<R>, Status>>,
 ) -> Result<R, CallFailure> {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hyper::server::conn::http2;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::service::Service;
-use super::{CallIdentity, Calling};
+use super::{CallIdentity, Calling, directory};
 use crate::cluster::Metrics;
 use crate::cluster::metrics::CallerFault;
 use crate::cluster::roster::MAX_NODES;
@@ -30,8 +31,8 @@ use crate::limits::eviction::{self, Evictable, EvictionQueue};
 /// Connections at a time; more wait in the backlog, and have those ended that have not called for longest. Each other
 /// node makes one and keeps it; a quarter more is for those of nodes that are gone and not yet found to be silent.
 const MAX_CONNECTIONS: usize = MAX_NODES + MAX_NODES / 4;
-/// Calls of one connection at a time; the caller keeps more back.
-const MAX_CALLS: u32 = 32;
+/// Calls of one connection at a time; the caller keeps more back. Most are pulls.
+const MAX_CALLS: u32 = 32 + directory::MAX_PULLS as u32;
 /// Bytes of a call's headers.
 const MAX_HEADERS: u32 = 16 << 10;
 /// A TLS handshake that takes longer is ended.
@@ -63,9 +64,12 @@ impl Listener {
         here: &Calling,
         ended: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let service = Service::new(here);
+        let services = Services {
+            pushes: Service::new(here),
+            directory: directory::Service::new(here),
+        };
         self.accept_all(
-            service,
+            services,
             here.identity.clone(),
             Arc::clone(&here.metrics),
             ended,
@@ -74,7 +78,7 @@ impl Listener {
 
     async fn accept_all(
         self,
-        service: Service,
+        services: Services,
         identity: Option<CallIdentity>,
         metrics: Arc<Metrics>,
         ended: CancellationToken,
@@ -90,7 +94,7 @@ impl Listener {
                     evicted.inc_by(gone as u64);
                     let end = ended.child_token();
                     let evictable = handshakes.join(end.clone());
-                    let connection = serve(stream, identity.clone(), service.clone(), evictable);
+                    let connection = serve(stream, identity.clone(), services.clone(), evictable);
                     let metrics = Arc::clone(&metrics);
                     tokio::spawn(async move {
                         let end = end.run_until_cancelled(connection).await;
@@ -108,6 +112,13 @@ impl Listener {
             }
         }
     }
+}
+
+/// What answers calls.
+#[derive(Clone)]
+struct Services {
+    pushes: Service,
+    directory: directory::Service,
 }
 
 /// Why a connection was ended.
@@ -134,7 +145,7 @@ impl From<&Ended> for CallerFault {
 async fn serve(
     stream: TcpStream,
     identity: Option<CallIdentity>,
-    service: Service,
+    services: Services,
     evictable: Evictable,
 ) -> Result<(), Ended> {
     // Without it a call is a few milliseconds slower, that is all.
@@ -143,11 +154,15 @@ async fn serve(
     stream.set_read_timeout(Some(SILENT));
     stream.set_write_timeout(Some(SILENT));
     let stream = shake_hands(Box::pin(stream), identity.as_ref()).await?;
-    let calls = TowerToHyperService::new(service.into_server());
+    let pushes = TowerToHyperService::new(services.pushes.into_server());
+    let directory = TowerToHyperService::new(services.directory.into_server());
     let evictable = Mutex::new(Some(evictable));
-    let first_call_seen = service_fn(move |call| {
+    let first_call_seen = service_fn(move |call: hyper::Request<_>| {
         drop(evictable.lock().take());
-        calls.call(call)
+        match directory::is_directory(call.uri().path()) {
+            true => directory.call(call).left_future(),
+            false => pushes.call(call).right_future(),
+        }
     });
     let serving = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

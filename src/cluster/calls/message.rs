@@ -12,7 +12,7 @@ use crate::store::{ClaimId, Content, Entry, Handed, Over, Ownership, PushId, Sta
 use crate::tenant::Tenant;
 
 /// Bytes of a node's name, or an identity's.
-const MAX_NAME: usize = 256;
+pub(super) const MAX_NAME: usize = 256;
 /// A push does not change hands this often. Leaves room for adding to it.
 const MAX_TERM: u64 = 1 << 48;
 

@@ -1,19 +1,21 @@
 //! The other nodes of a cluster: calls between them over gRPC, authenticated where there is a secret.
 //!
-//! This edge knows addresses, protobuf, TLS and deadlines; what is said in the calls belongs to [`crate::store`] and to
-//! the flow around it, which is a [`Holder`] here.
+//! This edge knows addresses, protobuf, TLS and deadlines; what is said in the calls belongs to [`crate::store`] and
+//! [`crate::directory`], and to the flows around them, which are a [`Holder`] and a [`Host`] here.
 //!
 //! | | |
 //! |---|---|
 //! | `identity` | who may call |
 //! | `listener` | takes connections, within bounds |
 //! | `live` | which members can be called |
-//! | `service` | answers calls |
+//! | `service` | answers calls about pushes |
 //! | `peers` | the links to them |
 //! | `link` | makes the calls to one node, within bounds |
 //! | `message`, `text` | what travels |
+//! | `directory` | calls about applications |
 
 mod certificates;
+mod directory;
 mod identity;
 mod link;
 mod listener;
@@ -36,6 +38,7 @@ mod proto {
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 pub use certificates::Certificates;
@@ -49,6 +52,7 @@ pub use text::{pack, unpack};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use crate::directory::{ApplicationId, Asked, Changes};
 use crate::nodes::{NodeId, NodeState};
 use crate::store::{Content, Reply, Request};
 use crate::tenant::Tenant;
@@ -101,9 +105,55 @@ pub trait Holder: Send + Sync {
     fn unwrap_key(&self, wrapped: Bytes) -> BoxFuture<'static, Option<Secret>>;
 }
 
+/// Takes what other nodes ask about applications.
+pub trait Host: Send + Sync {
+    /// What has changed in this node's list; waits that long for a change. `clock` is the cluster's own time at the other
+    /// node.
+    fn changes(&self, asked: Asked, clock: u64, wait: Duration) -> BoxFuture<'_, Changes>;
+
+    /// Pulls an application that is connected to this node and packs its text, within what is left of the time.
+    fn pull(&self, id: ApplicationId, left: Duration) -> BoxFuture<'_, Result<Bytes, Unpulled>>;
+}
+
+/// Why another node did not say what has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unchanged {
+    /// The node is not a member, does not answer, or not in a way that can be understood.
+    Failed,
+    /// Its release knows no directory.
+    OlderRelease,
+}
+
+/// Why a node does not answer with an application's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpulled {
+    /// What it is.
+    pub kind: UnpulledKind,
+    /// For people.
+    pub reason: String,
+}
+
+/// What is wrong where an application's text does not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnpulledKind {
+    /// The application is not connected to that node.
+    NotHere,
+    /// Its connection ended.
+    Disconnected,
+    /// It did not answer in time.
+    Timeout,
+    /// It answered with what cannot be served.
+    Invalid,
+    /// Too much is under way.
+    TooMany,
+    /// The node did not answer.
+    Unreachable,
+}
+
 /// What a fuzz target enters by.
 #[cfg(fuzzing)]
 pub mod fuzzing {
+    pub use super::directory::fuzzing as directory;
     use prost::Message;
     use tonic::{Request, Status};
 

@@ -1,16 +1,18 @@
 //! The nodes that can be called: one link to each, made and dropped as the membership changes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::link::{Calling, Link};
-use super::{Peer, Secret};
+use super::link::{Caller, Calling, Link};
+use super::{Peer, Secret, Unchanged, Unpulled, UnpulledKind, directory};
+use crate::directory::{ApplicationId, Asked, Changes};
 use crate::nodes::NodeId;
 use crate::store::Request;
 
@@ -58,6 +60,35 @@ impl Peers {
             None
         };
         timeout(OPEN_WITHIN, first).await.ok().flatten()
+    }
+
+    /// Asks a node what has changed in its list of applications, and waits for a change for a while.
+    pub async fn changes(
+        &self,
+        node: &NodeId,
+        asked: Asked,
+        clock: u64,
+    ) -> Result<Changes, Unchanged> {
+        let caller = self.caller(node).ok_or(Unchanged::Failed)?;
+        directory::changes(&caller, asked, clock).await
+    }
+
+    /// Has a node pull an application that is connected to it; the text is packed.
+    pub async fn pull(
+        &self,
+        node: &NodeId,
+        id: &ApplicationId,
+        deadline: Instant,
+    ) -> Result<Bytes, Unpulled> {
+        let caller = self.caller(node).ok_or_else(|| Unpulled {
+            kind: UnpulledKind::Unreachable,
+            reason: format!("node {node} is not heard any more"),
+        })?;
+        directory::pull(&caller, id, deadline).await
+    }
+
+    fn caller(&self, node: &NodeId) -> Option<Arc<Caller>> {
+        self.links.lock().get(node).map(Link::caller)
     }
 
     /// Whether a node can be called.

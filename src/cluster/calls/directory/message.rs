@@ -1,0 +1,255 @@
+//! Between what nodes mean, [`crate::directory`], and what travels, `proto/directory.proto`.
+//!
+//! Nothing of what travels is trusted: what lacks a part, or has one that no node of ours would send, is [`Invalid`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+
+use super::proto::{self, ended, failure, pull_reply};
+use crate::cluster::calls::message::{Invalid, MAX_NAME, millis};
+use crate::cluster::calls::{Unpulled, UnpulledKind};
+use crate::directory::{About, ApplicationId, Changes, End, Ended, Entry, Named, Outcome, Target};
+use crate::nodes::NodeId;
+
+/// Bytes of a reason.
+const MAX_REASON: usize = 1000;
+/// Outcomes of pulls that this release knows; another is an error.
+const OUTCOMES: [&str; 5] = ["success", "closed", "timeout", "invalid", "error"];
+
+impl From<&NodeId> for proto::NodeId {
+    fn from(id: &NodeId) -> Self {
+        Self {
+            name: id.name.to_string(),
+            generation: id.generation,
+        }
+    }
+}
+
+/// A node that must be named.
+pub(super) fn node(said: Option<proto::NodeId>, what: &'static str) -> Result<NodeId, Invalid> {
+    let named = said.filter(|id| (1..=MAX_NAME).contains(&id.name.len()));
+    let id = named.ok_or(Invalid(what))?;
+    Ok(NodeId::new(&id.name, id.generation))
+}
+
+/// The name of an application.
+pub(super) fn application(instance: &str, job: Option<&str>) -> Result<ApplicationId, Invalid> {
+    ApplicationId::new(instance, job).ok_or(Invalid("an application's name"))
+}
+
+fn reason(said: &str) -> Result<Arc<str>, Invalid> {
+    if said.len() > MAX_REASON {
+        return Err(Invalid("a reason"));
+    }
+    Ok(said.into())
+}
+
+/// As the time passes on this node's clock.
+fn ago(at: Instant) -> u64 {
+    millis(at.elapsed())
+}
+
+impl From<&Changes> for proto::ChangesReply {
+    fn from(changes: &Changes) -> Self {
+        Self {
+            clock: changes.clock,
+            in_use: changes.in_use,
+            from_start: changes.from_start,
+            more: changes.more,
+            known: changes.known,
+            through: changes.through,
+            entries: changes.entries.iter().map(Into::into).collect(),
+            removed: changes.removed.clone(),
+        }
+    }
+}
+
+/// What a node answered.
+pub(super) fn changes(said: proto::ChangesReply) -> Result<Changes, Invalid> {
+    let entries = said.entries.into_iter().map(entry);
+    Ok(Changes {
+        clock: said.clock,
+        in_use: said.in_use,
+        from_start: said.from_start,
+        more: said.more,
+        known: said.known,
+        through: said.through,
+        entries: entries.collect::<Result<_, _>>()?,
+        removed: said.removed,
+    })
+}
+
+impl From<&Entry> for proto::Entry {
+    fn from(entry: &Entry) -> Self {
+        let Target { id, about } = &entry.target;
+        let owned = |text: &Option<Arc<str>>| text.as_deref().map(Into::into);
+        let labels = about.labels.iter();
+        let connected = about.connected_at.elapsed().unwrap_or_default();
+        Self {
+            number: entry.number,
+            instance: id.instance.to_string(),
+            job: owned(&id.job),
+            named: match about.named {
+                Named::Description => proto::Named::Description,
+                Named::Identity => proto::Named::Identity,
+                Named::Labels => proto::Named::Labels,
+                Named::Address => proto::Named::Address,
+            }
+            .into(),
+            client: owned(&about.client),
+            identity: owned(&about.identity),
+            peer: about.peer.to_string(),
+            transport: match about.transport {
+                "tcp" => proto::Transport::Tcp,
+                _ => proto::Transport::Websocket,
+            }
+            .into(),
+            connected_ms: millis(connected),
+            labels: labels
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect(),
+            stamp: entry.stamp,
+            claimed: entry.claimed,
+            ended: entry.ended.as_ref().map(Into::into),
+            last: entry.last.as_ref().map(|last| proto::Outcome {
+                outcome: last.outcome.into(),
+                reason: last.reason.to_string(),
+            }),
+        }
+    }
+}
+
+fn entry(said: proto::Entry) -> Result<Entry, Invalid> {
+    let peer: SocketAddr = said.peer.parse().map_err(|_| Invalid("a peer's address"))?;
+    let now = SystemTime::now();
+    let connected_at = now.checked_sub(Duration::from_millis(said.connected_ms));
+    let labels = said.labels.into_iter();
+    let about = About {
+        // What a newer release tells them apart by: known to last, as far as this one can tell.
+        named: match proto::Named::try_from(said.named) {
+            Ok(proto::Named::Identity) => Named::Identity,
+            Ok(proto::Named::Labels) => Named::Labels,
+            Ok(proto::Named::Address) => Named::Address,
+            Ok(proto::Named::Description | proto::Named::Unspecified) | Err(_) => {
+                Named::Description
+            }
+        },
+        client: said.client.map(Into::into),
+        identity: said.identity.map(Into::into),
+        peer,
+        transport: match proto::Transport::try_from(said.transport) {
+            Ok(proto::Transport::Websocket) => "websocket",
+            _ => "tcp",
+        },
+        connected_at: connected_at.unwrap_or(now),
+        labels: labels
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect(),
+    };
+    let entry = Entry {
+        number: said.number,
+        target: Target {
+            id: application(&said.instance, said.job.as_deref())?,
+            about: Arc::new(about),
+        },
+        stamp: said.stamp,
+        claimed: said.claimed,
+        ended: said.ended.map(ended).transpose()?,
+        last: said.last.map(outcome).transpose()?,
+    };
+    if !entry.fits() {
+        return Err(Invalid("an entry"));
+    }
+    Ok(entry)
+}
+
+impl From<&Ended> for proto::Ended {
+    fn from(ended: &Ended) -> Self {
+        Self {
+            end: match ended.end {
+                End::Lost => ended::End::Lost,
+                End::Left => ended::End::Left,
+                End::Moved => ended::End::Moved,
+            }
+            .into(),
+            ago_ms: ago(ended.at),
+            reason: ended.reason.to_string(),
+        }
+    }
+}
+
+fn ended(said: proto::Ended) -> Result<Ended, Invalid> {
+    let now = Instant::now();
+    let at = now.checked_sub(Duration::from_millis(said.ago_ms));
+    Ok(Ended {
+        end: match ended::End::try_from(said.end) {
+            Ok(ended::End::Left) => End::Left,
+            Ok(ended::End::Moved) => End::Moved,
+            Ok(ended::End::Lost | ended::End::Unspecified) | Err(_) => End::Lost,
+        },
+        at: at.unwrap_or(now),
+        reason: reason(&said.reason)?,
+    })
+}
+
+fn outcome(said: proto::Outcome) -> Result<Outcome, Invalid> {
+    let known = OUTCOMES.into_iter().find(|known| *known == said.outcome);
+    Ok(Outcome {
+        outcome: known.unwrap_or("error"),
+        reason: reason(&said.reason)?,
+    })
+}
+
+impl From<Result<Bytes, Unpulled>> for proto::PullReply {
+    fn from(pulled: Result<Bytes, Unpulled>) -> Self {
+        let outcome = match pulled {
+            Ok(packed) => pull_reply::Outcome::Snappy(packed),
+            Err(unpulled) => pull_reply::Outcome::Failure((&unpulled).into()),
+        };
+        Self {
+            outcome: Some(outcome),
+        }
+    }
+}
+
+impl From<&Unpulled> for proto::Failure {
+    fn from(unpulled: &Unpulled) -> Self {
+        let reason = &unpulled.reason;
+        Self {
+            kind: match unpulled.kind {
+                UnpulledKind::NotHere => failure::Kind::NotHere,
+                UnpulledKind::Disconnected => failure::Kind::Disconnected,
+                UnpulledKind::Timeout => failure::Kind::Timeout,
+                UnpulledKind::Invalid => failure::Kind::Invalid,
+                UnpulledKind::TooMany => failure::Kind::TooMany,
+                UnpulledKind::Unreachable => failure::Kind::Unspecified,
+            }
+            .into(),
+            reason: reason[..reason.floor_char_boundary(MAX_REASON)].into(),
+        }
+    }
+}
+
+/// What came of a pull at another node.
+pub(super) fn pulled(said: proto::PullReply) -> Result<Bytes, Unpulled> {
+    let failure = match said.outcome {
+        Some(pull_reply::Outcome::Snappy(packed)) => return Ok(packed),
+        Some(pull_reply::Outcome::Failure(failure)) => failure,
+        None => proto::Failure::default(),
+    };
+    Err(Unpulled {
+        kind: match failure::Kind::try_from(failure.kind) {
+            Ok(failure::Kind::NotHere) => UnpulledKind::NotHere,
+            Ok(failure::Kind::Disconnected) => UnpulledKind::Disconnected,
+            Ok(failure::Kind::Timeout) => UnpulledKind::Timeout,
+            Ok(failure::Kind::Invalid) => UnpulledKind::Invalid,
+            Ok(failure::Kind::TooMany) => UnpulledKind::TooMany,
+            Ok(failure::Kind::Unspecified) | Err(_) => UnpulledKind::Unreachable,
+        },
+        reason: reason(&failure.reason)
+            .map_or_else(|invalid| invalid.to_string(), |it| it.to_string()),
+    })
+}

@@ -1,0 +1,215 @@
+//! One application, pulled wherever it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prometheus_rsocket_exposition::{Part, merge};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Pulled, Targets, Unserved};
+use crate::cluster::calls::{Unpulled, UnpulledKind, unpack};
+use crate::directory::{ApplicationId, End, Ended, Missing, Outcome, Place};
+use crate::nodes::NodeId;
+use crate::rsocket::{ConnectionId, Opened, run};
+use crate::scrape::PullFailure;
+
+/// How long after its connection broke an application is waited for.
+const RETURNS: Duration = Duration::from_secs(10);
+/// Bytes of text in one piece.
+const CHUNK: usize = 64 << 10;
+/// A text as it is served, with the labels of an identity, may be longer than `--scrape.max-payload` by this factor.
+const GROWTH: usize = 2;
+
+/// What an attempt came to.
+enum Attempt {
+    /// There is nothing more to try.
+    Over(Result<Pulled, Unserved>),
+    /// The application may be elsewhere soon; this is the reason if not.
+    Wait(Unserved),
+}
+
+impl Targets {
+    /// Pulls it where it is, and where it is not any more, waits for the directory to know better.
+    pub(super) async fn find_and_pull(
+        &self,
+        id: &ApplicationId,
+        deadline: Instant,
+    ) -> Result<Pulled, Unserved> {
+        let mut changes = self.directory.changes();
+        let mut tried: Option<(Place, Unserved)> = None;
+        loop {
+            changes.borrow_and_update();
+            let place = self
+                .directory
+                .with(|directory, now| directory.find(id, now));
+            let attempt = match tried.take() {
+                Some((before, reason)) if before == place => Attempt::Wait(reason),
+                _ => self.attempt(id, &place, deadline).await,
+            };
+            let reason = match attempt {
+                Attempt::Over(result) => return result,
+                Attempt::Wait(reason) => reason,
+            };
+            let Some(_place) = self.places.wait() else {
+                return Err(reason);
+            };
+            match timeout_at(deadline, changes.changed()).await {
+                Ok(Ok(())) => tried = Some((place, reason)),
+                Ok(Err(_)) | Err(_) => return Err(reason),
+            }
+        }
+    }
+
+    async fn attempt(&self, id: &ApplicationId, place: &Place, deadline: Instant) -> Attempt {
+        match place {
+            Place::Here {
+                connection,
+                is_one_of_several,
+            } => {
+                let Some(_place) = self.places.pull() else {
+                    return Attempt::Over(Err(too_many()));
+                };
+                let target = is_one_of_several.then_some(id);
+                let opened = self.pull_here(*connection, id, target, deadline).await;
+                match opened {
+                    Ok(opened) => Attempt::Over(written(opened, CHUNK).await),
+                    Err(gone @ Unserved::Disconnected(_)) => Attempt::Wait(gone),
+                    Err(unserved) => Attempt::Over(Err(unserved)),
+                }
+            }
+            Place::There { node, .. } => {
+                let Some(_place) = self.places.pull() else {
+                    return Attempt::Over(Err(too_many()));
+                };
+                self.pull_there(node, id, deadline).await
+            }
+            Place::Ended(ended) => {
+                let ago = ended.at.elapsed();
+                let reason = Unserved::Disconnected(disconnected(ended, ago));
+                match ended.end {
+                    End::Moved => Attempt::Wait(reason),
+                    End::Lost if ago < RETURNS => Attempt::Wait(reason),
+                    End::Lost | End::Left => Attempt::Over(Err(reason)),
+                }
+            }
+            Place::Unknown => {
+                let missing = self.directory.with(|directory, now| directory.missing(now));
+                match missing {
+                    None | Some(Missing::OlderRelease(_)) => Attempt::Over(Err(Unserved::Unknown)),
+                    Some(Missing::Silent(node)) => Attempt::Wait(Unserved::Disconnected(format!(
+                        "the applications of node {node} are not known yet"
+                    ))),
+                }
+            }
+        }
+    }
+
+    /// Pulls an application that is connected to this node; the one that is meant, where its connection speaks for
+    /// several.
+    pub(super) async fn pull_here(
+        &self,
+        connection: ConnectionId,
+        id: &ApplicationId,
+        target: Option<&ApplicationId>,
+        deadline: Instant,
+    ) -> Result<Arc<Opened>, Unserved> {
+        let began = Instant::now();
+        let pulled = self.scraper.pull_one(connection, target, deadline).await;
+        let failure = pulled.as_ref().err();
+        let outcome = Outcome {
+            outcome: failure.map_or("success", PullFailure::outcome),
+            reason: failure.map(ToString::to_string).unwrap_or_default().into(),
+        };
+        self.directory.pulled(connection, id, outcome);
+        pulled.map_err(|failure| unserved(&failure, began.elapsed()))
+    }
+
+    async fn pull_there(&self, node: &NodeId, id: &ApplicationId, deadline: Instant) -> Attempt {
+        match self.peers.pull(node, id, deadline).await {
+            Ok(packed) => Attempt::Over(self.unpacked(packed).await),
+            Err(Unpulled { kind, reason }) => match kind {
+                UnpulledKind::NotHere | UnpulledKind::Disconnected | UnpulledKind::Unreachable => {
+                    Attempt::Wait(Unserved::Disconnected(reason))
+                }
+                UnpulledKind::Timeout => Attempt::Over(Err(Unserved::Timeout(reason))),
+                UnpulledKind::Invalid => Attempt::Over(Err(Unserved::Invalid(reason))),
+                UnpulledKind::TooMany => Attempt::Over(Err(Unserved::TooMany(reason))),
+            },
+        }
+    }
+
+    /// What another node has validated: nothing else is in the response, so nothing else could suffer from it.
+    async fn unpacked(&self, packed: Bytes) -> Result<Pulled, Unserved> {
+        let max = self.max_text();
+        let text = run(move || unpack(&packed, max)).await.flatten();
+        let text = text.ok_or_else(|| {
+            Unserved::Invalid("another node answered with what cannot be read".into())
+        })?;
+        let held = self.opener.hold(text.len()).ok_or_else(no_memory)?;
+        Ok(Pulled {
+            chunks: vec![Bytes::from_owner(Held(text, held))],
+        })
+    }
+
+    /// Bytes of a text that one node serves for another.
+    pub(super) fn max_text(&self) -> usize {
+        self.opener.max_text().saturating_mul(GROWTH)
+    }
+}
+
+/// A piece of text with what keeps it counted.
+struct Held<T>(Bytes, T);
+
+impl<T> AsRef<[u8]> for Held<T> {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// An application's text as it is served, in pieces of about this size.
+pub(super) async fn written(opened: Arc<Opened>, chunk: usize) -> Result<Pulled, Unserved> {
+    let write = move || {
+        let parts = opened.expositions().cloned().map(Part::from).collect();
+        let chunks = merge(parts).into_chunks(chunk);
+        chunks
+            .map(|chunk| Bytes::from_owner(Held(chunk, Arc::clone(&opened))))
+            .collect()
+    };
+    let chunks = run(write).await;
+    let chunks = chunks.ok_or_else(|| Unserved::Disconnected("the node is stopping".into()))?;
+    Ok(Pulled { chunks })
+}
+
+fn too_many() -> Unserved {
+    Unserved::TooMany("too many pulls are under way".into())
+}
+
+fn no_memory() -> Unserved {
+    Unserved::TooMany("the running scrapes hold as much text as --scrape.max-memory allows".into())
+}
+
+fn unserved(failure: &PullFailure, after: Duration) -> Unserved {
+    match failure.outcome() {
+        "closed" => Unserved::Disconnected("application disconnected during the scrape".into()),
+        "timeout" => Unserved::Timeout(format!(
+            "application did not answer in {:.1} s",
+            after.as_secs_f64()
+        )),
+        _ if failure.is_of_the_node() => Unserved::TooMany(failure.to_string()),
+        _ => Unserved::Invalid(format!("application answered: {failure}")),
+    }
+}
+
+fn disconnected(ended: &Ended, ago: Duration) -> String {
+    let verb = match ended.end {
+        End::Lost => "disconnected",
+        End::Left => "left",
+        End::Moved => "sent to another node",
+    };
+    format!(
+        "application {verb} {} s ago: {}",
+        ago.as_secs(),
+        ended.reason
+    )
+}
