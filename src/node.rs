@@ -174,6 +174,7 @@ impl Node {
         let keys = Arc::clone(&parts.keys);
         background.spawn(async move { keys.run().await });
         background.spawn(parts.activate(&cluster));
+        background.spawn(parts.name_applications(settings.scrape.timeout));
         background.spawn(rebalance.run());
         let identities = match identities {
             Some(identities) => {
@@ -387,6 +388,7 @@ impl Parts {
             memory: Arc::clone(&self.memory),
             metrics: Arc::clone(&self.metrics.rsocket),
             directory: Arc::clone(&self.directory),
+            name_by: settings.targets.by.clone().into(),
         };
         let max_text = settings.scrape.max_payload;
         let push_rate = Rate::per_second(settings.push.max_rate);
@@ -397,6 +399,12 @@ impl Parts {
             shared,
             ended.clone(),
         )
+    }
+
+    /// An application that does not say what it is, is known by what it answers.
+    fn name_applications(&self, most: Duration) -> impl Future<Output = ()> + use<> {
+        let (scraper, directory) = (Arc::clone(&self.scraper), Arc::clone(&self.directory));
+        async move { scraper.name_applications(&directory, most).await }
     }
 
     fn rebalance(&self, settings: &Settings, cluster: &Cluster) -> rebalance::Task {

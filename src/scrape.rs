@@ -5,46 +5,38 @@
 //! next time. Nothing of it reaches the others.
 
 mod duplicates;
+mod failure;
 mod metrics;
+mod naming;
+mod pulled;
 mod reserve;
 mod settings;
 mod targets;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 pub use duplicates::{Duplicate, Duplicates};
+pub use failure::PullFailure;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 pub use metrics::Metrics;
 use prometheus_rsocket_exposition::{EqualSeries, Merged, Part, merge_in_front};
-use prometheus_rsocket_wire::ErrorCode;
-use prometheus_rsocket_wire::envelope::OpenError;
-use prometheus_rsocket_wire::session::StreamError;
 pub use reserve::Reserve;
 pub use settings::Settings;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, info, warn};
 
 use crate::directory::ApplicationId;
-use crate::limits::log_limit::LogLimit;
 use crate::push::{Claim, Pushes};
-use crate::rsocket::{
-    ConnectionId, Handle, LastScrape, OpenFailure, Opened, Opener, PullError, Registry, run,
-};
+use crate::rsocket::{ConnectionId, Handle, Opened, Opener, PullError, Registry, run};
 use crate::store::Content;
 use crate::tenant::Tenant;
 
 /// Once everybody has been pulled, a scrape waits for other nodes' pushes until this long after its beginning: a node that
 /// hangs costs no more, until it is declared dead.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Many fail at once where something is wrong with all; who comes back again and again to fail fills no disk.
-static NOT_SCRAPED: LogLimit = LogLimit::new(100);
-/// And who succeeds in between.
-static SCRAPED_AGAIN: LogLimit = LogLimit::new(100);
 
 /// Why there is no scrape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -248,7 +240,7 @@ impl Scraper {
         let mut pulls: FuturesUnordered<_> = handles
             .iter()
             .enumerate()
-            .map(async |(place, handle)| (place, self.pull(handle, deadline).await.ok()))
+            .map(async |(place, handle)| (place, self.pull(handle, None, deadline).await.ok()))
             .collect();
         let mut texts: Vec<Option<Arc<Opened>>> = vec![None; handles.len()];
         while let Some((place, text)) = pulls.next().await {
@@ -268,37 +260,46 @@ impl Scraper {
             .collect()
     }
 
-    /// The text of one connection's application; the outcome is noted.
+    /// The text of one application that is connected to this node, pulled for itself. The outcome is noted.
     pub async fn pull_one(
         &self,
         connection: ConnectionId,
-        _target: Option<&ApplicationId>,
+        target: &ApplicationId,
         deadline: Instant,
     ) -> Result<Arc<Opened>, PullFailure> {
         let handle = self.registry.get(connection).ok_or(PullError::Closed)?;
-        self.pull(&handle, deadline).await
+        self.pull(&handle, Some(target), deadline).await
     }
 
-    /// One application's text; the outcome is noted.
-    async fn pull(&self, handle: &Handle, deadline: Instant) -> Result<Arc<Opened>, PullFailure> {
+    /// The text of one application, or of all for whom a connection answers. The outcome is noted.
+    async fn pull(
+        &self,
+        handle: &Handle,
+        target: Option<&ApplicationId>,
+        deadline: Instant,
+    ) -> Result<Arc<Opened>, PullFailure> {
         let started = Instant::now();
         let text = async {
-            let answer = handle.pull(deadline).await?;
+            let answer = handle.pull(target, deadline).await?;
             let opened = timeout_at(deadline, answer.open(&self.opener));
-            Ok(opened.await.map_err(|_| PullFailure::Late)??)
+            let opened = opened.await.map_err(|_| PullFailure::Late)??;
+            match answer.of_all || opened.targets.total == 0 {
+                true => Ok(opened),
+                false => Err(PullFailure::Parts),
+            }
         };
         let text: Result<Arc<Opened>, PullFailure> = text.await;
-        self.note_pull(handle, &text, started);
+        self.note_pull(handle, target, &text, started.elapsed());
         text
     }
 
     fn note_pull(
         &self,
         handle: &Handle,
+        target: Option<&ApplicationId>,
         text: &Result<Arc<Opened>, PullFailure>,
-        started: Instant,
+        duration: Duration,
     ) {
-        let duration = started.elapsed();
         let (outcome, exception) = text
             .as_ref()
             .err()
@@ -312,47 +313,8 @@ impl Scraper {
                 .envelopes
                 .with_label_values(&[opened.envelope])
                 .inc();
-            targets::note(&self.metrics, handle, &opened.targets);
         }
-        let reason = text
-            .as_ref()
-            .err()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let before = handle.note_scrape(LastScrape {
-            at: SystemTime::now(),
-            outcome,
-            reason: reason.clone(),
-            duration,
-            bytes: text.as_ref().map_or(0, |opened| opened.bytes),
-            envelope: text.as_ref().map_or("", |opened| opened.envelope),
-        });
-        let before = before.map_or("success", |scrape| scrape.outcome);
-        let (connection, peer) = (handle.id, handle.peer);
-        let identity = handle.identity.as_deref();
-        match (before, outcome) {
-            ("success", "success") => {}
-            (_, "success") => match SCRAPED_AGAIN.due() {
-                Some(suppressed) => {
-                    info!(connection, %peer, identity, suppressed, "application is scraped again");
-                }
-                None => debug!(connection, %peer, identity, "application is scraped again"),
-            },
-            (_, "closed") => {
-                debug!(connection, %peer, identity, reason, "application disconnected during a scrape");
-            }
-            ("success", _) => match NOT_SCRAPED.due() {
-                Some(suppressed) => {
-                    warn!(connection, %peer, identity, outcome, reason, suppressed, "application not scraped");
-                }
-                None => {
-                    debug!(connection, %peer, identity, outcome, reason, "application not scraped");
-                }
-            },
-            _ => {
-                debug!(connection, %peer, identity, outcome, reason, "application still not scraped");
-            }
-        }
+        pulled::note(&self.metrics, handle, target, text, duration);
     }
 
     fn note_round(
@@ -376,77 +338,5 @@ impl Scraper {
         self.metrics
             .type_conflicts
             .set(merged.type_conflicts().try_into().unwrap_or(i64::MAX));
-    }
-}
-
-/// Why an application's text is missing from a scrape.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PullFailure {
-    /// There is no answer.
-    #[error(transparent)]
-    Pull(#[from] PullError),
-    /// The answer came in time, and was not read in time.
-    #[error("the answer came too late to be read before the scrape's deadline")]
-    Late,
-    /// The answer is not fit to be served, or there is no room for it.
-    #[error(transparent)]
-    OpenFailure(#[from] OpenFailure),
-}
-
-impl PullFailure {
-    /// What it is, from the closed set of outcomes.
-    pub fn outcome(&self) -> &'static str {
-        self.labels().0
-    }
-
-    /// Whether the node has too much to do, and nothing is wrong with the application.
-    pub fn is_of_the_node(&self) -> bool {
-        matches!(self.labels().1, "memory" | "families" | "busy" | "aborted")
-    }
-
-    /// The labels `outcome` and `exception`, from closed sets.
-    fn labels(&self) -> (&'static str, &'static str) {
-        match self {
-            Self::Pull(PullError::Closed) => ("closed", "none"),
-            Self::Pull(PullError::Timeout) => ("timeout", "deadline"),
-            Self::Late => ("timeout", "late"),
-            Self::Pull(PullError::Stream(error)) => match error {
-                StreamError::Application { code, .. } => ("error", code_label(*code)),
-                StreamError::Empty => ("invalid", "empty"),
-                StreamError::TooLarge => ("invalid", "too_large"),
-                StreamError::Fragments => ("invalid", "fragments"),
-            },
-            Self::OpenFailure(OpenFailure::Envelope(error)) => match error {
-                OpenError::NoKey => ("invalid", "no_key"),
-                OpenError::WrongKey => ("invalid", "wrong_key"),
-                OpenError::WrongKind => ("invalid", "wrong_envelope"),
-                OpenError::Downgrade => ("invalid", "downgrade"),
-                OpenError::Decrypt => ("invalid", "decrypt"),
-                OpenError::Forged => ("invalid", "forged"),
-                OpenError::Replayed => ("invalid", "replayed"),
-                OpenError::Decompress => ("invalid", "decompress"),
-                OpenError::TooLong => ("invalid", "too_large"),
-            },
-            Self::OpenFailure(OpenFailure::Exposition(error)) if error.kind().is_limit() => {
-                ("invalid", "limit")
-            }
-            Self::OpenFailure(OpenFailure::Exposition(_)) => ("invalid", "exposition"),
-            Self::Pull(PullError::Memory) | Self::OpenFailure(OpenFailure::Memory) => {
-                ("error", "memory")
-            }
-            Self::OpenFailure(OpenFailure::Families) => ("error", "families"),
-            Self::Pull(PullError::Busy) | Self::OpenFailure(OpenFailure::Busy) => ("error", "busy"),
-            Self::OpenFailure(OpenFailure::Aborted) => ("error", "aborted"),
-        }
-    }
-}
-
-fn code_label(code: ErrorCode) -> &'static str {
-    match code {
-        ErrorCode::APPLICATION_ERROR => "application_error",
-        ErrorCode::REJECTED => "rejected",
-        ErrorCode::CANCELED => "canceled",
-        ErrorCode::INVALID => "invalid",
-        _ => "other",
     }
 }

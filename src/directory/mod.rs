@@ -111,8 +111,6 @@ pub enum Place {
     Here {
         /// How.
         connection: u64,
-        /// This connection speaks for others, too.
-        is_one_of_several: bool,
     },
     /// Connected to another node.
     There {
@@ -385,10 +383,7 @@ impl Directory {
             };
         }
         match self.own.speaker(number) {
-            Some((connection, others)) => Place::Here {
-                connection,
-                is_one_of_several: others > 0,
-            },
+            Some(connection) => Place::Here { connection },
             None => Place::Unknown,
         }
     }

@@ -41,11 +41,9 @@ impl Own {
         }
     }
 
-    /// The connection that speaks for an entry, and how many others it speaks for.
-    pub(super) fn speaker(&self, number: u64) -> Option<(u64, usize)> {
-        let connection = self.speakers.get(&number)?;
-        let all = self.connections.get(connection)?;
-        Some((*connection, all.len().saturating_sub(1)))
+    /// The connection that speaks for an entry.
+    pub(super) fn speaker(&self, number: u64) -> Option<u64> {
+        self.speakers.get(&number).copied()
     }
 
     /// The connection speaks for these and no others. `arrive` says since when a new one is, and has been claimed.

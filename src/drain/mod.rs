@@ -214,7 +214,7 @@ impl Leaving {
         self.enter(Stage::Moving, deadline);
         let registry = &self.apps.registry;
         let handles = registry.snapshot();
-        let scraped = handles.iter().any(|handle| handle.last_scrape().is_some());
+        let scraped = handles.iter().any(|handle| handle.timing().is_some());
         let farewells = Farewells::new(handles.len(), scraped, Instant::now(), until);
         drop(handles);
         let retire_all = async {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admission::Admission;
+use super::described::Descriptions;
 use super::registry::Registry;
 use super::{KeyRing, Metrics, PushSink, Settings};
 use crate::directory::SharedDirectory;
@@ -42,6 +43,10 @@ pub struct Applications {
     pub(super) limits: Limits,
     /// What they hold of payloads that are not opened yet.
     pub(super) memory: Arc<Memory>,
+    /// What they say they are.
+    pub(super) descriptions: Descriptions,
+    /// The labels that are the name of one that does not say.
+    pub(super) name_by: Arc<[String]>,
     pub(super) admission: Admission,
     /// Connections that are not set up.
     pub(super) handshakes: Arc<EvictionQueue>,
@@ -75,6 +80,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Who is connected, by name.
     pub directory: Arc<SharedDirectory>,
+    /// The labels that are the name of an application that does not say what it is.
+    pub name_by: Arc<[String]>,
 }
 
 /// How a listener does TLS.
@@ -104,6 +111,7 @@ impl Applications {
             memory,
             metrics,
             directory,
+            name_by,
         } = shared;
         // Snappy lets text that does not compress grow by a sixth; the rest is for padding and the wrapped key.
         let max_payload = max_text
@@ -126,6 +134,8 @@ impl Applications {
                 ..Limits::default()
             },
             memory,
+            descriptions: Descriptions::default(),
+            name_by,
             admission: Admission::new(
                 settings.max_connections,
                 settings.max_connections_per_address,

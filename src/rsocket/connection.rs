@@ -1,37 +1,45 @@
 //! One application's connection: the task that owns it, from SETUP to the end.
 //!
 //! The proxy is the requester here. The key goes out first; a pull announces the newest key again and waits for one
-//! answer. There is at most one pull at a time: scrapes that ask meanwhile get the same answer, and when none waits any
-//! more it is cancelled. Pushes go to the [`PushSink`]; while [`MAX_PUSHES`] of them are being opened, nothing more is
+//! answer. There is at most one pull of a target at a time, and one of all: scrapes that ask meanwhile get the same answer,
+//! and when none waits any more it is cancelled. Pushes go to the [`PushSink`]; while [`MAX_PUSHES`] of them are being opened, nothing more is
 //! read, and those under way are finished even after the connection has ended.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::SystemTime;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use prometheus_rsocket_wire::connection::Connection;
+use prometheus_rsocket_wire::description::TargetName;
 use prometheus_rsocket_wire::envelope::version2::{Purpose, Unsealer};
 use prometheus_rsocket_wire::session::{CloseReason, Event, SendError, StreamError, Violation};
 use prometheus_rsocket_wire::transport::Transport as FrameTransport;
 use prometheus_rsocket_wire::{Announcement, ConnectionToken, ErrorCode, Payload, StreamId};
-use tokio::sync::{oneshot, watch};
-use tokio::time::{Sleep, sleep};
-use tracing::debug;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep};
+use tracing::{debug, info};
 
 use super::applications::Applications;
+use super::described::{Described, Refused, Updates, is_update};
+use super::ending::{self, Circumstances};
 use super::entry::{Arrival, Member, enter};
 use super::keys::{Key, Keys};
-use super::metrics::{ConnectionFault, PushRefusal};
-use super::opener::Sealed;
-use super::pull::{Answer, PullError, PullReply, PullRequest};
-use super::registry::{Registration, Transport};
+use super::known::Known;
+use super::metrics::{ConnectionFault, DescriptionRefusal, PushRefusal};
+use super::naming::{Facts, Text};
+use super::opener::{Asked, Sealed};
+use super::pull::{Answer, PullError, PullRequest};
+use super::pulls::{Pull, Pulls};
+use super::registry::{Handle, Registration, Transport};
 use super::retire::{Cause, Retiring};
 use super::turns::Flow;
 use super::{PushSink, Rejection};
+use crate::directory::ApplicationId;
+use crate::limits::log_limit::LogLimit;
 use crate::limits::rate::Bucket;
 use crate::tenant::Tenant;
 
@@ -49,14 +57,17 @@ pub(super) async fn run<T: FrameTransport>(
         Some(Event::Setup(setup)) => setup,
         None => return leave(connection).await,
         Some(Event::Closed(reason)) => {
-            note_failure(&reason, peer, transport, apps);
+            if let Some(fault) = note_failure(&reason, peer, transport, apps) {
+                let reason = reason.to_string();
+                apps.registry.refuse(peer, transport, fault, &reason);
+            }
             return Box::pin(connection.finish()).await;
         }
         // The session lets nothing else come first.
         Some(other) => return debug!(?other, %peer, "event before SETUP"),
     };
     let entering = Box::pin(enter(setup, &mut arrival, apps));
-    let member = match apps.leaving.run_until_cancelled(entering).await {
+    let mut member = match apps.leaving.run_until_cancelled(entering).await {
         Some(Ok(member)) => member,
         None => return leave(connection).await,
         Some(Err(denied)) => {
@@ -66,18 +77,27 @@ pub(super) async fn run<T: FrameTransport>(
         }
     };
     drop(arrival.evictable);
-    let identity = member.identity.terms.identity.clone();
+    let description = member.description.take();
+    let facts = Facts {
+        peer,
+        transport,
+        connected_at: SystemTime::now(),
+        identity: Arc::clone(&member.identity),
+        table: Arc::clone(&member.table),
+        description: None,
+        text: Text::Unread,
+    };
     let mut task = ConnectionTask {
         connection,
-        registration: apps.registry.register(peer, transport, identity),
+        registration: apps.registry.register(facts, &apps.directory),
         member,
         bucket: None,
         keys: apps.keys.subscribe(),
         sink: Arc::clone(&apps.pushes),
         unsealer: Arc::new(Unsealer::new(ConnectionToken::random())),
-        pull: None,
-        pulls: 0,
-        early: Vec::new(),
+        pulls: Pulls::default(),
+        updates: Updates::default(),
+        pushed: None,
         leaving: false,
         retiring: None,
         patience: None,
@@ -89,6 +109,10 @@ pub(super) async fn run<T: FrameTransport>(
         .connections_opened
         .with_label_values(&[transport.label()])
         .inc();
+    match description {
+        Some(description) => task.describe(description),
+        None => drop(task.known().begin()),
+    }
     task.announce_key();
     let reason = task.run().await;
     note_failure(&reason, peer, transport, apps);
@@ -102,8 +126,13 @@ async fn leave<T: FrameTransport>(mut connection: Box<Connection<T>>) {
     Box::pin(connection.finish()).await;
 }
 
-/// Counts an end that is a fault; ordinary ends are not counted.
-fn note_failure(reason: &CloseReason, peer: SocketAddr, transport: Transport, apps: &Applications) {
+/// Counts an end that is a fault, and gives what it counts as; ordinary ends are not counted.
+fn note_failure(
+    reason: &CloseReason,
+    peer: SocketAddr,
+    transport: Transport,
+    apps: &Applications,
+) -> Option<ConnectionFault> {
     let exception = match reason {
         CloseReason::PeerError { code, .. } if *code != ErrorCode::CONNECTION_CLOSE => {
             ConnectionFault::PeerError
@@ -113,7 +142,8 @@ fn note_failure(reason: &CloseReason, peer: SocketAddr, transport: Transport, ap
         | CloseReason::PeerError { .. }
         | CloseReason::Closed(_)
         | CloseReason::Ended => {
-            return debug!(%peer, transport = transport.name(), %reason, "connection closed");
+            debug!(%peer, transport = transport.name(), %reason, "connection closed");
+            return None;
         }
         CloseReason::Violation(Violation::Unfinished) => ConnectionFault::Unfinished,
         CloseReason::Violation(_) => ConnectionFault::ProtocolViolation,
@@ -123,6 +153,7 @@ fn note_failure(reason: &CloseReason, peer: SocketAddr, transport: Transport, ap
     };
     apps.metrics.failed(exception, transport, 1);
     debug!(%peer, transport = transport.name(), %reason, "connection failed");
+    Some(exception)
 }
 
 /// Waits for it, if there is one.
@@ -142,11 +173,11 @@ struct ConnectionTask<'a, T> {
     keys: watch::Receiver<Keys>,
     sink: Arc<dyn PushSink>,
     unsealer: Arc<Unsealer>,
-    pull: Option<Pull>,
-    /// Pulls so far.
-    pulls: u64,
-    /// Who asked before the node had made its first key.
-    early: Vec<PullRequest>,
+    pulls: Pulls,
+    /// Of what its application says it is.
+    updates: Updates,
+    /// When a push came last, or was acknowledged.
+    pushed: Option<Instant>,
     /// The node leaves, and does not wait for another pull.
     leaving: bool,
     /// The connection is to end.
@@ -157,29 +188,6 @@ struct ConnectionTask<'a, T> {
     deaf: bool,
     pushes: FuturesUnordered<BoxFuture<'static, PushDone>>,
     apps: &'a Applications,
-}
-
-/// The pull under way.
-struct Pull {
-    stream: StreamId,
-    number: u64,
-    key: Key,
-    started: Instant,
-    /// Who began it. As long as this one waits, others may join.
-    starter: oneshot::Sender<PullReply>,
-    joined: Vec<oneshot::Sender<PullReply>>,
-}
-
-impl Pull {
-    /// Those who still wait, the starter among them.
-    fn waiting(self) -> impl Iterator<Item = oneshot::Sender<PullReply>> {
-        let all = std::iter::once(self.starter).chain(self.joined);
-        all.filter(|reply| !reply.is_closed())
-    }
-
-    fn is_abandoned(&self) -> bool {
-        self.starter.is_closed() && self.joined.iter().all(oneshot::Sender::is_closed)
-    }
 }
 
 /// A push whose outcome is known; the stream is there where the application waits for it.
@@ -199,6 +207,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
                 () = self.member.changed() => self.renew(),
                 Some(reply) = self.registration.pulls.recv() => self.start_pull(reply),
                 () = self.registration.nudge.notified() => {
+                    self.ask_for_a_sign_of_life();
                     self.cancel_if_abandoned();
                     self.retire_if_asked();
                 }
@@ -207,9 +216,11 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
                     self.retire_at_once(Cause::Drain);
                 }
                 Some(push) = self.pushes.next() => self.answer_push(push),
+                update = self.updates.due() => self.take_update(&update),
                 event = self.connection.next(), if !self.deaf && self.pushes.len() < MAX_PUSHES => match event {
                     Event::Response { stream, result } => self.answer_pull(stream, result),
                     Event::Request { stream, payload } => self.take_push(Some(stream), payload),
+                    Event::FireAndForget { payload } if is_update(&payload) => self.updates.came(payload),
                     Event::FireAndForget { payload } => self.take_push(None, payload),
                     Event::Refused { reason, .. } => {
                         debug!(peer = %self.registration.handle.peer, %reason, "push refused");
@@ -242,7 +253,50 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
     /// The file of identities was read again.
     fn renew(&mut self) {
         if !self.member.renew() {
-            self.retire_at_once(Cause::Revoked);
+            return self.retire_at_once(Cause::Revoked);
+        }
+        let (identity, table) = (&self.member.identity, &self.member.table);
+        self.known().renew(Arc::clone(identity), Arc::clone(table));
+    }
+
+    fn known(&self) -> &Known {
+        &self.registration.handle.known
+    }
+
+    /// The application says that it is something else now.
+    fn take_update(&mut self, update: &Payload) {
+        let description = self.apps.descriptions.take(&update.data);
+        self.describe(description);
+    }
+
+    /// Takes what the application says it is; what does not hold is as if it had not been said.
+    fn describe(&self, description: Result<Described, Refused>) {
+        let (refusal, reason) = match description {
+            Ok(description) => match self.known().describe(description) {
+                0 => return,
+                denied => (
+                    DescriptionRefusal::Instance,
+                    format!(
+                        "{denied} of its targets are another identity's, or not its identity's"
+                    ),
+                ),
+            },
+            Err(refused) => {
+                self.known().begin();
+                (refused.counted(), refused.to_string())
+            }
+        };
+        let refused = &self.apps.metrics.descriptions_refused;
+        refused.with_label_values(&[refusal.label()]).inc();
+        log_description(&self.registration.handle, &reason);
+    }
+
+    /// Where an application did not answer in time, that may be because it is no more.
+    fn ask_for_a_sign_of_life(&mut self) {
+        // While its pushes are being taken nothing may be read of it, and it is there.
+        if self.pulls.are_late(Instant::now()) && self.pushes.is_empty() && !self.deaf {
+            let now = Instant::now().into_std();
+            self.connection.session().probe(now);
         }
     }
 
@@ -251,25 +305,33 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         let Some(key) = self.keys.borrow_and_update().first().cloned() else {
             return;
         };
-        let payload = self.key_payload(&key, None);
+        let payload = self.key_payload(&key, None, None);
         if let Err(error) = self.connection.session().fire_and_forget(payload) {
             // The next pull brings the key as well.
             debug!(peer = %self.registration.handle.peer, %error, "the key was not sent");
         }
-        for request in std::mem::take(&mut self.early) {
+        for request in self.pulls.release() {
             self.start_pull(request);
         }
     }
 
-    /// The key, and what newer clients are told beside it; with the number and the deadline of a pull.
-    fn key_payload(&self, key: &Key, pull: Option<(u64, tokio::time::Instant)>) -> Payload {
-        let left = |deadline: tokio::time::Instant| deadline - tokio::time::Instant::now();
+    /// The key, and what newer clients are told beside it; with the number, the deadline and the target of a pull.
+    fn key_payload(
+        &self,
+        key: &Key,
+        pull: Option<(u64, Instant)>,
+        target: Option<&ApplicationId>,
+    ) -> Payload {
+        let left = |deadline: Instant| deadline - Instant::now();
         let announcement = Announcement {
             envelopes: self.apps.keys.envelopes(),
             connection: Some(self.unsealer.connection()),
             pull: pull.map(|(number, _)| number),
-            target: None,
             timeout: pull.map(|(_, deadline)| left(deadline)),
+            target: target.map(|target| TargetName {
+                instance: target.instance.to_string(),
+                job: target.job.as_deref().map(str::to_owned),
+            }),
         };
         Payload {
             metadata: Some(announcement.encode()),
@@ -277,54 +339,31 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         }
     }
 
-    /// Joins the pull under way, or begins one. A pull whose starter gave up is begun anew for those who still wait: an
-    /// application that lost a request must not be waited for as long as scrapes overlap.
+    /// Joins the pull of the same target that is under way, or begins one.
     fn start_pull(&mut self, request: PullRequest) {
-        let PullRequest { deadline, reply } = request;
-        let mut joined = Vec::new();
-        match self.pull.take() {
-            Some(mut pull) if !pull.starter.is_closed() => {
-                pull.joined.retain(|reply| !reply.is_closed());
-                pull.joined.push(reply);
-                self.pull = Some(pull);
-                return;
-            }
-            Some(stale) => {
-                self.cancel(&stale);
-                joined.extend(stale.waiting());
-            }
-            None => {}
-        }
-        let Some(key) = self.keys.borrow().first().cloned() else {
-            self.early.push(PullRequest { deadline, reply });
+        let Some(request) = self.pulls.join(request) else {
             return;
         };
-        let number = self.pulls;
-        self.pulls += 1;
-        let payload = self.key_payload(&key, Some((number, deadline)));
-        let error = match self.connection.session().request_response(payload) {
-            Ok(stream) => {
-                self.pull = Some(Pull {
-                    stream,
-                    number,
-                    key,
-                    started: Instant::now(),
-                    starter: reply,
-                    joined,
-                });
-                return;
-            }
-            Err(SendError::Full) => PullError::Busy,
-            Err(SendError::NotSetUp | SendError::Closed) => PullError::Closed,
+        let key = self.keys.borrow().first().cloned();
+        let Some(key) = key.filter(|_| !self.is_overdue()) else {
+            return self.pulls.hold(request);
         };
-        for reply in std::iter::once(reply).chain(joined) {
-            // Nobody waits for a scrape that gave up meanwhile; likewise below.
-            let _ = reply.send(Err(error.clone()));
+        let (new, stale) = self.pulls.begin(request);
+        if let Some(stale) = stale {
+            self.cancel(&stale);
+        }
+        let Some(new) = new else { return };
+        let pull = Some((new.number, new.request.deadline));
+        let payload = self.key_payload(&key, pull, new.request.target.as_ref());
+        match self.connection.session().request_response(payload) {
+            Ok(stream) => self.pulls.begun(new, stream, key),
+            Err(SendError::Full) => new.fail(&PullError::Busy),
+            Err(SendError::NotSetUp | SendError::Closed) => new.fail(&PullError::Closed),
         }
     }
 
     fn answer_pull(&mut self, stream: StreamId, result: Result<Payload, StreamError>) {
-        let Some(pull) = self.pull.take_if(|pull| pull.stream == stream) else {
+        let Some(pull) = self.pulls.answered(stream) else {
             return;
         };
         let signal = if result.is_ok() {
@@ -336,24 +375,32 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         let reply = match result {
             Ok(payload) => {
                 let purpose = Purpose::Answer { pull: pull.number };
-                match self.sealed(payload, purpose) {
-                    Some(sealed) => Ok(Arc::new(Answer::new(sealed, pull.key.clone()))),
+                let asked = self.asked(&pull);
+                match self.sealed(payload, purpose, Some(asked)) {
+                    Some(sealed) => Ok(Arc::new(Answer::new(
+                        sealed,
+                        pull.key.clone(),
+                        pull.is_of_all(),
+                    ))),
                     None => Err(PullError::Memory),
                 }
             }
             Err(error) => Err(PullError::Stream(error)),
         };
-        for waiting in pull.waiting() {
-            let _ = waiting.send(reply.clone());
-        }
+        pull.reply(&reply);
         if let Some(retiring) = &mut self.retiring {
             retiring.answered();
         }
     }
 
+    fn asked(&self, pull: &Pull) -> Asked {
+        let looked_for = pull.is_of_all() && self.known().looks_for_name();
+        let name_by = looked_for.then(|| Arc::clone(&self.apps.name_by));
+        Asked::new(name_by, self.pulls.unopened_mark())
+    }
+
     fn cancel_if_abandoned(&mut self) {
-        self.early.retain(|request| !request.reply.is_closed());
-        if let Some(pull) = self.pull.take_if(|pull| pull.is_abandoned()) {
+        for pull in self.pulls.abandoned() {
             self.cancel(&pull);
         }
     }
@@ -361,6 +408,10 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
     fn cancel(&mut self, pull: &Pull) {
         self.connection.session().cancel(pull.stream);
         self.count_request("CANCEL", pull.started);
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.retiring.as_ref().is_some_and(Retiring::is_overdue)
     }
 
     fn retire_if_asked(&mut self) {
@@ -372,7 +423,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
 
     /// Whether an end would cut off neither a pull nor a push.
     fn is_idle(&mut self) -> bool {
-        let asked = self.pull.is_some() || !self.early.is_empty();
+        let asked = !self.pulls.are_none() || self.pulls.holds() && !self.is_overdue();
         let receiving = !self.deaf && self.connection.session().usage().partial > 0;
         !asked && !receiving && self.pushes.is_empty()
     }
@@ -392,7 +443,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         session.close(ErrorCode::CONNECTION_CLOSE, reason);
     }
 
-    fn count_request(&self, signal: &'static str, started: Instant) {
+    fn count_request(&self, signal: &'static str, started: std::time::Instant) {
         let seconds = started.elapsed().as_secs_f64();
         self.apps
             .metrics
@@ -401,7 +452,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
     }
 
     /// A payload to be opened; `None`: there is no memory to hold it until it is.
-    fn sealed(&self, payload: Payload, purpose: Purpose) -> Option<Sealed> {
+    fn sealed(&self, payload: Payload, purpose: Purpose, asked: Option<Asked>) -> Option<Sealed> {
         let held = self.apps.memory.reserve(payload.len())?;
         Some(Sealed {
             payload,
@@ -410,6 +461,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
             terms: Arc::clone(&self.member.identity.terms),
             flow: self.flow(),
             held: Arc::new(held),
+            asked,
         })
     }
 
@@ -445,7 +497,8 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         if !self.may_push() {
             return self.refuse_push(stream, PushRefusal::Rate, "too many pushes in a second");
         }
-        let Some(sealed) = self.sealed(payload, Purpose::Push) else {
+        self.pushed = Some(Instant::now());
+        let Some(sealed) = self.sealed(payload, Purpose::Push, None) else {
             return self.refuse_push(
                 stream,
                 PushRefusal::Memory,
@@ -476,6 +529,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
     }
 
     fn answer_push(&mut self, push: PushDone) {
+        self.pushed = Some(Instant::now());
         let Some(stream) = push.stream else {
             return;
         };
@@ -489,20 +543,37 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
         }
     }
 
-    /// After the end: those who wait for a pull learn it, and pushes that have come are still opened and held.
+    /// After the end: the directory learns it, then those who wait for a pull, and pushes that have come are still opened
+    /// and held.
     async fn finish(mut self, reason: &CloseReason) {
+        let now = Instant::now();
+        let circumstances = Circumstances {
+            cause: self.retiring.as_ref().map(|retiring| retiring.cause),
+            pushed: self.pushed.max((!self.pushes.is_empty()).then_some(now)),
+        };
         let mut registration = self.registration;
+        registration.end = ending::end(reason, circumstances, now);
         // What this node decided says more.
         if !matches!(reason, CloseReason::Closed(_)) {
             registration.reason = reason.to_string();
         }
         drop(registration);
-        if let Some(pull) = self.pull {
-            for waiting in pull.waiting() {
-                let _ = waiting.send(Err(PullError::Closed));
-            }
-        }
+        self.pulls.end();
         let pushes = self.pushes.for_each(|_| std::future::ready(()));
         tokio::join!(self.connection.finish(), pushes);
+    }
+}
+
+/// A description that does not hold, or not as a whole: who comes back again and again with it fills no disk.
+fn log_description(handle: &Handle, reason: &str) {
+    static LOG_LIMIT: LogLimit = LogLimit::new(10);
+    let (connection, peer, identity) = (handle.id, handle.peer, handle.identity.as_deref());
+    match LOG_LIMIT.due() {
+        Some(suppressed) => {
+            info!(connection, %peer, identity, reason, suppressed, "description of an application not believed");
+        }
+        None => {
+            debug!(connection, %peer, identity, reason, "description of an application not believed");
+        }
     }
 }

@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use super::admission::{MAX_UNANSWERED, Place, Shares};
 use super::applications::Applications;
+use super::described::{Described, Refused, description};
 use super::metrics::ConnectionFault;
 use super::registry::Transport;
 use crate::identity::{Identity, Proof, Shown, Table, Unknown};
@@ -44,6 +45,10 @@ pub(super) struct Arrival {
 /// Whose a connection is, as long as that holds.
 pub(super) struct Member {
     pub(super) identity: Arc<Identity>,
+    /// All identities.
+    pub(super) table: Arc<Table>,
+    /// What its SETUP says it is.
+    pub(super) description: Option<Result<Described, Refused>>,
     proof: Proof,
     tables: watch::Receiver<Arc<Table>>,
     _place: Place<Arc<str>>,
@@ -65,6 +70,7 @@ impl Member {
         match table.identity(&self.proof) {
             Some(identity) if identity.terms.identity == self.identity.terms.identity => {
                 self.identity = Arc::clone(identity);
+                self.table = table;
                 true
             }
             _ => false,
@@ -80,6 +86,8 @@ pub(super) struct Denied {
     pub(super) message: &'static str,
 }
 
+/// Of one that is not refused yet.
+const WAITS: &str = "waits until one of the others ends";
 const NO_CREDENTIALS: Denied = Denied {
     exception: ConnectionFault::NoCredentials,
     message: "the proxy requires a token, a password or a certificate",
@@ -105,6 +113,7 @@ pub(super) async fn enter(
 ) -> Result<Box<Member>, Denied> {
     let mut tables = apps.identities.clone();
     let table = Arc::clone(&tables.borrow_and_update());
+    let description = description(&setup);
     let proof = match shown(setup, &table, arrival) {
         Ok(shown) => identify(&table, shown, arrival.due).await,
         Err(unknown) => Err(unknown),
@@ -115,21 +124,31 @@ pub(super) async fn enter(
     });
     match known {
         Ok((proof, identity)) => {
+            let description = description.map(|json| apps.descriptions.take(&json));
             let place = place(&identity, arrival, apps).await.ok_or(CONNECTIONS)?;
             Ok(Box::new(Member {
                 identity,
+                table,
+                description,
                 proof,
                 tables,
                 _place: place,
             }))
         }
-        Err(Unknown::Nothing) => Err(deny(NO_CREDENTIALS, arrival.due, arrival, apps).await),
-        Err(Unknown::Wrong) => Err(deny(CREDENTIALS, Instant::now() + PAUSE, arrival, apps).await),
-        Err(Unknown::Busy) => Err(deny(BUSY, Instant::now() + PAUSE, arrival, apps).await),
+        Err(unknown) => {
+            // Those who wait to be refused may be many.
+            drop(description);
+            let soon = Instant::now() + PAUSE;
+            Err(match unknown {
+                Unknown::Nothing => deny(NO_CREDENTIALS, arrival.due, arrival, apps).await,
+                Unknown::Wrong => deny(CREDENTIALS, soon, arrival, apps).await,
+                Unknown::Busy => deny(BUSY, soon, arrival, apps).await,
+            })
+        }
     }
 }
 
-/// What the client has shown. Nothing of its SETUP is kept besides: others may have to be waited for.
+/// What the client has shown. Nothing of its SETUP is kept besides, but its description: others may have to be waited for.
 fn shown(setup: Setup, table: &Table, arrival: &mut Arrival) -> Result<Shown, Unknown> {
     let certificate = std::mem::take(&mut arrival.certificate);
     if !table.asks() {
@@ -155,7 +174,7 @@ async fn deny(
     arrival: &mut Arrival,
     apps: &Applications,
 ) -> Denied {
-    note(denied.exception, arrival, apps);
+    note(denied.exception, denied.message, arrival, apps);
     arrival.evictable.move_to(&apps.unanswered);
     sleep_until(until).await;
     denied
@@ -201,15 +220,17 @@ pub(super) async fn place_among<K: Clone + Eq + Hash>(
     if let Some(place) = shares.take(&key, max) {
         return Some(place);
     }
-    note(exception, arrival, apps);
+    note(exception, WAITS, arrival, apps);
     arrival.evictable.move_to(&apps.unanswered);
     let place = shares.place_of(&key, max);
     timeout(MAX_UNANSWERED, place).await.ok()
 }
 
-fn note(exception: ConnectionFault, arrival: &Arrival, apps: &Applications) {
+fn note(exception: ConnectionFault, reason: &str, arrival: &Arrival, apps: &Applications) {
     static LOG_LIMIT: LogLimit = LogLimit::new(10);
     apps.metrics.failed(exception, arrival.transport, 1);
+    apps.registry
+        .refuse(arrival.peer, arrival.transport, exception, reason);
     let exception = exception.label();
     let (peer, transport) = (arrival.peer, arrival.transport.name());
     match LOG_LIMIT.due() {

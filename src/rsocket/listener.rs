@@ -228,6 +228,8 @@ async fn leave_unanswered(
 
 fn failed(apps: &Applications, arrival: &Arrival, exception: ConnectionFault, reason: &str) {
     apps.metrics.failed(exception, arrival.transport, 1);
+    apps.registry
+        .refuse(arrival.peer, arrival.transport, exception, reason);
     let exception = exception.label();
     debug!(peer = %arrival.peer, exception, reason, "handshake failed");
 }

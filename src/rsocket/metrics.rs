@@ -29,6 +29,15 @@ labels! {
 }
 
 labels! {
+    /// Why what an application says it is does not hold: the label `reason`.
+    pub(super) enum DescriptionRefusal {
+        Instance = "instance",
+        Invalid = "invalid",
+        Memory = "memory",
+    }
+}
+
+labels! {
     /// Why a push is refused: the label `reason`.
     pub(crate) enum PushRefusal {
         Aborted = "aborted",
@@ -56,6 +65,8 @@ pub struct Metrics {
     connection_errors: IntCounterVec,
     /// Label `cause`.
     pub(super) connections_retired: IntCounterVec,
+    /// Label `reason`.
+    pub(super) descriptions_refused: IntCounterVec,
     /// Label `signal_type`.
     pub(super) request_response_seconds: Distribution<1>,
     /// Set when it is asked for.
@@ -97,6 +108,12 @@ impl Metrics {
                 "Total number of working connections that this node closed so that the application reconnects.",
                 "cause",
                 Cause::ALL.map(Cause::label),
+            )?,
+            descriptions_refused: own.counters_of(
+                "prometheus_proxy_application_descriptions_refused_total",
+                "Total number of descriptions of applications that are not believed, or not all of whose targets are.",
+                "reason",
+                DescriptionRefusal::LABELS.iter().copied(),
             )?,
             request_response_seconds: own.distribution(
                 "rsocket_request_response_seconds",

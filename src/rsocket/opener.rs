@@ -23,8 +23,10 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::keys::Key;
+use super::naming::shared_name;
 use super::parts::{Served, Targets, Texts};
 use super::turns::{Flow, Turns, Wanted, run};
+use crate::directory::ApplicationId;
 use crate::identity::Terms;
 
 /// The longest that a push waits until it is opened, and what another node asks for its turn. Nobody waits for an
@@ -77,6 +79,26 @@ pub struct Sealed {
     pub flow: Flow,
     /// Keeps it counted.
     pub held: Arc<Reservation>,
+    /// Of an answer, what was asked for.
+    pub asked: Option<Asked>,
+}
+
+/// What the request was of which a payload is the answer.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Labels that are the name of the application, where that is looked for.
+    pub name_by: Option<Arc<[String]>>,
+    _counted: Arc<()>,
+}
+
+impl Asked {
+    /// `counted` keeps the answer counted among those of its connection.
+    pub(super) fn new(name_by: Option<Arc<[String]>>, counted: Arc<()>) -> Self {
+        Self {
+            name_by,
+            _counted: counted,
+        }
+    }
 }
 
 impl Sealed {
@@ -102,6 +124,8 @@ pub struct Opened {
     pub bytes: usize,
     /// What it came in: `1`, `2` or `plaintext`.
     pub envelope: &'static str,
+    /// The name that its samples share, where that was looked for.
+    pub name: Option<ApplicationId>,
     _held: HeldText,
     _long: Option<HeldText>,
     _families: Option<HeldText>,
@@ -109,7 +133,7 @@ pub struct Opened {
 
 impl Opened {
     /// All that is served of it.
-    pub fn expositions(&self) -> impl Iterator<Item = &Arc<Exposition>> {
+    pub fn expositions(&self) -> impl Iterator<Item = &Arc<Exposition>> + Clone {
         std::iter::once(&self.exposition).chain(&self.parts)
     }
 }
@@ -279,9 +303,15 @@ impl Opener {
             Purpose::Answer { .. } => Texts::in_parts,
             Purpose::Push => Texts::whole,
         };
-        self.read(&terms, validate, wanted, |max_text| {
+        let asked = sealed.asked.clone();
+        let mut opened = self.read(&terms, validate, wanted, |max_text| {
             self.open_envelope(sealed, keys, max_text)
-        })
+        })?;
+        if let Some(asked) = asked {
+            let by = asked.name_by.as_deref();
+            opened.name = by.and_then(|by| shared_name(opened.expositions(), by));
+        }
+        Ok(opened)
     }
 
     /// Validates what `open` opens, within the bounds, and adds the labels that are enforced.
@@ -329,6 +359,7 @@ impl Opener {
             targets,
             bytes,
             envelope,
+            name: None,
             _held: held,
             _long: long,
             _families: many,
@@ -439,6 +470,7 @@ pub(super) mod tests {
             }),
             flow: flow(0),
             held: Arc::new(memory.reserve(payload.len()).unwrap()),
+            asked: None,
             payload,
         }
     }

@@ -12,10 +12,13 @@ use tokio::time::Instant;
 
 use super::keys::Key;
 use super::opener::{OpenFailure, Opened, Opener, Sealed};
+use crate::directory::ApplicationId;
 
 /// Asks a connection's task for the application's text.
 #[derive(Debug)]
 pub(super) struct PullRequest {
+    /// Whose; `None`: of all for whom it answers.
+    pub(super) target: Option<ApplicationId>,
     /// Told to the application; the scrape gives up by itself.
     pub(super) deadline: Instant,
     /// Who asks.
@@ -52,14 +55,17 @@ pub struct Answer {
     /// Gone once it is being opened.
     sealed: Mutex<Option<Sealed>>,
     key: Key,
+    /// No single target was meant.
+    pub(crate) of_all: bool,
     opening: OnceLock<Opening>,
 }
 
 type Opening = Shared<BoxFuture<'static, Result<Arc<Opened>, OpenFailure>>>;
 
 impl Answer {
-    pub(super) fn new(sealed: Sealed, key: Key) -> Self {
+    pub(super) fn new(sealed: Sealed, key: Key, of_all: bool) -> Self {
         Self {
+            of_all,
             sealed: Mutex::new(Some(sealed)),
             key,
             opening: OnceLock::new(),
@@ -102,7 +108,7 @@ mod tests {
         let purpose = Purpose::Answer { pull: 0 };
         let payload = Sealer::new(token).seal(text.as_bytes(), &public, purpose, Instant::now());
         let sealed = sealed(payload.unwrap().into(), token, purpose);
-        Answer::new(sealed, Key::Pair(pair))
+        Answer::new(sealed, Key::Pair(pair), true)
     }
 
     #[tokio::test]

@@ -12,15 +12,22 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::ConnectionId;
+use super::known::Known;
+use super::metrics::ConnectionFault;
+use super::naming::Facts;
+use super::opener::Opened;
 use super::parts::Targets;
 use super::pull::{Answer, PullError, PullReply, PullRequest};
 use super::pull_timing::PullTiming;
+use super::pulls::MAX_PULLS;
+use super::refused::{Refused, RefusedLog};
 use super::retire::Retirement;
+use crate::directory::{ApplicationId, End, Outcome, SharedDirectory};
 
 /// Connections that left, remembered for the status page.
 const LEFT_KEPT: usize = 100;
 /// Pulls waiting for one connection's task; past it a pull is refused as busy.
-const WAITING_PULLS: usize = 8;
+const WAITING_PULLS: usize = MAX_PULLS;
 
 /// What a connection runs over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,16 +93,27 @@ pub struct Handle {
     last_scrape: Mutex<Option<LastScrape>>,
     targets: Mutex<Targets>,
     timing: Mutex<Option<PullTiming>>,
+    pub(super) known: Known,
 }
 
 impl Handle {
-    /// Asks for the application's text and waits for the answer until `deadline`.
+    /// Asks for the application's text and waits for the answer until `deadline`; of one target, where the application
+    /// answers for several.
     ///
-    /// Where a request is under way already, its answer serves this caller too. When nobody waits any more, the request
-    /// is cancelled.
-    pub async fn pull(&self, deadline: Instant) -> Result<Arc<Answer>, PullError> {
+    /// Where the same request is under way already, its answer serves this caller too. When nobody waits any more, the
+    /// request is cancelled.
+    pub async fn pull(
+        &self,
+        target: Option<&ApplicationId>,
+        deadline: Instant,
+    ) -> Result<Arc<Answer>, PullError> {
         let (reply, answer) = oneshot::channel::<PullReply>();
-        let request = PullRequest { deadline, reply };
+        let target = target.filter(|_| self.known.names_targets()).cloned();
+        let request = PullRequest {
+            target,
+            deadline,
+            reply,
+        };
         self.pulls.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => PullError::Busy,
             mpsc::error::TrySendError::Closed(_) => PullError::Closed,
@@ -126,14 +144,35 @@ impl Handle {
         now - self.since
     }
 
-    /// Notes how a pull went and gives what was noted before.
+    /// Notes how a pull of all targets went and gives what was noted before.
     pub fn note_scrape(&self, scrape: LastScrape) -> Option<LastScrape> {
+        self.last_scrape.lock().replace(scrape)
+    }
+
+    /// Notes how a pull went, of one target or of all. Whether that target fares otherwise than before.
+    pub fn note_pull(&self, target: Option<&ApplicationId>, outcome: Outcome) -> bool {
         let now = Instant::now();
         self.timing
             .lock()
             .get_or_insert(PullTiming::new(now))
             .pull_ended(now);
-        self.last_scrape.lock().replace(scrape)
+        self.known.pulled(target, outcome)
+    }
+
+    /// Takes the application's name from the text that a pull of all targets brought, if it brought one and the name is not
+    /// known.
+    pub fn note_name(&self, opened: Option<&Opened>) {
+        self.known.note_text(opened);
+    }
+
+    /// Whether a text has to be pulled to know who the application is.
+    pub fn needs_name(&self) -> bool {
+        self.known.needs_text()
+    }
+
+    /// Whether the application answers for more than one target.
+    pub fn is_several(&self) -> bool {
+        self.known.is_several()
     }
 
     /// How the targets fared in the last answer that was taken.
@@ -209,7 +248,9 @@ pub struct Registry {
     size: Arc<AtomicUsize>,
     active: IntGauge,
     max: usize,
+    arrived: Notify,
     emptied: Notify,
+    refused: RefusedLog,
 }
 
 #[derive(Debug, Default)]
@@ -227,17 +268,18 @@ impl Registry {
             size: Arc::default(),
             active,
             max,
+            arrived: Notify::new(),
             emptied: Notify::new(),
+            refused: RefusedLog::default(),
         }
     }
 
-    /// Adds a connection. Who asks for its text arrives at [`Registration::pulls`]; it leaves when the
-    /// registration is dropped.
+    /// Adds a connection of an application of which this is known. Who asks for its text arrives at
+    /// [`Registration::pulls`]; it leaves when the registration is dropped.
     pub(super) fn register(
         self: &Arc<Self>,
-        peer: SocketAddr,
-        transport: Transport,
-        identity: Option<Arc<str>>,
+        facts: Facts,
+        directory: &Arc<SharedDirectory>,
     ) -> Registration {
         let (sender, pulls) = mpsc::channel(WAITING_PULLS);
         let nudge = Arc::new(Notify::new());
@@ -246,10 +288,10 @@ impl Registry {
         inner.next += 1;
         let handle = Arc::new(Handle {
             id,
-            peer,
-            transport,
-            identity,
-            connected_at: SystemTime::now(),
+            peer: facts.peer,
+            transport: facts.transport,
+            identity: facts.identity.terms.identity.clone(),
+            connected_at: facts.connected_at,
             pulls: sender,
             nudge: Arc::clone(&nudge),
             retirement: OnceLock::new(),
@@ -257,16 +299,50 @@ impl Registry {
             last_scrape: Mutex::default(),
             targets: Mutex::default(),
             timing: Mutex::default(),
+            known: Known::new(id, Arc::clone(directory), facts),
         });
         inner.handles.insert(id, Arc::clone(&handle));
         self.resized(inner.handles.len());
+        self.arrived.notify_one();
         Registration {
             pulls,
             nudge,
             reason: "the connection's task ended".into(),
+            end: End::Lost,
             handle,
             registry: Arc::clone(self),
         }
+    }
+
+    /// The connections from this one on, oldest first.
+    pub fn since(&self, id: ConnectionId) -> Vec<Arc<Handle>> {
+        let inner = self.inner.lock();
+        inner
+            .handles
+            .range(id..)
+            .map(|(_, handle)| Arc::clone(handle))
+            .collect()
+    }
+
+    /// Waits until a connection has been added since this was waited for before. For one at a time.
+    pub async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// A connection was refused before it was an application's.
+    pub(super) fn refuse(
+        &self,
+        peer: SocketAddr,
+        transport: Transport,
+        fault: ConnectionFault,
+        reason: &str,
+    ) {
+        self.refused.note(peer, transport, fault, reason.to_owned());
+    }
+
+    /// Those that were refused lately, the latest first.
+    pub fn refused(&self) -> Vec<Refused> {
+        self.refused.latest()
     }
 
     /// The connections of this moment, oldest first.
@@ -352,8 +428,9 @@ pub(super) struct Registration {
     pub(super) pulls: mpsc::Receiver<PullRequest>,
     /// Rung when somebody stopped waiting for an answer, or asked the connection to end.
     pub(super) nudge: Arc<Notify>,
-    /// Why it leaves, for people; set before it is dropped.
+    /// Why it leaves, for people, and how; set before it is dropped.
     pub(super) reason: String,
+    pub(super) end: End,
     /// What the others hold.
     pub(super) handle: Arc<Handle>,
     registry: Arc<Registry>,
@@ -361,6 +438,10 @@ pub(super) struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        // Who waits for a pull learns of the end after that, and then finds the application elsewhere.
+        self.handle
+            .known
+            .end(self.end, &self.reason.as_str().into());
         self.registry
             .leave(&self.handle, std::mem::take(&mut self.reason));
     }

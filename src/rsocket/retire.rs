@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+/// How long a connection whose time is over waits for a moment in which it is not pulled. Then it is pulled no more.
+const OVERDUE: Duration = Duration::from_secs(1);
+
 /// Why a node lets go of a connection that works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
@@ -98,6 +101,12 @@ impl Retiring {
         if end < self.end.deadline() {
             self.end.as_mut().reset(end);
         }
+    }
+
+    /// Whether its time is over for so long that what is under way has to be the last: an application that answers for many
+    /// is pulled all the time.
+    pub(super) fn is_overdue(&self) -> bool {
+        Instant::now() >= self.end.deadline() + OVERDUE
     }
 
     /// Waits until the connection is to end, with the cause.
@@ -188,6 +197,7 @@ mod tests {
             memory: Memory::new(1 << 20, HOUR),
             metrics,
             directory: Arc::new(SharedDirectory::new(NodeId::new("me", 1), HOUR)),
+            name_by: ["instance".to_owned()].into(),
         };
         Applications::new(&settings, 1 << 20, None, shared, CancellationToken::new())
     }
@@ -240,7 +250,7 @@ mod tests {
 
         fn pull(&self) -> JoinHandle<Result<Arc<Answer>, PullError>> {
             let handle = Arc::clone(&self.handle);
-            tokio::spawn(async move { handle.pull(Instant::now() + HOUR).await })
+            tokio::spawn(async move { handle.pull(None, Instant::now() + HOUR).await })
         }
 
         /// The application learns of a pull.

@@ -49,19 +49,14 @@ impl Targets {
         let place = self
             .directory
             .with(|directory, now| directory.find(id, now));
-        let Place::Here {
-            connection,
-            is_one_of_several,
-        } = place
-        else {
+        let Place::Here { connection } = place else {
             return Err((
                 UnpulledKind::NotHere,
                 "application is not connected to the node where it was".into(),
             ));
         };
-        let target = is_one_of_several.then_some(id);
         let text = async {
-            let opened = self.pull_here(connection, id, target, deadline).await?;
+            let opened = self.pull_here(connection, id, deadline).await?;
             // In one piece.
             written(opened, usize::MAX).await
         };

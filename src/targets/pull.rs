@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Pulled, Targets, Unserved};
 use crate::cluster::calls::{Unpulled, UnpulledKind, unpack};
-use crate::directory::{ApplicationId, End, Ended, Missing, Outcome, Place};
+use crate::directory::{ApplicationId, End, Ended, Missing, Place};
 use crate::nodes::NodeId;
 use crate::rsocket::{ConnectionId, Opened, run};
 use crate::scrape::PullFailure;
@@ -63,15 +63,11 @@ impl Targets {
 
     async fn attempt(&self, id: &ApplicationId, place: &Place, deadline: Instant) -> Attempt {
         match place {
-            Place::Here {
-                connection,
-                is_one_of_several,
-            } => {
+            Place::Here { connection } => {
                 let Some(_place) = self.places.pull() else {
                     return Attempt::Over(Err(too_many()));
                 };
-                let target = is_one_of_several.then_some(id);
-                let opened = self.pull_here(*connection, id, target, deadline).await;
+                let opened = self.pull_here(*connection, id, deadline).await;
                 match opened {
                     Ok(opened) => Attempt::Over(written(opened, CHUNK).await),
                     Err(gone @ Unserved::Disconnected(_)) => Attempt::Wait(gone),
@@ -105,23 +101,15 @@ impl Targets {
         }
     }
 
-    /// Pulls an application that is connected to this node; the one that is meant, where its connection speaks for
-    /// several.
+    /// Pulls an application that is connected to this node.
     pub(super) async fn pull_here(
         &self,
         connection: ConnectionId,
         id: &ApplicationId,
-        target: Option<&ApplicationId>,
         deadline: Instant,
     ) -> Result<Arc<Opened>, Unserved> {
         let began = Instant::now();
-        let pulled = self.scraper.pull_one(connection, target, deadline).await;
-        let failure = pulled.as_ref().err();
-        let outcome = Outcome {
-            outcome: failure.map_or("success", PullFailure::outcome),
-            reason: failure.map(ToString::to_string).unwrap_or_default().into(),
-        };
-        self.directory.pulled(connection, id, outcome);
+        let pulled = self.scraper.pull_one(connection, id, deadline).await;
         pulled.map_err(|failure| unserved(&failure, began.elapsed()))
     }
 
@@ -190,7 +178,7 @@ fn no_memory() -> Unserved {
 }
 
 fn unserved(failure: &PullFailure, after: Duration) -> Unserved {
-    match failure.outcome() {
+    match failure.labels().0 {
         "closed" => Unserved::Disconnected("application disconnected during the scrape".into()),
         "timeout" => Unserved::Timeout(format!(
             "application did not answer in {:.1} s",

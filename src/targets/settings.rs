@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use hyper::http::uri::Authority;
+use prometheus_rsocket_exposition::Labels;
 
 use prometheus_rsocket_config::values::any_duration;
 
@@ -17,6 +18,9 @@ pub struct Settings {
     /// Address that /targets tells Prometheus to scrape; none: the one at which it was asked
     #[arg(id = "targets.address", long, value_name = "HOST:PORT", value_parser = address)]
     pub address: Option<Authority>,
+    /// Labels by which an application is known that does not say what it is: each the same in all its samples. Repeatable
+    #[arg(id = "targets.by", long, value_name = "LABEL", default_value = "instance", value_delimiter = ',', value_parser = label)]
+    pub by: Vec<String>,
 }
 
 fn address(text: &str) -> Result<Authority, String> {
@@ -24,6 +28,14 @@ fn address(text: &str) -> Result<Authority, String> {
         Ok(address) if !text.contains('@') => Ok(address),
         _ => Err("must be HOST or HOST:PORT".into()),
     }
+}
+
+/// The name of a label that samples can have.
+fn label(name: &str) -> Result<String, String> {
+    // The value makes no difference.
+    let added = Labels::default().insert(name, "x");
+    added.map_err(|error| error.to_string())?;
+    Ok(name.to_owned())
 }
 
 #[cfg(test)]
