@@ -10,9 +10,11 @@
 //! | `GET /-/healthy`, `GET /-/ready` | for probes |
 //! | `PUT /-/drain`, `POST /-/drain` | the node leaves, where that is enabled |
 //! | `GET /api/v1/status` | what the node knows, as JSON |
-//! | `GET /` | the same, as a page for people |
+//! | `GET /api/v1/applications` | the applications of the cluster, by name |
+//! | `GET /`, `GET /applications` | both as pages for people |
 
 mod application;
+mod applications;
 pub mod client;
 mod connected;
 mod delivery;
@@ -27,6 +29,7 @@ mod server;
 mod settings;
 mod status;
 mod targets;
+mod words;
 
 use std::sync::Arc;
 
@@ -107,6 +110,7 @@ pub fn router(site: Site) -> Router {
         .route("/-/ready", get(health::ready))
         .route("/-/drain", put(leave::drain).post(leave::drain))
         .route("/api/v1/status", get(status::status))
+        .route("/api/v1/applications", get(applications::applications))
         .merge(page::routes())
         .with_state(site)
 }

@@ -15,6 +15,9 @@ pub(super) enum Unreadable {
     Unknown(String),
     #[error("query parameter given twice: {0}")]
     Twice(&'static str),
+    /// What the values have to be.
+    #[error("{0}")]
+    Value(&'static str),
 }
 
 impl From<Unreadable> for Response {

@@ -10,12 +10,13 @@ use axum::extract::State;
 use serde::{Serialize, Serializer};
 
 use super::Site;
+use super::applications::Counts;
 use crate::cluster::{self, Load, Me};
 use crate::nodes::NodeState;
 use crate::rebalance::{Report, Tally};
 use crate::rsocket::{self, Handle, Left};
 use crate::scrape::Duplicates;
-use crate::store::{Counts, Holdings};
+use crate::store::{self, Holdings};
 
 /// Pushers listed: the greatest, and as many of those refused last.
 const PUSHERS: usize = 10;
@@ -41,6 +42,8 @@ pub(super) struct Status {
     pub(super) members: Vec<Member>,
     /// Oldest first.
     pub(super) connections: Vec<Connection>,
+    /// Those of the whole cluster.
+    pub(super) applications: Counts,
     /// Applications that serve the same series; the latest first.
     pub(super) duplicates: Vec<Duplicate>,
     /// The latest first.
@@ -261,6 +264,7 @@ impl Status {
             drain: drain(site, connections.len()),
             members: std::iter::once(me).chain(others).collect(),
             connections,
+            applications: Counts::of(&site.targets.applications()),
             duplicates: duplicates(site.scraper.duplicates()),
             left: site.registry.left().into_iter().map(gone).collect(),
             pushes,
@@ -305,8 +309,8 @@ fn drain(site: &Site, connections: usize) -> Option<Drain> {
     })
 }
 
-fn pushes(counts: Counts, pushers: &[Holdings]) -> Pushes {
-    let Counts {
+fn pushes(counts: store::Counts, pushers: &[Holdings]) -> Pushes {
+    let store::Counts {
         pending,
         claimed,
         retained,
@@ -433,6 +437,7 @@ fn gone(left: Left) -> Gone {
     }
 }
 
-fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+/// As times are in JSON.
+pub(super) fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_rfc3339_millis(*time))
 }

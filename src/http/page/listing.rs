@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use super::query::{Column, Order, Query, Show, UNPULLED, rank};
 use crate::http::status::{Connection, Gone};
+use crate::http::words::Words;
 
 /// Rows of one page: what a phone renders without delay.
 pub(super) const ROWS: usize = 200;
@@ -82,32 +83,6 @@ pub(super) fn gone<'a>(left: &'a [Gone], filter: &str) -> Vec<&'a Gone> {
         })
     });
     found.collect()
-}
-
-/// Words to look for, whatever their case.
-struct Words {
-    words: Vec<String>,
-    row: String,
-}
-
-impl Words {
-    fn new(filter: &str) -> Self {
-        let words = filter.split_whitespace().map(str::to_lowercase);
-        Self {
-            words: words.collect(),
-            row: String::new(),
-        }
-    }
-
-    fn are_in(&mut self, describe: impl FnOnce(&mut String) -> std::fmt::Result) -> bool {
-        if self.words.is_empty() {
-            return true;
-        }
-        self.row.clear();
-        let written = describe(&mut self.row).is_ok();
-        let row = self.row.to_lowercase();
-        written && self.words.iter().all(|word| row.contains(word))
-    }
 }
 
 fn describe(row: &mut String, connection: &Connection) -> std::fmt::Result {

@@ -1,7 +1,8 @@
-//! `GET /`: what [`Status`] says, for people who ask why an application is not scraped.
+//! `GET /`: what [`Status`] says, for people who ask why an application is not scraped; and `GET /applications`.
 //!
-//! It works by links and one form. A script fetches it again and again and puts its parts in place of the old ones.
+//! They work by links and one form. A script fetches them again and again and puts their parts in place of the old ones.
 
+mod applications;
 mod listing;
 mod query;
 #[cfg(test)]
@@ -47,6 +48,7 @@ const ICON: &str = include_str!("../../../templates/status.svg");
 pub(super) fn routes() -> Router<Site> {
     Router::new()
         .route("/", get(page))
+        .route("/applications", get(applications::page))
         .route(
             "/status.css",
             get(|| asset("text/css; charset=utf-8", STYLE)),
@@ -64,10 +66,14 @@ async fn asset(media_type: &'static str, text: &'static str) -> impl IntoRespons
 
 async fn page(State(site): State<Site>, RawQuery(query): RawQuery) -> Response {
     let query = Query::parse(query.as_deref().unwrap_or_default());
-    match render(&Status::of(&site), &query, SystemTime::now()) {
+    answer(render(&Status::of(&site), &query, SystemTime::now()))
+}
+
+fn answer(rendered: askama::Result<String>) -> Response {
+    match rendered {
         Ok(html) => (HEADERS, Html(html)).into_response(),
         Err(failure) => {
-            error!(error = %failure, "cannot write the status page");
+            error!(error = %failure, "cannot write a page");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::http::applications::Counts;
 use crate::http::status::{
     Connection, Gone, LastScrape, Member, Node, Pusher, Pushes, Rebalance, Refused, Status,
     TargetFailure, Targets,
@@ -121,6 +122,7 @@ pub(super) fn status(connections: Vec<Connection>) -> Status {
         node,
         drain: None,
         connections,
+        applications: Counts::default(),
         duplicates: Vec::new(),
         left: Vec::new(),
         pushes,
