@@ -134,12 +134,13 @@ impl AgentArgs {
             timeout_offset: self.scrape_timeout_offset,
             max_payload: self.scrape_max_payload,
             max_answer: self.scrape_max_answer,
+            host: gethostname::gethostname().to_string_lossy().into_owned(),
         }
     }
 
     fn client(&self, agent: &Arc<Agent>) -> Result<Builder, String> {
-        let mut builder = agent
-            .client()
+        let described = agent.client().map_err(|error| error.to_string())?;
+        let mut builder = described
             .backoff(self.first_backoff, self.max_backoff)
             .prefer_first(PREFER_FIRST);
         if let Some(retries) = self.max_retries {
@@ -156,13 +157,14 @@ pub(super) fn run(args: &AgentArgs) -> ExitCode {
         Err(error) => return bad_usage(&error.to_string()),
     };
     let targets = agent.targets();
-    let builder = match args.client(&Arc::new(agent)) {
+    let agent = Arc::new(agent);
+    let builder = match args.client(&agent) {
         Ok(builder) => builder,
         Err(line) => return bad_usage(&line),
     };
     logging::init(&args.log);
     info!(targets, "agent started");
-    match runtime::block_on(serve(builder, follow)).flatten() {
+    match runtime::block_on(serve(&agent, builder, follow)).flatten() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(%error, "stopped");
@@ -171,12 +173,13 @@ pub(super) fn run(args: &AgentArgs) -> ExitCode {
     }
 }
 
-async fn serve(builder: Builder, follow: Follow) -> io::Result<()> {
+async fn serve(agent: &Agent, builder: Builder, follow: Follow) -> io::Result<()> {
     let mut signals = Signals::new()?;
     tokio::spawn(follow.run());
     let client = builder.connect();
     tokio::select! {
         () = signals.received() => {}
+        () = agent.describe(&client) => {}
         () = client.ended() => return Err(io::Error::other("gave up connecting (--max-retries)")),
     }
     tokio::select! {

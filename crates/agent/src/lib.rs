@@ -4,11 +4,15 @@
 //! A pull: every target is fetched at once under the pull's deadline, their texts are validated and given the target's
 //! labels. A target that is dead, slow, too long or invalid costs its own samples; its `up` says 0. The answer keeps the
 //! targets apart, so that the proxy, too, can refuse one without the others ([`parts`]).
+//!
+//! A pull may mean one target: then the answer is its text alone, or the reason why there is none. The proxy is told of the
+//! targets when the client connects, and when the files change.
 
 mod budget;
 mod config;
 mod content_type;
 mod credentials;
+mod described;
 mod families;
 mod fetch;
 mod file_sd;
@@ -27,26 +31,31 @@ use std::time::Duration;
 use budget::{Budget, HeldBytes};
 use bytes::Bytes;
 pub use content_type::protocol;
+use described::{Described, One};
 pub use families::{Families, Pattern};
 use fetch::{FetchFailure, Fetched};
 use futures_util::future::join_all;
 use job::JobSettings;
-use prometheus_rsocket_client::{Builder, Client, Request};
-
-use prometheus_rsocket_exposition::{Exposition, Format, Limits, ParseError, merge, parts};
+use prometheus_rsocket_client::{Builder, Client, DescriptionError, Request, TargetName};
+use prometheus_rsocket_exposition::{Exposition, Format, Labels, Limits, ParseError, merge, parts};
 use target::Target;
 pub use target::{Spec, TargetError};
-use targets::{Lists, Targets};
+use targets::Lists;
 pub use targets::{SourceError, Sources};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
+use tracing::warn;
 
 const UP_HEAD: &str = "# HELP up Whether the target's metrics are in this answer: 0 where it is dead, slow, too long or invalid.\n\
                        # TYPE up gauge\n";
 
 /// Bytes of a line with a target's labels, mostly.
 const LINE: usize = 200;
+
+/// Pulls of one target that are answered at a time, and pulls of all; further ones are refused.
+const MAX_PULLS: usize = 64;
+const MAX_PULLS_OF_ALL: usize = 4;
 
 /// More than anybody waits for a pull; the clock can add it to any time.
 const LONGEST_PULL: Duration = Duration::from_hours(24);
@@ -70,8 +79,10 @@ pub struct Settings {
     pub timeout_offset: Duration,
     /// Bytes of one target's decompressed text.
     pub max_payload: usize,
-    /// Bytes of all texts of one answer.
+    /// Bytes of all texts of one answer, and of all that are asked for alone at a time.
     pub max_answer: usize,
+    /// How this host is called: the proxy knows targets at a loopback address by it.
+    pub host: String,
 }
 
 /// Why an agent cannot begin.
@@ -88,20 +99,43 @@ pub enum StartError {
 /// Answers pulls.
 pub struct Agent {
     settings: Settings,
-    targets: watch::Receiver<Targets>,
+    described: watch::Receiver<Arc<Described>>,
+    /// For texts that are asked for alone.
+    budget: Budget,
+    pulls_of_all: Semaphore,
 }
 
 /// Follows the targets files; to be run beside the agent.
 pub struct Follow {
     lists: Lists,
-    targets: watch::Sender<Targets>,
+    host: String,
+    described: watch::Sender<Arc<Described>>,
 }
 
 impl Follow {
     /// Reads the files again and again until the agent is gone.
     pub async fn run(self) {
-        targets::follow(self.lists, self.targets).await;
+        let Self {
+            lists,
+            host,
+            described,
+        } = self;
+        targets::follow(lists, described, |targets| {
+            Arc::new(Described::new(targets, &host))
+        })
+        .await;
     }
+}
+
+/// Why there is no answer to a pull.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error("no such target")]
+    Unknown,
+    #[error("too many pulls at a time")]
+    Busy,
+    #[error(transparent)]
+    Down(FetchFailure),
 }
 
 /// A target's part of an answer.
@@ -127,30 +161,63 @@ impl Agent {
             ..JobSettings::new(settings.max_payload)
         };
         let lists = Lists::read(sources, defaults)?;
-        let (sender, targets) = watch::channel(lists.targets()?);
-        let agent = Self { settings, targets };
+        let described = Described::new(lists.targets()?, &settings.host);
+        let (sender, described) = watch::channel(Arc::new(described));
         let follow = Follow {
             lists,
-            targets: sender,
+            host: settings.host.clone(),
+            described: sender,
+        };
+        let agent = Self {
+            budget: Budget::new(settings.max_answer, MAX_PULLS),
+            settings,
+            described,
+            pulls_of_all: Semaphore::new(MAX_PULLS_OF_ALL),
         };
         Ok((agent, follow))
     }
 
     /// How many targets there are at the moment.
     pub fn targets(&self) -> usize {
-        self.targets.borrow().len()
+        self.described.borrow().targets.len()
     }
 
-    /// A client whose pulls the agent answers.
-    pub fn client(self: &Arc<Self>) -> Builder {
+    /// A client whose pulls the agent answers, and which says for whom it does.
+    ///
+    /// # Errors
+    ///
+    /// Never: what does not fit is not described.
+    pub fn client(self: &Arc<Self>) -> Result<Builder, DescriptionError> {
         let agent = Arc::clone(self);
-        Client::builder_async(move |request: Request| {
+        let answer = move |request: Request| {
             let agent = Arc::clone(&agent);
             async move {
                 let deadline = agent.deadline(request.deadline.map(Instant::from_std));
-                agent.answer(deadline).await
+                match &request.target {
+                    Some(name) => agent.answer_one(name, deadline).await,
+                    None => agent.answer(deadline).await,
+                }
             }
-        })
+        };
+        let description = self.described.borrow().description.clone();
+        Client::builder_async(answer)
+            .max_renders(MAX_PULLS)
+            .description(description)
+    }
+
+    /// Says through this client what changes, without end.
+    pub async fn describe(&self, client: &Client) {
+        let mut described = self.described.clone();
+        loop {
+            let description = described.borrow_and_update().description.clone();
+            if let Err(error) = client.describe(&description) {
+                warn!(%error, "cannot describe the targets");
+            }
+            if described.changed().await.is_err() {
+                // The files are not followed any more.
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// What the proxy allows, less the offset; at least half of it.
@@ -165,21 +232,34 @@ impl Agent {
             .max(left / 2)
     }
 
-    async fn answer(&self, deadline: Instant) -> Bytes {
-        let targets = Arc::clone(&self.targets.borrow());
+    /// The text of one target.
+    async fn answer_one(&self, name: &TargetName, deadline: Instant) -> Result<Bytes, Unanswered> {
+        let one = self.described.borrow().one(name).cloned();
+        let One { target, labels } = one.ok_or(Unanswered::Unknown)?;
+        let part = self.part(&target, labels, deadline, &self.budget).await;
+        part.map(|part| part.text).map_err(Unanswered::Down)
+    }
+
+    async fn answer(&self, deadline: Instant) -> Result<Bytes, Unanswered> {
+        let _permit = self
+            .pulls_of_all
+            .try_acquire()
+            .map_err(|_| Unanswered::Busy)?;
+        let targets = Arc::clone(&self.described.borrow().targets);
         let budget = Budget::new(self.settings.max_answer, targets.len());
         let parts = targets
             .iter()
-            .map(|target| self.part(target, deadline, &budget));
+            .map(|target| self.part(target, target.labels().clone(), deadline, &budget));
         let parts = join_all(parts).await;
         let answer = spawn_blocking(move || assemble(&targets, &parts));
-        answer.await.unwrap_or_else(go_on_panicking)
+        Ok(answer.await.unwrap_or_else(go_on_panicking))
     }
 
-    /// What the target has to say by the deadline.
+    /// What the target has to say by the deadline, its samples with these labels.
     async fn part(
         &self,
         target: &Arc<Target>,
+        labels: Labels,
         deadline: Instant,
         budget: &Budget,
     ) -> Result<AnswerPart, FetchFailure> {
@@ -194,7 +274,7 @@ impl Agent {
             let left = deadline.saturating_duration_since(now);
             let fallback = job.settings.fallback;
             let fetching = job.fetcher().fetch(target.uri(), left, fallback, budget);
-            self.prepare(target, fetching.await?).await
+            self.prepare(target, labels, fetching.await?).await
         };
         let part = timeout_at(deadline, fetching)
             .await
@@ -207,6 +287,7 @@ impl Agent {
     async fn prepare(
         &self,
         target: &Arc<Target>,
+        labels: Labels,
         fetched: Fetched,
     ) -> Result<AnswerPart, FetchFailure> {
         let families = self.settings.families.clone();
@@ -215,7 +296,7 @@ impl Agent {
             let format = fetched.format;
             let max_payload = target.job().settings.max_payload;
             let (text, mut held) = fetched.text(max_payload)?;
-            let text = prepared(text, format, &target, &families)?;
+            let text = prepared(text, format, &target, &labels, &families)?;
             // With labels, the lines are longer than they came.
             held.take(text.len().saturating_sub(held.bytes()))?;
             held.shrink(text.len());
@@ -231,6 +312,7 @@ fn prepared(
     text: Bytes,
     format: Format,
     target: &Target,
+    labels: &Labels,
     families: &Families,
 ) -> Result<Bytes, ParseError> {
     let settings = &target.job().settings;
@@ -240,7 +322,7 @@ fn prepared(
     let within = if selected { &Limits::NONE } else { limits };
     let mut exposition = Exposition::parse_as(text, format, within)?;
     exposition.retain_families(|name| families.passes(name));
-    let exposition = exposition.with_labels(target.labels(), settings.honor_labels, limits)?;
+    let exposition = exposition.with_labels(labels, settings.honor_labels, limits)?;
     let merged = merge(vec![Arc::new(exposition).into()]);
     let length = merged.len();
     let text = merged.into_chunks(length).next().unwrap_or_default();
@@ -312,7 +394,8 @@ mod tests {
     fn text_of(text: &str, format: Format, families: &Families) -> Result<String, ParseError> {
         let job = job(|settings| settings.limits.max_label_value_len = 9);
         let target = Target::new("http://a:1,job=j".parse().unwrap(), job).unwrap();
-        let text = prepared(Bytes::from(text.to_owned()), format, &target, families)?;
+        let text = Bytes::from(text.to_owned());
+        let text = prepared(text, format, &target, target.labels(), families)?;
         Ok(String::from_utf8(text.to_vec()).unwrap())
     }
 

@@ -16,9 +16,9 @@ use super::job::{Job, METRICS_PATH};
 /// The label of `up` that carries the address where `--target-label` names no other.
 const ADDRESS_LABEL: &str = "target";
 /// The label by which Prometheus tells targets apart.
-const INSTANCE: &str = "instance";
+pub(super) const INSTANCE: &str = "instance";
 /// The label that carries the name of a `scrape_config`.
-const JOB: &str = "job";
+pub(super) const JOB: &str = "job";
 
 /// A target as it was asked for.
 ///

@@ -393,9 +393,13 @@ impl Listed {
     }
 }
 
-/// Reads the files again and again, and tells what changes, until nobody listens.
-pub(super) async fn follow(mut lists: Lists, targets: watch::Sender<Targets>) {
-    while !lists.are_fixed() && !targets.is_closed() {
+/// Reads the files again and again, and tells what `make` makes of a change, until nobody listens.
+pub(super) async fn follow<T>(
+    mut lists: Lists,
+    listed: watch::Sender<T>,
+    make: impl Fn(Targets) -> T,
+) {
+    while !lists.are_fixed() && !listed.is_closed() {
         sleep(EVERY).await;
         let refreshed = spawn_blocking(move || {
             let changed = lists.refresh();
@@ -410,7 +414,7 @@ pub(super) async fn follow(mut lists: Lists, targets: watch::Sender<Targets>) {
             continue;
         }
         match lists.targets() {
-            Ok(all) => drop(targets.send_replace(all)),
+            Ok(all) => drop(listed.send_replace(make(all))),
             Err(error) => warn!(%error, "keeping the last targets"),
         }
     }
