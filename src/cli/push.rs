@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Args;
-use prometheus_rsocket_client::{Builder, Client, ConnectError, PushError};
+use prometheus_rsocket_client::{Builder, Client, ConnectError, Description, PushError};
 use prometheus_rsocket_config::values;
 use prometheus_rsocket_exposition::{Exposition, ParseError};
 
@@ -17,6 +17,8 @@ use super::proxies::ProxyArgs;
 use super::{bad_usage, failure, runtime};
 use crate::logging;
 
+/// The client's name and version.
+const CLIENT: &str = concat!("push ", env!("CARGO_PKG_VERSION"));
 /// The delays between attempts to connect: a proxy that restarts is back within seconds.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
@@ -223,6 +225,14 @@ fn builder(args: &PushArgs, text: Bytes) -> Result<Builder, String> {
         };
         std::future::ready(text)
     });
+    // There is nothing to scrape.
+    let description = Description {
+        client: CLIENT.to_owned(),
+        targets: Vec::new(),
+    };
+    let client = client
+        .description(description)
+        .map_err(|error| error.to_string())?;
     let client = client
         .backoff(FIRST_BACKOFF, MAX_BACKOFF)
         .timeout(args.timeout);

@@ -388,8 +388,76 @@ pub mod fuzzing {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::job::tests::job;
     use super::*;
+
+    /// An HTTP target that answers each connection once, with this.
+    async fn target(status: &'static str, text: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let head = "content-type: text/plain\r\nconnection: close";
+                let answer = format!("HTTP/1.1 {status}\r\n{head}\r\n\r\n{text}");
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        format!("http://{address}")
+    }
+
+    fn agent(targets: &[String]) -> Agent {
+        let settings = Settings {
+            sources: Sources {
+                targets: targets.iter().map(|spec| spec.parse().unwrap()).collect(),
+                max_targets: 9,
+                ..Sources::default()
+            },
+            families: Families::default(),
+            address_label: None,
+            honor_labels: false,
+            fallback: None,
+            timeout: Duration::from_secs(10),
+            timeout_offset: Duration::ZERO,
+            max_payload: 1 << 20,
+            max_answer: 1 << 20,
+            host: "h1".to_owned(),
+        };
+        Agent::new(settings).unwrap().0
+    }
+
+    #[tokio::test]
+    async fn a_target_that_is_asked_for_alone_answers_with_its_text_or_the_reason() {
+        let good = target("200 OK", "a{zone=\"x\"} 1\n").await;
+        let bad = target("404 Not Found", "").await;
+        let targets = [
+            format!("{good},instance=good,job=node,zone=b"),
+            format!("{bad},instance=bad"),
+        ];
+        let agent = agent(&targets);
+        let answer = async |instance: &str, job: Option<&str>| {
+            let name = TargetName {
+                instance: instance.to_owned(),
+                job: job.map(str::to_owned),
+            };
+            let answer = agent.answer_one(&name, agent.deadline(None)).await;
+            answer.map_err(|reason| reason.to_string())
+        };
+        // As it is: Prometheus gives it the labels of the target.
+        let text = answer("good", Some("node")).await.unwrap();
+        assert_eq!(text, "a{zone=\"x\"} 1\n");
+        let reason = answer("bad", None).await.unwrap_err();
+        assert_eq!(reason, "answered 404 Not Found");
+        let reason = answer("good", None).await.unwrap_err();
+        assert_eq!(reason, "no such target");
+        let all = agent.answer(agent.deadline(None)).await.unwrap();
+        let all = String::from_utf8(all.to_vec()).unwrap();
+        let labelled = "a{instance=\"good\",job=\"node\",zone=\"b\",exported_zone=\"x\"} 1";
+        assert!(all.contains(labelled), "{all}");
+    }
 
     fn text_of(text: &str, format: Format, families: &Families) -> Result<String, ParseError> {
         let job = job(|settings| settings.limits.max_label_value_len = 9);

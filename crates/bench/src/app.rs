@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::ValueEnum;
-use prometheus_rsocket_client::{Address, Builder, Client, ConnectError, PushError};
+use prometheus_rsocket_client::{
+    Address, Builder, Client, ConnectError, Description, PushError, TargetDescription,
+};
 
 use super::failure::{FailureKind, LoadFailure};
 use super::renderer::Renderer;
 use super::text::Source;
 
+/// The client's name and version.
+const CLIENT: &str = concat!("bench ", env!("CARGO_PKG_VERSION"));
 /// Delays between attempts to connect, and how many: in a storm, a few are lost.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const MAX_DELAY: Duration = Duration::from_secs(1);
@@ -26,6 +30,24 @@ pub(super) struct Load {
     pub(super) envelope: Envelope,
     /// For a connection with its key, and for the acknowledgement of a push.
     pub(super) timeout: Duration,
+}
+
+impl Load {
+    /// What a source says it is. A job is nothing that can be scraped.
+    fn description(&self, source: Source) -> Description {
+        let target = match source {
+            Source::Application(number) => Some(TargetDescription {
+                instance: format!("app-{number}"),
+                job: Some(format!("bench-{}", self.renderer.seed())),
+                ..TargetDescription::default()
+            }),
+            Source::Job(_) => None,
+        };
+        Description {
+            client: CLIENT.to_owned(),
+            targets: target.into_iter().collect(),
+        }
+    }
 }
 
 /// Which envelope the applications use.
@@ -73,7 +95,7 @@ impl App {
             async move { load.renderer.text(source, round).await }
         });
         let started = Instant::now();
-        let app = Self::started(&load, builder).await?;
+        let app = Self::started(&load, builder, source).await?;
         Ok((app, started.elapsed()))
     }
 
@@ -90,15 +112,17 @@ impl App {
             };
             std::future::ready(text)
         });
-        let Self { client, .. } = Self::started(&load, builder).await?;
+        let Self { client, .. } = Self::started(&load, builder, source).await?;
         let sent = Instant::now();
         let pushed = client.push().await.map(|()| sent.elapsed());
         client.close().await;
         pushed.map_err(|error| LoadFailure::new(kind_of(&error), error))
     }
 
-    async fn started(load: &Load, builder: Builder) -> Result<Self, LoadFailure> {
-        let builder = builder
+    async fn started(load: &Load, builder: Builder, source: Source) -> Result<Self, LoadFailure> {
+        let described = builder.description(load.description(source));
+        let builder = described
+            .map_err(|error| LoadFailure::new(FailureKind::Connect, error))?
             .proxies(load.proxies.iter().cloned())
             .timeout(load.timeout)
             .backoff(FIRST_DELAY, MAX_DELAY)

@@ -26,6 +26,11 @@ impl Renderer {
         }
     }
 
+    /// What tells this run from others.
+    pub(super) fn seed(&self) -> u64 {
+        self.texts.seed
+    }
+
     /// The text of `source` in this round. Not made if nobody waits for it any more when its turn comes.
     pub(super) async fn text(&self, source: Source, round: u64) -> Result<String, JoinError> {
         // It is never closed.

@@ -123,6 +123,9 @@ enum Target {
 enum Unsealed {
     #[error("metrics could not be rendered: {0}")]
     Render(#[from] RenderError),
+    /// Of one target: what the application says of it is what people read.
+    #[error("{0}")]
+    Target(RenderError),
     #[error(transparent)]
     Seal(#[from] SealError),
     #[error("encryption was interrupted")]
@@ -316,7 +319,13 @@ impl Application {
             }
             Err(error) => {
                 self.state.counters.pulls_failed.increment();
-                warn!(%error, "cannot answer a pull");
+                match &error {
+                    // One of the targets is down, scrape after scrape.
+                    Unsealed::Target(reason) => {
+                        debug!(%reason, "cannot answer a pull of one target")
+                    }
+                    _ => warn!(%error, "cannot answer a pull"),
+                }
                 session.respond_error(stream, ErrorCode::APPLICATION_ERROR, &error.to_string());
             }
         }
@@ -349,7 +358,11 @@ async fn pulled(
     request: Request,
     permit: OwnedSemaphorePermit,
 ) -> Result<Payload, Unsealed> {
-    let text = state.text(request, permit).await?;
+    let reason = match request.target {
+        None => Unsealed::Render,
+        Some(_) => Unsealed::Target,
+    };
+    let text = state.text(request, permit).await.map_err(reason)?;
     sealed(seal, text).await
 }
 
@@ -361,7 +374,7 @@ async fn sealed(seal: Seal, text: Bytes) -> Result<Payload, Unsealed> {
 impl From<Unsealed> for PushError {
     fn from(error: Unsealed) -> Self {
         match error {
-            Unsealed::Render(error) => Self::Render(error),
+            Unsealed::Render(error) | Unsealed::Target(error) => Self::Render(error),
             Unsealed::Seal(SealError::TooLong) => Self::TooLong,
             Unsealed::Seal(SealError::Key | SealError::Exhausted) | Unsealed::Broken => {
                 Self::Sealing

@@ -102,7 +102,12 @@ async fn an_application_that_ends_says_goodbye() {
 #[tokio::test]
 async fn a_pull_of_one_target_says_so_to_the_closure() {
     let proxy = Proxy::bind().await;
-    let render = |request: Request| async move { format!("{:?}\n", request.target) };
+    let render = |request: Request| async move {
+        match request.target {
+            Some(target) if target.job.is_none() => Err("it is down"),
+            target => Ok(format!("{target:?}\n")),
+        }
+    };
     let _client = Client::builder_async(render)
         .own_metrics(true)
         .proxy(proxy.address())
@@ -120,6 +125,20 @@ async fn a_pull_of_one_target_says_so_to_the_closure() {
     assert_eq!(peer.answer().await, format!("{target:?}\n"));
     peer.pull();
     assert!(peer.answer().await.starts_with("None\n# "));
+    peer.pull_saying(&Announcement {
+        target: target.map(|target| TargetName {
+            job: None,
+            ..target
+        }),
+        ..Announcement::default()
+    });
+    match peer.next().await {
+        Event::Response { result, .. } => {
+            let reason = result.unwrap_err().to_string();
+            assert!(reason.ends_with(": it is down"), "{reason}");
+        }
+        other => panic!("expected an error, got {other:?}"),
+    }
 }
 
 #[tokio::test]
