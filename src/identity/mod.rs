@@ -138,8 +138,8 @@ mod tests {
     }
 }
 
-/// What a fuzz target enters by.
-#[cfg(fuzzing)]
+/// What a fuzz target enters by, and tests of other rooms.
+#[cfg(any(fuzzing, test))]
 pub mod fuzzing {
     use super::{Table, Terms, file};
 

@@ -15,6 +15,8 @@ mod listener;
 mod metrics;
 mod naming;
 mod opener;
+#[cfg(test)]
+mod pair;
 mod parts;
 mod proxy_protocol;
 mod pull;
@@ -24,6 +26,8 @@ mod refused;
 mod registry;
 mod retire;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 use std::future::Future;

@@ -200,3 +200,138 @@ impl Pulls {
         Arc::strong_count(&self.unopened) - 1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot::Receiver;
+    use tokio::time::Instant as Clock;
+
+    use super::*;
+
+    fn request(target: Option<&str>) -> (PullRequest, Receiver<PullReply>) {
+        let (reply, answer) = oneshot::channel();
+        let request = PullRequest {
+            target: target.and_then(|target| ApplicationId::new(target, None)),
+            deadline: Clock::now() + Duration::from_secs(10),
+            reply,
+        };
+        (request, answer)
+    }
+
+    fn stream(number: u32) -> StreamId {
+        StreamId::new(number).unwrap()
+    }
+
+    /// Asks, on this stream where that begins a pull; whether it does.
+    fn ask(pulls: &mut Pulls, target: Option<&str>, on: u32) -> (Receiver<PullReply>, bool) {
+        let (request, answer) = request(target);
+        let Some(request) = pulls.join(request) else {
+            return (answer, false);
+        };
+        let (new, stale) = pulls.begin(request);
+        assert!(stale.is_none());
+        let new = new.map(|new| pulls.begun(new, stream(on), Key::Plaintext));
+        (answer, new.is_some())
+    }
+
+    #[test]
+    fn each_target_has_a_pull_of_its_own_which_all_share_that_ask_for_it() {
+        let mut pulls = Pulls::default();
+        let mut answers = Vec::new();
+        let asked = [None, Some("a"), Some("b"), Some("a"), None, Some("a")];
+        for ((on, target), begins) in (2..)
+            .step_by(2)
+            .zip(asked)
+            .zip([true, true, true, false, false, false])
+        {
+            let (answer, begun) = ask(&mut pulls, target, on);
+            assert_eq!(begun, begins, "{target:?}");
+            answers.push(answer);
+        }
+        let of_a = pulls.answered(stream(4)).unwrap();
+        assert!(!of_a.is_of_all());
+        of_a.reply(&Err(PullError::Memory));
+        let answered = answers.iter_mut().map(|answer| answer.try_recv().is_ok());
+        let answered: Vec<_> = answered.collect();
+        assert_eq!(answered, [false, true, false, true, false, true]);
+        assert!(pulls.answered(stream(4)).is_none() && !pulls.are_none());
+    }
+
+    #[test]
+    fn past_the_most_a_pull_is_busy_and_an_answer_counts_until_it_is_opened() {
+        let mut pulls = Pulls::default();
+        let mut waiting = Vec::new();
+        for number in 0..MAX_PULLS as u32 {
+            let (answer, begun) = ask(&mut pulls, Some(&number.to_string()), 2 * number + 2);
+            assert!(begun);
+            waiting.push(answer);
+        }
+        let busy = |pulls: &mut Pulls| {
+            let (mut answer, begun) = ask(pulls, Some("more"), 1000);
+            let reply = answer.try_recv().map(|reply| reply.map(drop));
+            !begun && reply == Ok(Err(PullError::Busy))
+        };
+        assert!(busy(&mut pulls));
+        // Joining costs nothing.
+        assert!(!ask(&mut pulls, Some("0"), 1000).1);
+        let unopened = pulls.unopened_mark();
+        pulls.answered(stream(2)).unwrap();
+        assert!(busy(&mut pulls));
+        drop(unopened);
+        assert!(!busy(&mut pulls));
+    }
+
+    #[test]
+    fn a_pull_whose_starter_gave_up_is_begun_anew_for_who_waits() {
+        let mut pulls = Pulls::default();
+        let (starter, _) = ask(&mut pulls, Some("a"), 2);
+        let (mut joined, _) = ask(&mut pulls, Some("a"), 4);
+        drop(starter);
+        assert!(pulls.abandoned().is_empty());
+        let (request, mut newcomer) = request(Some("a"));
+        let request = pulls.join(request).expect("none to join");
+        let (new, stale) = pulls.begin(request);
+        assert_eq!(stale.unwrap().stream, stream(2));
+        pulls.begun(new.unwrap(), stream(6), Key::Plaintext);
+        pulls
+            .answered(stream(6))
+            .unwrap()
+            .reply(&Err(PullError::Memory));
+        assert!(joined.try_recv().is_ok() && newcomer.try_recv().is_ok());
+        assert!(pulls.are_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pull_is_late_once_when_its_time_is_over_for_who_began_it() {
+        let mut pulls = Pulls::default();
+        let (starter, _) = ask(&mut pulls, None, 2);
+        let _joined = ask(&mut pulls, None, 4);
+        let late = Clock::now() + Duration::from_secs(10);
+        assert!(!pulls.are_late(late), "it waits still");
+        drop(starter);
+        assert!(!pulls.are_late(Clock::now()), "it gave up early");
+        assert!(pulls.are_late(late));
+        assert!(!pulls.are_late(late), "that is known");
+    }
+
+    #[test]
+    fn who_is_held_is_bounded_and_may_give_up() {
+        let mut pulls = Pulls::default();
+        let mut waiting = Vec::new();
+        for _ in 0..MAX_PULLS {
+            let (request, answer) = request(None);
+            pulls.hold(request);
+            waiting.push(answer);
+        }
+        let (more, mut answer) = request(None);
+        pulls.hold(more);
+        let refused = answer.try_recv().unwrap().map(drop);
+        assert_eq!(refused, Err(PullError::Busy));
+        waiting.truncate(1);
+        assert!(pulls.abandoned().is_empty());
+        assert!(pulls.holds());
+        assert_eq!(pulls.release().len(), 1);
+    }
+}
