@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Parser;
 use prometheus_rsocket_wire::connection::Connection;
@@ -183,7 +183,7 @@ impl Pair {
 
     /// Every application that is known, and the word for its state.
     pub(super) fn known(&self) -> Vec<(String, &'static str)> {
-        let applications = self.directory.applications().into_iter();
+        let applications = self.directory.applications(SystemTime::now()).into_iter();
         let known = applications.map(|application| {
             let state = match &application.state {
                 State::Connected => "connected",
