@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::nodes::NodeId;
+
 use super::{ApplicationId, End, MAX_ENTRY, Named, Outcome, Target};
 
 /// Bytes that an entry takes beside its strings.
@@ -18,6 +20,8 @@ pub struct Entry {
     pub number: u64,
     /// Who it is.
     pub target: Target,
+    /// The node that it was connected to, where that is another, which is gone.
+    pub at: Option<NodeId>,
     /// When the connection began to speak for it, by the cluster's own clock: of two, the newer one is the application.
     pub stamp: u64,
     /// Since when those of its name and identity have held the name without a break, by the same clock.

@@ -43,8 +43,8 @@ impl<'a> Known<'a> {
         let own = self.entry.ended.as_ref();
         let reason = own.map(|ended| Arc::clone(&ended.reason));
         let reason = reason.unwrap_or_else(|| match end {
-            End::Moved => format!("node {} shut down", self.node).into(),
-            End::Lost | End::Left => format!("node {} is not heard any more", self.node).into(),
+            End::Moved => format!("node {} shut down", self.at()).into(),
+            End::Lost | End::Left => format!("node {} is not heard any more", self.at()).into(),
         });
         Some(Ended { end, at, reason })
     }
@@ -55,16 +55,38 @@ impl<'a> Known<'a> {
             .is_none_or(|(end, at)| lingers(end, at, now, linger))
     }
 
+    /// As another node tells it once its own is gone.
+    pub(super) fn adopted(&self) -> Entry {
+        Entry {
+            at: Some(self.at().clone()),
+            ..self.entry.clone()
+        }
+    }
+
     /// The order of lists.
     pub(super) fn place(&self) -> (&'a ApplicationId, u64, &'a NodeId, u64) {
         let age = u64::MAX - self.entry.stamp;
         (&self.entry.target.id, age, self.node, self.entry.number)
     }
 
-    /// The newest of those that are connected, else of all.
-    fn weight(&self) -> (bool, u64, &'a NodeId, u64) {
+    /// The newest of those that are connected, else of all. Of one connection, its own node knows best.
+    fn weight(&self) -> (bool, u64, bool, bool, &'a NodeId, u64) {
         let Entry { stamp, number, .. } = *self.entry;
-        (self.end().is_none(), stamp, self.node, number)
+        let connected = self.end().is_none();
+        let is_own = self.entry.at.is_none();
+        (
+            connected,
+            stamp,
+            self.gone.is_none(),
+            is_own,
+            self.node,
+            number,
+        )
+    }
+
+    /// The node that it is or was connected to.
+    fn at(&self) -> &'a NodeId {
+        self.entry.at.as_ref().unwrap_or(self.node)
     }
 
     pub(super) fn application(
@@ -77,7 +99,7 @@ impl<'a> Known<'a> {
         Application {
             id: target.id.clone(),
             about: target.about.clone(),
-            node: self.node.clone(),
+            node: self.at().clone(),
             state: match self.ended() {
                 None => State::Connected,
                 Some(Ended { end, at, reason }) => State::Ended {

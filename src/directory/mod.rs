@@ -14,7 +14,9 @@
 //!
 //! A node that is no member any more tells nothing: what was connected to it is lost since then, or where it had said that
 //! it leaves, moved. Its list is kept as it was: should it be back, as after a partition, it is asked for what has changed.
-//! A node that was started again is another one.
+//! A node that was started again is another one. For a node that joins later, or that knew less, one of the others takes
+//! over what it knows of applications that are to linger: the first of them in order at once, another only what is still
+//! missing then.
 //!
 //! # Which is the application
 //!
@@ -69,6 +71,8 @@ const MAX_GONE: usize = 64;
 const REMEMBERED: Duration = Duration::from_secs(600);
 /// A clock that was behind by more was that of a node that had not heard of the others: microseconds.
 const BEHIND: u64 = 1_000_000;
+/// What a node that is gone had, others than the first take over after this.
+const ADOPTED_WITHIN: Duration = Duration::from_secs(3);
 /// A member that has said nothing for so long may have other applications than it has told.
 const SILENT: Duration = Duration::from_secs(10);
 /// How long after somebody asked for the targets they are in use.
@@ -166,6 +170,8 @@ pub struct Directory {
     clock: Clock,
     own: Own,
     copies: BTreeMap<NodeId, Copy>,
+    /// Of the nodes that live, this one is the first in order.
+    is_first: bool,
     /// When somebody last asked this node for the targets.
     asked: Option<Instant>,
     /// Counts what may change an answer.
@@ -185,6 +191,7 @@ impl Directory {
             clock: Clock::default(),
             own: Own::new(max_bytes),
             copies: BTreeMap::new(),
+            is_first: true,
             asked: None,
             revision: 0,
         }
@@ -238,8 +245,53 @@ impl Directory {
             let copy = self.copies.entry(node.clone());
             copy.or_insert_with(|| Copy::new(*state)).is_alive(*state);
         }
+        let mut others = alive.keys().filter(|node| **node != self.me);
+        self.is_first = others.all(|node| self.me < *node);
         self.forget_gone(now);
+        self.adopt(now);
         self.revision += 1;
+    }
+
+    /// Takes over what nodes that are gone had, and no other has.
+    fn adopt(&mut self, now: Instant) {
+        let patience = match self.is_first {
+            true => Duration::ZERO,
+            false => ADOPTED_WITHIN,
+        };
+        let mut found = Vec::new();
+        for (node, copy) in &self.copies {
+            let gone = copy.gone.filter(|gone| {
+                let ago = now.saturating_duration_since(gone.at);
+                ago >= patience && ago < self.linger
+            });
+            let known = copy.entries.iter().map(|entry| Known { node, entry, gone });
+            let lacking = known.filter(|known| gone.is_some() && self.is_lacking(known, now));
+            found.extend(lacking.filter_map(|known| Some((known.adopted(), known.ended()?))));
+        }
+        self.revision += found.len() as u64;
+        for (entry, ended) in found {
+            self.own.adopt(entry, ended);
+        }
+    }
+
+    /// Whether no node that lives says as much of the application as this entry does.
+    fn is_lacking(&self, known: &Known<'_>, now: Instant) -> bool {
+        let holds = known.holds(now, self.linger);
+        let others = self.named(&known.entry.target.id);
+        let others = others
+            .filter(|other| other.gone.is_none() && other.entry.is_one_with(&known.entry.target));
+        let (mut is_newest, mut claims_first, mut is_held) = (true, true, false);
+        for other in others {
+            let other_holds = other.holds(now, self.linger);
+            is_held |= other_holds;
+            is_newest &= other.entry.stamp < known.entry.stamp;
+            claims_first &= !other_holds || other.entry.claimed > known.entry.claimed;
+        }
+        match holds {
+            true => is_newest || claims_first,
+            // A goodbye says that an earlier connection is not to be waited for.
+            false => is_newest && is_held,
+        }
     }
 
     fn forget_gone(&mut self, now: Instant) {
@@ -262,6 +314,7 @@ impl Directory {
     /// Does what is due.
     pub fn tick(&mut self, now: Instant) {
         self.forget_gone(now);
+        self.adopt(now);
         let kept = self.linger.max(REMEMBERED);
         if let Some(before) = now.checked_sub(kept)
             && self.own.forget_ended(before)

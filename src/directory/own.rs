@@ -1,6 +1,6 @@
 //! What is connected to this node, and what was lately: the list that it tells the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -57,8 +57,9 @@ impl Own {
         let mut before = self.connections.remove(&connection).unwrap_or_default();
         let mut after = BTreeMap::new();
         let mut new = Vec::new();
+        let mut seen = BTreeSet::new();
         for target in targets {
-            if after.contains_key(&target.id) {
+            if !seen.insert(target.id.clone()) {
                 continue;
             }
             let known = before.remove(&target.id);
@@ -120,6 +121,7 @@ impl Own {
         let entry = Entry {
             number: self.next,
             target,
+            at: None,
             stamp,
             claimed,
             ended: None,
@@ -134,6 +136,24 @@ impl Own {
         targets.insert(entry.target.id.clone(), entry.number);
         self.speakers.insert(entry.number, connection);
         self.count(&entry);
+        self.log.put(entry.number);
+        self.entries.put(entry);
+    }
+
+    /// Tells others, from now on, of what has ended with its node.
+    pub(super) fn adopt(&mut self, entry: Entry, ended: Ended) {
+        let entry = Entry {
+            number: self.next,
+            ended: Some(ended.clone()),
+            ..entry
+        };
+        if !self.make_room(&entry) {
+            self.tally.forgotten += 1;
+            return;
+        }
+        self.next += 1;
+        self.count(&entry);
+        self.accounts.end(&tenant(&entry), ended.at, entry.number);
         self.log.put(entry.number);
         self.entries.put(entry);
     }
@@ -259,7 +279,8 @@ impl Own {
     /// The clock by which entries are stamped was behind by so much.
     pub(super) fn shift(&mut self, by: u64) {
         for number in self.entries.numbers() {
-            if let Some(entry) = self.entries.get_mut(number) {
+            let own = self.entries.get_mut(number);
+            if let Some(entry) = own.filter(|entry| entry.at.is_none()) {
                 entry.stamp = entry.stamp.saturating_add(by);
                 entry.claimed = entry.claimed.saturating_add(by);
                 self.log.put(number);

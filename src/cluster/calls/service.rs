@@ -244,7 +244,8 @@ mod tests {
 
     use super::*;
     use crate::cluster::Metrics;
-    use crate::cluster::calls::{Secret, unpack};
+    use crate::cluster::calls::{Host, Secret, Unpulled, unpack};
+    use crate::directory::{ApplicationId, Asked, Changes};
     use crate::metrics::OwnMetrics;
     use crate::store::{Content, Standing};
     use crate::tenant::Tenant;
@@ -295,6 +296,18 @@ mod tests {
         }
     }
 
+    struct NoApplications;
+
+    impl Host for NoApplications {
+        fn changes(&self, _: Asked, _: u64, _: Duration) -> BoxFuture<'_, Changes> {
+            Box::pin(async { Changes::default() })
+        }
+
+        fn pull(&self, _: ApplicationId, _: Duration) -> BoxFuture<'_, Result<Bytes, Unpulled>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
     fn id(name: &str, generation: u64) -> proto::NodeId {
         proto::NodeId {
             name: name.into(),
@@ -315,6 +328,7 @@ mod tests {
             me: NodeId::new("me", 2),
             identity: None,
             holder: Arc::clone(&recorder) as _,
+            host: Arc::new(NoApplications),
             metrics: Arc::new(Metrics::register(&OwnMetrics::new().unwrap()).unwrap()),
             max_message: 1000,
         };

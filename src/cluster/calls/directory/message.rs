@@ -113,6 +113,7 @@ impl From<&Entry> for proto::Entry {
                 .collect(),
             stamp: entry.stamp,
             claimed: entry.claimed,
+            at: entry.at.as_ref().map(Into::into),
             ended: entry.ended.as_ref().map(Into::into),
             last: entry.last.as_ref().map(|last| proto::Outcome {
                 outcome: last.outcome.into(),
@@ -154,6 +155,10 @@ fn entry(said: proto::Entry) -> Result<Entry, Invalid> {
         target: Target {
             id: application(&said.instance, said.job.as_deref())?,
             about: Arc::new(about),
+        },
+        at: match said.at {
+            None => None,
+            at => Some(node(at, "the node where it was")?),
         },
         stamp: said.stamp,
         claimed: said.claimed,
