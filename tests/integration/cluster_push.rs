@@ -48,7 +48,7 @@ impl Member {
         }
     }
 
-    fn as_other(&self) -> Other {
+    pub(crate) fn as_other(&self) -> Other {
         Other {
             id: self.id.clone(),
             grpc: self.node_address(),

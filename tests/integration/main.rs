@@ -49,5 +49,6 @@ mod scrape;
 mod ship;
 mod spring_boot;
 mod status_page;
+mod targets_cluster;
 mod tls;
 mod web_config;

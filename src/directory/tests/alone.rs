@@ -49,10 +49,7 @@ fn a_name_that_is_an_address_does_not_linger_and_gives_way_to_a_better_one() {
 #[test]
 fn the_newer_connection_is_the_application_and_the_older_one_again_once_that_is_over() {
     let (mut directory, now) = alone();
-    let place = |connection| Place::Here {
-        connection,
-        is_one_of_several: false,
-    };
+    let place = |connection| Place::Here { connection };
     directory.connected(1, vec![target("a", None)], now);
     directory.connected(2, vec![target("a", None)], now);
     assert_eq!(directory.find(&id("a"), now), place(2));
@@ -106,11 +103,8 @@ fn a_connection_may_speak_for_several_and_say_so_again() {
     let targets = |names: &[&str]| names.iter().map(|name| target(name, None)).collect();
     directory.connected(1, targets(&["a", "b", "a"]), now);
     assert_eq!(said(&directory, now).len(), 2);
-    let several = Place::Here {
-        connection: 1,
-        is_one_of_several: true,
-    };
-    assert_eq!(directory.find(&id("a"), now), several);
+    let here = Place::Here { connection: 1 };
+    assert_eq!(directory.find(&id("a"), now), here);
     directory.connected(1, targets(&["b", "c"]), now);
     let expected = ["b", "c"].map(|name| format!("{name} connected {ME}"));
     assert_eq!(said(&directory, now), expected);
