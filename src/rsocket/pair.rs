@@ -60,7 +60,7 @@ pub(super) struct Pair {
     _node: JoinHandle<()>,
 }
 
-fn applications(gate: &Arc<Semaphore>) -> Applications {
+pub(super) fn applications(gate: &Arc<Semaphore>) -> Applications {
     let metrics = Arc::new(Metrics::register(&OwnMetrics::new().unwrap()).unwrap());
     let settings = Settings::parse_from([
         "",
@@ -80,6 +80,17 @@ fn applications(gate: &Arc<Semaphore>) -> Applications {
         name_by: ["instance".to_owned()].into(),
     };
     Applications::new(&settings, 1 << 20, None, shared, CancellationToken::new())
+}
+
+/// A connection that has come.
+pub(super) fn arrival(apps: &Applications) -> Arrival {
+    Arrival {
+        peer: NOWHERE,
+        transport: Transport::Tcp,
+        certificate: Vec::new(),
+        due: Instant::now() + HOUR,
+        evictable: apps.handshakes.join(CancellationToken::new()),
+    }
 }
 
 impl Pair {
@@ -106,13 +117,7 @@ impl Pair {
         let now = Instant::now().into_std();
         let accepting = Session::accepting(apps.limits, now);
         let node = Box::new(Connection::new(accepting, Tcp::new(ours, 1 << 20)));
-        let arrival = Arrival {
-            peer: NOWHERE,
-            transport: Transport::Tcp,
-            certificate: Vec::new(),
-            due: Instant::now() + HOUR,
-            evictable: apps.handshakes.join(CancellationToken::new()),
-        };
+        let arrival = arrival(&apps);
         let node = tokio::spawn(async move { run(node, arrival, &apps).await });
         let limits = Limits {
             fragment_size: Some(64),

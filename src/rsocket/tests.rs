@@ -1,13 +1,19 @@
 //! Connections, from the application's end and from the directory's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_rsocket_wire::ErrorCode;
+use prometheus_rsocket_wire::connection::Connection;
 use prometheus_rsocket_wire::session::Event;
+use prometheus_rsocket_wire::transport::tcp::Tcp;
+use prometheus_rsocket_wire::{ErrorCode, Session};
+use tokio::io::{AsyncWriteExt, duplex};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::PullError;
-use super::pair::{HOUR, Pair, SECOND};
+use super::connection::run;
+use super::pair::{HOUR, Pair, SECOND, applications, arrival};
 
 const TICK: Duration = Duration::from_millis(1);
 
@@ -213,4 +219,29 @@ async fn who_is_slow_and_alive_stays() {
         pair.stays(60 * SECOND).await;
     }
     assert_eq!(pair.known(), all(&["a"], "connected"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_never_was_an_application_is_remembered_with_the_reason() {
+    let apps = applications(&Arc::new(Semaphore::new(0)));
+    for bytes in [
+        &b"\0\0\x10GET / HTTP/1.1\r\n"[..],
+        b"\0\0\x10GET / HTTP/1.1\r\n",
+        b"",
+    ] {
+        let (ours, mut theirs) = duplex(1 << 16);
+        theirs.write_all(bytes).await.unwrap();
+        drop(theirs);
+        let session = Session::accepting(apps.limits, Instant::now().into_std());
+        let connection = Box::new(Connection::new(session, Tcp::new(ours, 1 << 20)));
+        run(connection, arrival(&apps), &apps).await;
+    }
+    // Who asks whether the port is open has done nothing.
+    let refused = apps.registry.refused();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(
+        (refused[0].exception, refused[0].times),
+        ("protocol_violation", 2)
+    );
+    assert!(refused[0].reason.contains("SETUP"), "{}", refused[0].reason);
 }

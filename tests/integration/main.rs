@@ -10,6 +10,7 @@
 mod agent;
 mod agent_targets;
 mod app;
+mod applications;
 mod balancer;
 mod browser;
 mod cli_bench;
