@@ -322,7 +322,7 @@ impl Application {
                 match &error {
                     // One of the targets is down, scrape after scrape.
                     Unsealed::Target(reason) => {
-                        debug!(%reason, "cannot answer a pull of one target")
+                        debug!(%reason, "cannot answer a pull of one target");
                     }
                     _ => warn!(%error, "cannot answer a pull"),
                 }

@@ -31,8 +31,8 @@ final class Schedule {
   private int backoffs;
   /** Delays after connections that ended, since the last one that lived well. */
   private int returns;
-  /** Whether the last connection lived well. */
-  private boolean returning;
+  /** Whether one has lived well. */
+  private boolean livedWell;
   private int hurries;
 
   /** {@code random} gives numbers from 0 to 1. */
@@ -49,7 +49,7 @@ final class Schedule {
     if (failures > maxRetries) {
       return Optional.empty();
     }
-    if (returning && returns < RETURNS) {
+    if (livedWell && returns < RETURNS) {
       return Optional.of(nextReturn());
     }
     return Optional.of(lengthened(doubled(first, backoffs++, max)));
@@ -63,8 +63,8 @@ final class Schedule {
 
   /** After a connection that ended: soon, but later and later while connections keep ending early. */
   Duration ended(Duration lived) {
-    returning = lived.compareTo(WELL_AFTER) >= 0;
-    if (returning) {
+    if (lived.compareTo(WELL_AFTER) >= 0) {
+      livedWell = true;
       returns = 0;
     }
     return nextReturn();

@@ -87,6 +87,16 @@ class ScheduleTest {
   }
 
   @Test
+  void ofTwoNodesThatEndOneAfterTheOtherTheSecondCostsNoBackoff() {
+    Schedule schedule = schedule(Long.MAX_VALUE);
+    schedule.connected();
+    schedule.ended(Schedule.WELL_AFTER);
+    schedule.connected();
+    assertEquals(500, schedule.ended(Duration.ofSeconds(5)).toMillis());
+    assertEquals(List.of(1000L, 2000L, 10_000L), failures(schedule, 3));
+  }
+
+  @Test
   void whateverDelaysAreChosenTheProxyIsNotHammeredAndTheClockCanAddThem() {
     Schedule none = new Schedule(Duration.ZERO, Duration.ZERO, Long.MAX_VALUE, () -> 0);
     assertEquals(List.of(100L, 100L), failures(none, 2));
