@@ -5,6 +5,7 @@ import java.net.UnknownHostException;
 import java.nio.charset.StandardCharsets;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.regex.Pattern;
 
 /** What an application says about itself in the data of SETUP. */
 final class Introduction {
@@ -14,11 +15,21 @@ final class Introduction {
 
   /** More than this the proxy does not read. */
   private static final int MAX_BYTES = 64 << 10;
+  private static final int MAX_NAME_BYTES = 255;
+  private static final int MAX_LABELS = 64;
+  /** Prometheus takes labels that begin with two underscores as settings. */
+  private static final Pattern LABEL_NAME = Pattern.compile("(?!__|(instance|job)$)[a-zA-Z_][a-zA-Z0-9_]*");
 
   private Introduction() {}
 
-  /** The JSON text. {@code instance} and {@code job} may be {@code null}. */
+  /**
+   * The JSON text. {@code instance} and {@code job} may be {@code null}. What the proxy would not believe is refused with an
+   * {@link IllegalArgumentException}.
+   */
   static byte[] encode(String instance, String job, Map<String, String> labels) {
+    checkName("instance", instance);
+    checkName("job", job);
+    checkLabels(labels);
     StringBuilder json = new StringBuilder("{\"client\":");
     quote(json, CLIENT).append(",\"targets\":[{\"instance\":");
     quote(json, instance == null ? defaultInstance() : instance);
@@ -39,6 +50,28 @@ final class Introduction {
       throw new IllegalArgumentException("instance, job and labels are longer than " + MAX_BYTES + " bytes");
     }
     return bytes;
+  }
+
+  private static void checkName(String what, String name) {
+    if (name != null) {
+      int length = name.getBytes(StandardCharsets.UTF_8).length;
+      if (length == 0 || length > MAX_NAME_BYTES || name.codePoints().anyMatch(Character::isISOControl)) {
+        throw new IllegalArgumentException(
+            what + " must have 1 to " + MAX_NAME_BYTES + " bytes and no control characters");
+      }
+    }
+  }
+
+  private static void checkLabels(Map<String, String> labels) {
+    if (labels.size() > MAX_LABELS) {
+      throw new IllegalArgumentException("an application cannot have more than " + MAX_LABELS + " labels");
+    }
+    for (String name : labels.keySet()) {
+      if (!LABEL_NAME.matcher(name).matches()) {
+        throw new IllegalArgumentException("label " + name
+            + ": the name must match [a-zA-Z_][a-zA-Z0-9_]*, must not begin with __, and must not be instance or job");
+      }
+    }
   }
 
   private static String defaultInstance() {

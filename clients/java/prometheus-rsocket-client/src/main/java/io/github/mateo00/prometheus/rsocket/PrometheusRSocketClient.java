@@ -421,7 +421,7 @@ public final class PrometheusRSocketClient implements AutoCloseable {
     /**
      * What the proxy is to call this application. The default is the name of the host and the process id.
      *
-     * @param instance the value of the label {@code instance}
+     * @param instance the value of the label {@code instance}, 1 to 255 bytes without control characters
      * @return this builder
      */
     public Builder instance(String instance) {
@@ -432,7 +432,7 @@ public final class PrometheusRSocketClient implements AutoCloseable {
     /**
      * What kind of application this is.
      *
-     * @param job the value of the label {@code job}
+     * @param job the value of the label {@code job}, as long as an instance can be
      * @return this builder
      */
     public Builder job(String job) {
@@ -441,9 +441,9 @@ public final class PrometheusRSocketClient implements AutoCloseable {
     }
 
     /**
-     * More labels of this application.
+     * More labels of this application, at most 64.
      *
-     * @param labels names and values
+     * @param labels names and values; the names as Prometheus has them
      * @return this builder
      */
     public Builder labels(Map<String, String> labels) {
@@ -466,7 +466,7 @@ public final class PrometheusRSocketClient implements AutoCloseable {
      * Begins to connect, and goes on for as long as the client is not closed.
      *
      * @return the client, not connected yet
-     * @throws IllegalArgumentException if instance, job and labels are longer than 64 KiB together
+     * @throws IllegalArgumentException if instance, job or a label cannot be one, or they are longer than 64 KiB together
      */
     public PrometheusRSocketClient connect() {
       return new PrometheusRSocketClient(settings);

@@ -292,9 +292,9 @@ class ClientTest {
   }
 
   @Test
-  void introductionsThatAreTooLongAreRefusedAtOnce() {
+  void introductionsThatTheProxyWouldNotBelieveAreRefusedAtOnce() {
     FakeProxy proxy = proxy(Kind.VERSION2);
-    PrometheusRSocketClient.Builder builder = builder(proxy, () -> "").instance("x".repeat(64 << 10));
+    PrometheusRSocketClient.Builder builder = builder(proxy, () -> "").instance("x".repeat(256));
     assertThrows(IllegalArgumentException.class, builder::connect);
   }
 }

@@ -5,7 +5,9 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.nio.charset.StandardCharsets;
+import java.util.HashMap;
 import java.util.Map;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 
 class IntroductionTest {
@@ -33,15 +35,27 @@ class IntroductionTest {
 
   @Test
   void everyCharacterIsQuotedAsJsonAsksFor() {
-    String text = encode("\"\\\b\n\u0000é\uD83D\uDE00", "j", Map.of("b", "2", "a", "1"));
+    String text = encode("\"\\é\uD83D\uDE00", "j", Map.of("b", "\b\n\u0000", "a", "1"));
     assertTrue(
-        text.endsWith("{\"instance\":\"\\\"\\\\\\u0008\\u000a\\u0000é\\ud83d\\ude00\",\"job\":\"j\","
-            + "\"labels\":{\"a\":\"1\",\"b\":\"2\"}}]}"),
+        text.endsWith("{\"instance\":\"\\\"\\\\é\\ud83d\\ude00\",\"job\":\"j\","
+            + "\"labels\":{\"a\":\"1\",\"b\":\"\\u0008\\u000a\\u0000\"}}]}"),
         text);
   }
 
   @Test
-  void moreThanTheProxyReadsIsRefused() {
-    assertThrows(IllegalArgumentException.class, () -> encode("x".repeat(64 << 10), null, Map.of()));
+  void whatTheProxyWouldNotBelieveIsRefused() {
+    for (String name : new String[] {"", "x".repeat(256), "a\u0007b"}) {
+      assertThrows(IllegalArgumentException.class, () -> encode(name, null, Map.of()));
+      assertThrows(IllegalArgumentException.class, () -> encode(null, name, Map.of()));
+    }
+    for (String name : new String[] {"", "1a", "a.b", "__address__", "instance", "job"}) {
+      assertThrows(IllegalArgumentException.class, () -> encode(null, null, Map.of(name, "")));
+    }
+    encode("x".repeat(255), "x".repeat(255), Map.of("_a1", "", "jobs", ""));
+    Map<String, String> many = new HashMap<>();
+    IntStream.rangeClosed(0, 64).forEach(number -> many.put("l" + number, ""));
+    assertThrows(IllegalArgumentException.class, () -> encode(null, null, many));
+    Map<String, String> tooLong = Map.of("a", "x".repeat(64 << 10));
+    assertThrows(IllegalArgumentException.class, () -> encode(null, null, tooLong));
   }
 }
