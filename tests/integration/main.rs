@@ -51,5 +51,6 @@ mod ship;
 mod spring_boot;
 mod status_page;
 mod targets_cluster;
+mod targets;
 mod tls;
 mod web_config;

@@ -46,7 +46,7 @@ impl Prometheus {
     }
 
     /// This program, as this configuration says.
-    async fn running(program: &Path, config: &str) -> Self {
+    pub(crate) async fn running(program: &Path, config: &str) -> Self {
         let scratch = Scratch::new();
         let config = scratch.file("prometheus.yml", config);
         let web = SocketAddr::from(([127, 0, 0, 1], reserved_port()));
@@ -74,7 +74,7 @@ impl Prometheus {
         prometheus
     }
 
-    async fn api(&self, path: &str) -> Value {
+    pub(crate) async fn api(&self, path: &str) -> Value {
         let response = request(self.web, Method::GET, path, &[]).await;
         let answer: Value = serde_json::from_slice(&response.body).expect("JSON");
         assert_eq!(answer["status"], "success", "{path}: {answer}");

@@ -133,7 +133,17 @@ async fn nobody_is_answered_without_the_password() {
     let users = format!("basic_auth_users: {{{}}}\n", user("ann", "one"));
     let proxy = Sandbox::start(&[&web_config(&scratch, &users)]).await;
     let right = credentials("ann", "one");
-    for path in ["/metrics/connected", "/-/healthy", "/", "/no/such/path"] {
+    for path in [
+        "/metrics/connected",
+        "/metrics/pushes",
+        "/metrics/app/a",
+        "/targets",
+        "/api/v1/applications",
+        "/-/healthy",
+        "/",
+        "/applications",
+        "/no/such/path",
+    ] {
         let response = proxy.get(path).await;
         assert_eq!(response.status, StatusCode::UNAUTHORIZED, "{path}");
         assert_eq!(response.headers["www-authenticate"], "Basic");
