@@ -119,9 +119,9 @@ async fn each_application_is_listed_and_answers_alone() {
         assert_eq!(response.status, StatusCode::OK, "{path}");
         assert_eq!(
             response.headers["content-type"],
-            "text/plain; version=0.0.4"
+            "text/plain; version=0.0.4; charset=utf-8"
         );
-        assert_eq!(response.text(), "# TYPE orders untyped\norders 1\n");
+        assert_eq!(response.text(), "orders 1\n");
     }
 }
 
@@ -163,8 +163,8 @@ async fn a_failure_says_why_in_the_status_line() {
         ),
         ("/metrics/app/twin?job=c", 404, "no such application"),
         ("/metrics/app/hangs", 504, "application did not answer in "),
-        ("/metrics/app/invalid", 502, "application answered "),
-        ("/metrics/app/fails", 502, "application answered "),
+        ("/metrics/app/invalid", 502, "application answered"),
+        ("/metrics/app/fails", 502, "application answered"),
         ("/metrics/app/gone", 503, "application disconnected "),
         ("/targets?page=1", 400, "unknown query parameter: page"),
         ("/metrics/pushes?job=a", 400, "unknown query parameter: job"),
@@ -188,7 +188,7 @@ async fn pushes_are_served_alone_and_once_and_nobody_is_pulled_for_them() {
     let head = request(proxy.web(), Method::HEAD, "/metrics/pushes", &[]).await;
     assert_eq!(head.status, StatusCode::OK);
     let pushes = async || proxy.get("/metrics/pushes").await.text().to_owned();
-    assert_eq!(pushes().await, "# TYPE done untyped\ndone 1\n");
+    assert_eq!(pushes().await, "done 1\n");
     proxy.pending(0).await;
     assert_eq!(pushes().await, "");
     assert_eq!(app.seen.pulls(), 0);
@@ -208,10 +208,7 @@ async fn a_scrape_of_one_application_takes_no_push_and_a_head_pulls_nobody() {
     let path = "/metrics/app/a";
     let head = request(proxy.web(), Method::HEAD, path, &[]).await;
     assert_eq!((head.status, app.seen.pulls()), (StatusCode::OK, 0));
-    assert_eq!(
-        proxy.get(path).await.text(),
-        "# TYPE orders untyped\norders 1\n"
-    );
+    assert_eq!(proxy.get(path).await.text(), "orders 1\n");
     proxy.pending(1).await;
 }
 
