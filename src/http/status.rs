@@ -48,6 +48,8 @@ pub(super) struct Status {
     pub(super) duplicates: Vec<Duplicate>,
     /// The latest first.
     pub(super) left: Vec<Gone>,
+    /// Who was refused before it was an application; the latest first.
+    pub(super) refused: Vec<Refusal>,
     pub(super) pushes: Pushes,
     pub(super) rebalance: Rebalance,
 }
@@ -176,6 +178,18 @@ pub(super) struct Gone {
     pub(super) reason: String,
 }
 
+/// Connections from one address that were refused for the same reason.
+#[derive(Debug, Serialize)]
+pub(super) struct Refusal {
+    pub(super) peer: SocketAddr,
+    pub(super) transport: &'static str,
+    pub(super) exception: &'static str,
+    pub(super) reason: String,
+    #[serde(serialize_with = "rfc3339")]
+    pub(super) at: SystemTime,
+    pub(super) times: u64,
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct Pushes {
     pub(super) pending: usize,
@@ -267,6 +281,7 @@ impl Status {
             applications: Counts::of(&site.targets.applications()),
             duplicates: duplicates(site.scraper.duplicates()),
             left: site.registry.left().into_iter().map(gone).collect(),
+            refused: site.registry.refused().into_iter().map(refusal).collect(),
             pushes,
             rebalance: rebalance(&site.rebalancing.borrow()),
         }
@@ -434,6 +449,17 @@ fn gone(left: Left) -> Gone {
         connected_at: left.connected_at,
         left_at: left.left_at,
         reason: left.reason,
+    }
+}
+
+fn refusal(refused: rsocket::Refused) -> Refusal {
+    Refusal {
+        peer: refused.peer,
+        transport: refused.transport.name(),
+        exception: refused.exception,
+        reason: refused.reason,
+        at: refused.at,
+        times: refused.times,
     }
 }
 

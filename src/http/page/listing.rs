@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use super::query::{Column, Order, Query, Show, UNPULLED, rank};
-use crate::http::status::{Connection, Gone};
+use crate::http::status::{Connection, Gone, Refusal};
 use crate::http::words::Words;
 
 /// Rows of one page: what a phone renders without delay.
@@ -79,6 +79,21 @@ pub(super) fn gone<'a>(left: &'a [Gone], filter: &str) -> Vec<&'a Gone> {
                 row,
                 "{} {identity} {} {}",
                 gone.peer, gone.transport, gone.reason
+            )
+        })
+    });
+    found.collect()
+}
+
+/// Those that were refused and contain the filter's words.
+pub(super) fn refused<'a>(refused: &'a [Refusal], filter: &str) -> Vec<&'a Refusal> {
+    let mut words = Words::new(filter);
+    let found = refused.iter().filter(|one| {
+        words.are_in(|row| {
+            write!(
+                row,
+                "{} {} {} {}",
+                one.peer, one.transport, one.exception, one.reason
             )
         })
     });

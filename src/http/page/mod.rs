@@ -26,7 +26,7 @@ use tracing::error;
 use self::listing::Listing;
 use self::query::{Column, Query, is_failure};
 use super::Site;
-use super::status::{Connection, Gone, Member, Status};
+use super::status::{Connection, Gone, Member, Refusal, Status};
 
 /// Nothing from anywhere else, nothing inline, in nobody's frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -85,6 +85,7 @@ fn render(status: &Status, query: &Query, now: SystemTime) -> askama::Result<Str
         listing: Listing::new(&status.connections, query),
         failing: status.connections.iter().filter(failing).count(),
         left: listing::gone(&status.left, &query.filter),
+        refused: listing::refused(&status.refused, &query.filter),
         status,
         query,
         now,
@@ -101,6 +102,7 @@ struct Page<'a> {
     /// Connections whose last pull brought nothing, whatever is listed.
     failing: usize,
     left: Vec<&'a Gone>,
+    refused: Vec<&'a Refusal>,
     now: SystemTime,
 }
 
@@ -152,7 +154,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::super::status::Drain;
-    use super::sample::{agent, connection, gone, member, noon, pulled, status};
+    use super::sample::{agent, connection, gone, member, noon, pulled, refusal, status};
     use super::*;
     use crate::rebalance::Phase;
 
@@ -206,6 +208,7 @@ mod tests {
         let mut status = status(vec![pulled(1, "error", hostile)]);
         status.connections.push(agent(2, 1, hostile));
         status.left = vec![gone(3, hostile)];
+        status.refused = vec![refusal(4, hostile)];
         status.pushes.pushers[0].pusher = hostile.to_owned();
         status.members.push(member(hostile, 2, "active", 1));
         let address = form_urlencoded::byte_serialize(hostile.as_bytes());
@@ -215,7 +218,7 @@ mod tests {
             assert!(!page.contains("<script>"), "{page}");
             assert!(!page.contains("<img"), "{page}");
             assert!(!page.contains(hostile), "{page}");
-            assert_eq!(page.matches("<tbody>").count(), 4, "{page}");
+            assert_eq!(page.matches("<tbody>").count(), 5, "{page}");
         }
     }
 
@@ -224,6 +227,26 @@ mod tests {
         let page = page(&status(Vec::new()), "");
         assert!(page.contains("<th scope=\"row\">backup</th>"), "{page}");
         assert!(page.contains("1 share, 120 backlog, last "), "{page}");
+    }
+
+    #[test]
+    fn who_was_refused_is_listed_with_the_reason_and_found_by_the_filter() {
+        let mut status = status(Vec::new());
+        status.refused = vec![refusal(1, "unknown token"), refusal(2, "no SETUP came")];
+        let all = page(&status, "");
+        assert!(
+            all.contains("unknown token") && all.contains("no SETUP came"),
+            "{all}"
+        );
+        assert!(
+            all.contains("<span class=\"outcome\">credentials</span>"),
+            "{all}"
+        );
+        let one = page(&status, "filter=192.0.2.1:");
+        assert!(
+            one.contains("unknown token") && !one.contains("no SETUP came"),
+            "{one}"
+        );
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::http::applications::Counts;
 use crate::http::status::{
-    Connection, Gone, LastScrape, Member, Node, Pusher, Pushes, Rebalance, Refused, Status,
-    TargetFailure, Targets,
+    Connection, Gone, LastScrape, Member, Node, Pusher, Pushes, Rebalance, Refusal, Refused,
+    Status, TargetFailure, Targets,
 };
 
 /// When everything in here happened.
@@ -125,8 +125,21 @@ pub(super) fn status(connections: Vec<Connection>) -> Status {
         applications: Counts::default(),
         duplicates: Vec::new(),
         left: Vec::new(),
+        refused: Vec::new(),
         pushes,
         rebalance,
+    }
+}
+
+/// One from this address that came again and again.
+pub(super) fn refusal(number: u8, reason: &str) -> Refusal {
+    Refusal {
+        peer: ([192, 0, 2, number], 50_000).into(),
+        transport: "tcp",
+        exception: "credentials",
+        reason: reason.to_owned(),
+        at: noon(),
+        times: 12,
     }
 }
 
