@@ -20,8 +20,8 @@ const SECONDS: &str = "x-prometheus-scrape-timeout-seconds";
 /// Prometheus, scraping a node every second.
 pub(crate) struct Prometheus {
     web: SocketAddr,
-    _process: Child,
-    _scratch: Scratch,
+    process: Child,
+    scratch: Scratch,
 }
 
 /// One series of an answer: its labels and its value.
@@ -63,8 +63,8 @@ impl Prometheus {
             .expect("prometheus");
         let prometheus = Self {
             web,
-            _process: process,
-            _scratch: scratch,
+            process,
+            scratch,
         };
         eventually("a ready Prometheus", async || {
             TcpStream::connect(web).await.is_ok()
@@ -72,6 +72,15 @@ impl Prometheus {
         })
         .await;
         prometheus
+    }
+
+    /// Goes on as this configuration says.
+    pub(crate) async fn reconfigured(&self, config: &str) {
+        self.scratch.file("prometheus.yml", config);
+        let process = self.process.id().expect("a running Prometheus").to_string();
+        let mut signal = Command::new("kill");
+        let sent = signal.args(["-HUP", &process]).status().await;
+        assert!(sent.expect("kill").success());
     }
 
     pub(crate) async fn api(&self, path: &str) -> Value {
@@ -143,7 +152,7 @@ impl Prometheus {
     }
 
     /// It dropped no sample for this reason.
-    async fn assert_dropped_none(&self, why: &str) {
+    pub(crate) async fn assert_dropped_none(&self, why: &str) {
         let own = request(self.web, Method::GET, "/metrics", &[]).await;
         let none = format!("prometheus_target_scrapes_sample_{why}_total 0");
         assert!(own.text().lines().any(|line| line == none), "{why}");

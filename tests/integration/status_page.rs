@@ -77,7 +77,13 @@ impl Scene {
 #[tokio::test]
 async fn the_page_allows_nothing_from_elsewhere_and_nothing_inline() {
     let proxy = Sandbox::start(&[]).await;
-    for path in ["/", "/status.css", "/status.js", "/status.svg"] {
+    for path in [
+        "/",
+        "/applications",
+        "/status.css",
+        "/status.js",
+        "/status.svg",
+    ] {
         let response = proxy.get(path).await;
         assert_eq!(response.status, StatusCode::OK, "{path}");
         let policy = response.headers["content-security-policy"]

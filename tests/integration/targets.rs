@@ -12,10 +12,11 @@ use prometheus_rsocket_wire::session::SetupOptions;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::app::{Answer, App, Peer};
 use crate::peers::{need, prometheus_3};
-use crate::prometheus::Prometheus;
+use crate::prometheus::{self, Prometheus};
 use crate::sandbox::{Sandbox, eventually, request};
 
 const SECONDS: &str = "x-prometheus-scrape-timeout-seconds";
@@ -24,7 +25,7 @@ const SECONDS: &str = "x-prometheus-scrape-timeout-seconds";
 const UGLY: &str = "web/1 ä?#%41&+";
 
 /// One that says this of itself.
-async fn described(proxy: SocketAddr, description: &Value) -> Peer {
+pub(crate) async fn described(proxy: SocketAddr, description: &Value) -> Peer {
     let mut peer = Peer::connect_with(
         proxy,
         SetupOptions {
@@ -373,4 +374,65 @@ async fn prometheus_3_finds_and_scrapes_each_application() {
     let proxy = Sandbox::start(&[]).await;
     let prometheus = Prometheus::running(&prometheus_3(), &recommended(proxy.web())).await;
     discovers_and_scrapes(&prometheus, &proxy).await;
+}
+
+/// From one answer for all to a target per application, as `docs/targets.md` says, and back.
+async fn changes_over(prometheus: &Prometheus, proxy: &Sandbox) {
+    let own = "orders{instance=\"shop-1\",job=\"shop\"}";
+    let _labelled = App::text(proxy.tcp(), &format!("{own} 1\n")).await;
+    let _unlabelled = named(proxy.tcp(), json!({"instance": "named"}), text("here 1\n")).await;
+    prometheus.shows(own, 1.0).await;
+    let began = Instant::now();
+    lists(proxy, &["named", "shop-1"]).await;
+    let node = proxy.web();
+    for (config, up) in [
+        (
+            recommended(node),
+            "up{proxied_by=\"rsocket\",instance=\"shop-1\",job=\"shop\"}",
+        ),
+        (
+            prometheus::recommended(&[node]),
+            "up{proxied_by=\"\",job=\"proxied-applications\"}",
+        ),
+    ] {
+        prometheus.reconfigured(&config).await;
+        // Markers that the series ended come three intervals later, if they come.
+        eventually("six scrapes in the new way", async || {
+            let scrapes = format!("count_over_time({up}[1h]) - {up} * 0");
+            prometheus.value(&scrapes).await >= Some(6.0)
+        })
+        .await;
+    }
+    let seconds = began.elapsed().as_secs();
+    for (query, value) in [
+        (
+            format!("count_over_time((absent({own}))[{seconds}s:500ms]) or vector(0)"),
+            0.0,
+        ),
+        ("count(last_over_time(orders[1h]))".to_owned(), 1.0),
+        // One that does not label its samples has the name of its target instead of everybody's.
+        ("count(last_over_time(here[1h]))".to_owned(), 2.0),
+    ] {
+        assert_eq!(prometheus.value(&query).await, Some(value), "{query}");
+    }
+    for why in ["duplicate_timestamp", "out_of_order"] {
+        prometheus.assert_dropped_none(why).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_2_changes_over_without_a_gap_or_a_series_twice() {
+    need!(Prometheus);
+    let proxy = Sandbox::start(&[]).await;
+    let prometheus = Prometheus::with(&prometheus::recommended(&[proxy.web()])).await;
+    changes_over(&prometheus, &proxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_3_changes_over_without_a_gap_or_a_series_twice() {
+    need!(Prometheus3);
+    let proxy = Sandbox::start(&[]).await;
+    let config = prometheus::recommended(&[proxy.web()]);
+    let prometheus = Prometheus::running(&prometheus_3(), &config).await;
+    changes_over(&prometheus, &proxy).await;
 }
