@@ -17,7 +17,8 @@ use crate::push::Until;
 use crate::supervisor::Command;
 
 /// A connection to the proxy that is made again whenever it ends. Dropped, it is closed, after a push if
-/// [`Builder::push_on_drop`](crate::Builder::push_on_drop) was said.
+/// [`Builder::push_on_drop`](crate::Builder::push_on_drop) was said. Closed, it tells the proxy that the application ends:
+/// an application whose connection just breaks is taken for one that was lost.
 ///
 /// The futures of its methods need no tokio runtime around them. Those that end in `_blocking` are for threads that may
 /// block: on a current-thread runtime that also runs the client they would deadlock.

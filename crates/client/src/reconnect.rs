@@ -21,9 +21,9 @@ use crate::state::State;
 /// For the key to come, where there is another proxy or address to try. Where there is none the client waits: a proxy past
 /// its limits leaves connections unanswered for a while.
 const KEY_WITHIN: Duration = Duration::from_secs(10);
-/// The same for a client that was well connected a moment ago, also where there is no other: a balancer may have led it to
-/// the node that has gone, and will lead it elsewhere.
-const RETURN_KEY_WITHIN: Duration = Duration::from_secs(5);
+/// For an attempt at one address by a client that was well connected a moment ago, also where there is no other: a balancer
+/// may have led it to the node that has gone, and will lead it elsewhere.
+const RETURN_WITHIN: Duration = Duration::from_secs(5);
 
 /// For one of several proxies to take the connection and send its key, while a push waits: its deadline is near.
 const PUSH_WAITS: Duration = Duration::from_secs(2);
@@ -46,6 +46,13 @@ struct Connected {
     since: Instant,
 }
 
+/// What has become of a connection.
+struct Ended {
+    proxy: usize,
+    lived: Duration,
+    why: Option<Reason>,
+}
+
 impl Reconnect {
     /// Runs until the last attempt that is allowed has failed.
     pub(crate) async fn run(mut self) {
@@ -57,14 +64,11 @@ impl Reconnect {
                 Ok(connected) => {
                     self.schedule.connected();
                     self.state.counters.connects.increment();
-                    let (proxy, lived) = self.stay(connected).await;
+                    let Ended { proxy, lived, why } = self.stay(connected).await;
                     self.state.set_link(None);
-                    // A proxy that ends connections early is not the first to be asked again.
-                    first = if lived >= WELL_AFTER {
-                        proxy
-                    } else {
-                        proxy + 1
-                    };
+                    // One that ends connections early, or is silent, is not the first to be asked again.
+                    let is_well = lived >= WELL_AFTER && why != Some(Reason::Silent);
+                    first = if is_well { proxy } else { proxy + 1 };
                     Instant::now() + self.schedule.ended(lived)
                 }
                 // A push has hurried it: else a few pushes would use up, in seconds, the retries that were meant for
@@ -123,8 +127,10 @@ impl Reconnect {
     ) -> Result<Running, Failure> {
         loop {
             let several = self.proxies.len() > 1 || candidates.len() > 1;
+            let returning = self.schedule.is_returning();
             let attempted = tokio::select! {
                 attempted = self.keyed(address, &mut candidates) => attempted,
+                () = sleep(RETURN_WITHIN), if returning => Err(no_key(())),
                 () = self.impatience(), if several => {
                     Err(Failure::new(Reason::Timeout, "took too long for a waiting push"))
                 }
@@ -146,19 +152,13 @@ impl Reconnect {
         address: &Address,
         candidates: &mut VecDeque<SocketAddr>,
     ) -> Result<Running, Failure> {
-        let mut running = socket::connect(&self.sockets, address, candidates, &self.state).await?;
-        let within = if self.schedule.is_returning() {
-            Some(RETURN_KEY_WITHIN)
-        } else {
-            (self.proxies.len() > 1 || !candidates.is_empty()).then_some(KEY_WITHIN)
-        };
+        let connecting = socket::connect(&self.sockets, address, candidates, &self.state);
+        let mut running = connecting.await?;
         let keyed = &mut running.keyed;
-        let keyed = match within {
-            Some(within) => {
-                let no_key = |_| Failure::new(Reason::NoKey, "no key came in time");
-                timeout(within, keyed).await.map_err(no_key)?
-            }
-            None => keyed.await,
+        let keyed = if self.proxies.len() > 1 || !candidates.is_empty() {
+            timeout(KEY_WITHIN, keyed).await.map_err(no_key)?
+        } else {
+            keyed.await
         };
         if keyed.is_err() {
             let ended = running.task.await.ok().flatten();
@@ -167,16 +167,21 @@ impl Reconnect {
         Ok(running)
     }
 
-    /// Serves until the connection, or one that has replaced it, ends: which proxy that led to, and how long it lived.
-    async fn stay(&self, mut connected: Connected) -> (usize, Duration) {
+    /// Serves until the connection, or one that has replaced it, ends.
+    async fn stay(&self, mut connected: Connected) -> Ended {
         self.state.set_link(Some(connected.running.link.clone()));
         loop {
             tokio::select! {
                 ended = &mut connected.running.task => {
-                    if let Ok(Some(failure)) = ended {
-                        self.failed(connected.proxy, &failure);
+                    let failure = ended.ok().flatten();
+                    if let Some(failure) = &failure {
+                        self.failed(connected.proxy, failure);
                     }
-                    return (connected.proxy, connected.since.elapsed());
+                    return Ended {
+                        proxy: connected.proxy,
+                        lived: connected.since.elapsed(),
+                        why: failure.map(|failure| failure.reason),
+                    };
                 }
                 earlier = self.earlier(connected.proxy) => {
                     self.state.set_link(Some(earlier.running.link.clone()));
@@ -235,6 +240,10 @@ impl Reconnect {
 
 /// None of the proxies could be reached.
 struct AllFailed;
+
+fn no_key<E>(_: E) -> Failure {
+    Failure::new(Reason::NoKey, "no key came in time")
+}
 
 #[cfg(test)]
 mod tests {

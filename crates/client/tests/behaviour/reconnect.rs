@@ -137,6 +137,18 @@ async fn a_proxy_whose_packets_vanish_is_given_up_within_15_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_several_proxies_one_that_was_silent_is_not_the_first_to_be_asked_again() {
+    let (silent, other) = (Proxy::bind().await, Proxy::bind().await);
+    let _client = client([silent.address(), other.address()]).connect();
+    let peer = silent.accept_with_key().await;
+    tokio::time::sleep(60 * SECOND).await;
+    peer.stop_reading();
+    let vanished = Instant::now();
+    let _next = other.accept().await;
+    assert!(vanished.elapsed() <= 16 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_balancer_that_keeps_a_dead_node_is_asked_again_soon() {
     let balancer = Proxy::bind().await;
     let client = client([balancer.address()]).connect();
