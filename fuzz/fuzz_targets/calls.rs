@@ -13,9 +13,12 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use libfuzzer_sys::fuzz_target;
 use prometheus_rsocket_exposition::Exposition;
-use prometheus_rsocket_proxy::cluster::calls::fuzzing::answer;
-use prometheus_rsocket_proxy::cluster::calls::{Calling, Holder, Secret, pack, unpack};
+use prometheus_rsocket_proxy::cluster::calls::fuzzing::{answer, directory};
+use prometheus_rsocket_proxy::cluster::calls::{
+    Calling, Holder, Host, Secret, Unpulled, UnpulledKind, pack, unpack,
+};
 use prometheus_rsocket_proxy::cluster::Metrics;
+use prometheus_rsocket_proxy::directory::{ApplicationId, Asked, Changes, SharedDirectory};
 use prometheus_rsocket_proxy::metrics::OwnMetrics;
 use prometheus_rsocket_proxy::nodes::{NodeId, NodeState};
 use prometheus_rsocket_proxy::tenant::Tenant;
@@ -34,7 +37,22 @@ struct Node {
     scrapes: Vec<ClaimId>,
 }
 
-struct Here(Mutex<Node>);
+struct Here(Mutex<Node>, SharedDirectory);
+
+impl Host for Here {
+    fn changes(&self, asked: Asked, clock: u64, _: Duration) -> BoxFuture<'_, Changes> {
+        let changes = self
+            .1
+            .with(|directory, now| directory.changes_since(&asked, clock, now));
+        ready(changes).boxed()
+    }
+
+    fn pull(&self, _: ApplicationId, _: Duration) -> BoxFuture<'_, Result<Bytes, Unpulled>> {
+        let kind = UnpulledKind::NotHere;
+        let reason = String::new();
+        ready(Err(Unpulled { kind, reason })).boxed()
+    }
+}
 
 impl Holder for Here {
     fn serve(&self, from: &NodeId, request: Request) -> Reply {
@@ -97,11 +115,12 @@ fuzz_target!(|input: &[u8]| {
         store: Store::new(node("me"), limits, Replication::default()),
         now: Instant::now(),
         scrapes: Vec::new(),
-    })));
+    }), SharedDirectory::new(node("me"), TTL)));
     let calling = Calling {
         me: node("me"),
         identity: None,
         holder: Arc::clone(&here) as _,
+        host: Arc::clone(&here) as _,
         metrics: Arc::clone(&METRICS),
         max_message: MAX_TEXT,
     };
@@ -109,10 +128,17 @@ fuzz_target!(|input: &[u8]| {
     while let [step, high, low, after @ ..] = rest {
         let number = u16::from_be_bytes([*high, *low]);
         rest = after;
-        if *step < 8 {
+        if *step < 11 {
             let (message, after) = rest.split_at(usize::from(number).min(rest.len()));
             rest = after;
-            let answered = answer(&calling, *step, message).now_or_never();
+            let answered = match step {
+                0..8 => answer(&calling, *step, message).now_or_never(),
+                8..10 => directory::answer(&calling, *step, message).now_or_never(),
+                _ => {
+                    directory::takes(message);
+                    continue;
+                }
+            };
             assert!(answered.is_some(), "a call waits for something");
         } else {
             act(&mut here.0.lock().unwrap(), *step, number);

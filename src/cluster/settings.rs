@@ -22,7 +22,7 @@ pub struct Settings {
         default_value = "0.0.0.0:7946"
     )]
     pub listen_address: SocketAddr,
-    /// Address to listen on for the replication of pushes (TCP)
+    /// Address to listen on for calls between nodes: pushes, applications (TCP)
     #[arg(
         id = "cluster.grpc.listen-address",
         long,

@@ -153,7 +153,7 @@ pub struct Application {
     pub node: NodeId,
     /// Whether it is there.
     pub state: State,
-    /// A newer connection has its name.
+    /// Another connection has its name.
     pub superseded: bool,
     /// How its last pull went; `None` before the first.
     pub last: Option<Outcome>,

@@ -35,7 +35,7 @@
 //!
 //! Of two pushes with a series in common the older goes first, and none goes out for the first time while a response is
 //! under way that brings one of its series: Prometheus would drop the older sample as out of order, or take it for the
-//! last one. Which is older, a time of the cluster's own says, the same at every node ([`Clock`]); so what waits for what
+//! last one. Which is older, a time of the cluster's own says, the same at every node (`nodes::Clock`); so what waits for what
 //! is never a circle. Each node that is asked by a claim sees to it, for what it owns and for what it holds for others: it
 //! defers its own, and names the others to the claimant ([`Lent::waiting`]).
 //!

@@ -258,3 +258,98 @@ pub(super) fn pulled(said: proto::PullReply) -> Result<Bytes, Unpulled> {
             .map_or_else(|invalid| invalid.to_string(), |it| it.to_string()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn some(end: Option<End>) -> Entry {
+        let about = About {
+            named: Named::Identity,
+            client: Some("rust 1".into()),
+            identity: Some("payments".into()),
+            peer: ([192, 0, 2, 1], 7).into(),
+            transport: "websocket",
+            connected_at: SystemTime::now(),
+            labels: BTreeMap::from([("team".into(), "a".into())]),
+        };
+        Entry {
+            number: 7,
+            target: Target {
+                id: ApplicationId::new("web-1", Some("shop")).unwrap(),
+                about: Arc::new(about),
+            },
+            at: Some(NodeId::new("gone", 3)),
+            stamp: 9,
+            claimed: 8,
+            ended: end.map(|end| Ended {
+                end,
+                at: Instant::now(),
+                reason: "why".into(),
+            }),
+            last: Some(Outcome {
+                outcome: "timeout",
+                reason: "slow".into(),
+            }),
+        }
+    }
+
+    /// Less the times, which pass on the way.
+    fn timeless(mut entry: Entry, like: &Entry) -> Entry {
+        let about = Arc::make_mut(&mut entry.target.about);
+        about.connected_at = like.target.about.connected_at;
+        if let Some((ended, like)) = entry.ended.as_mut().zip(like.ended.as_ref()) {
+            ended.at = like.at;
+        }
+        entry
+    }
+
+    #[test]
+    fn an_entry_comes_through_as_it_was() {
+        for end in [None, Some(End::Lost), Some(End::Left), Some(End::Moved)] {
+            let sent = some(end);
+            let read = entry((&sent).into()).unwrap();
+            assert_eq!(timeless(read, &sent), sent);
+        }
+    }
+
+    #[test]
+    fn what_no_node_of_ours_would_send_is_refused() {
+        let valid = proto::Entry::from(&some(Some(End::Lost)));
+        let with = |change: fn(&mut proto::Entry)| {
+            let mut said = valid.clone();
+            change(&mut said);
+            entry(said)
+        };
+        assert!(with(|_| {}).is_ok());
+        assert!(with(|said| said.instance.clear()).is_err());
+        assert!(with(|said| said.instance = "x".repeat(256)).is_err());
+        assert!(with(|said| said.job = Some("a\nb".into())).is_err());
+        assert!(with(|said| said.peer = "nowhere".into()).is_err());
+        assert!(with(|said| said.client = Some("x".repeat(9000))).is_err());
+        assert!(with(|said| said.at = Some(proto::NodeId::default())).is_err());
+        let long = |said: &mut proto::Entry| {
+            let ended = said.ended.get_or_insert_default();
+            ended.reason = "x".repeat(MAX_REASON + 1);
+        };
+        assert!(with(long).is_err());
+    }
+
+    #[test]
+    fn what_a_newer_release_says_is_taken_for_what_is_nearest() {
+        let mut newer = proto::Entry::from(&some(Some(End::Left)));
+        newer.named = 99;
+        newer.transport = 99;
+        newer.last.get_or_insert_default().outcome = "newer".into();
+        newer.ended.get_or_insert_default().end = 99;
+        let read = entry(newer).unwrap();
+        assert_eq!(read.target.about.named, Named::Description);
+        assert_eq!(read.last.unwrap().outcome, "error");
+        assert_eq!(read.ended.unwrap().end, End::Lost);
+        let unknown = proto::PullReply::default();
+        let unpulled = pulled(unknown).unwrap_err();
+        assert_eq!(unpulled.kind, UnpulledKind::Unreachable);
+    }
+}
