@@ -18,7 +18,8 @@ pub struct Settings {
     /// Address that /targets tells Prometheus to scrape; none: the one at which it was asked
     #[arg(id = "targets.address", long, value_name = "HOST:PORT", value_parser = address)]
     pub address: Option<Authority>,
-    /// Labels by which an application is known that does not say what it is: each the same in all its samples. Repeatable
+    /// Labels whose values name an application that does not say what it is, where all its samples have the same.
+    /// Repeatable
     #[arg(id = "targets.by", long, value_name = "LABEL", default_value = "instance", value_delimiter = ',', value_parser = label)]
     pub by: Vec<String>,
 }
