@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use prometheus_rsocket_wire::connection::Connection;
-use prometheus_rsocket_wire::description::TargetName;
+use prometheus_rsocket_wire::description::{self, DescriptionError, TargetName};
 use prometheus_rsocket_wire::envelope::version2::{Purpose, Unsealer};
 use prometheus_rsocket_wire::session::{CloseReason, Event, SendError, StreamError, Violation};
 use prometheus_rsocket_wire::transport::Transport as FrameTransport;
@@ -109,9 +109,8 @@ pub(super) async fn run<T: FrameTransport>(
         .connections_opened
         .with_label_values(&[transport.label()])
         .inc();
-    match description {
-        Some(description) => task.describe(description),
-        None => drop(task.known().begin()),
+    if !description.is_some_and(|description| task.describe(description)) {
+        task.known().begin();
     }
     task.announce_key();
     let reason = task.run().await;
@@ -220,7 +219,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
                 event = self.connection.next(), if !self.deaf && self.pushes.len() < MAX_PUSHES => match event {
                     Event::Response { stream, result } => self.answer_pull(stream, result),
                     Event::Request { stream, payload } => self.take_push(Some(stream), payload),
-                    Event::FireAndForget { payload } if is_update(&payload) => self.updates.came(payload),
+                    Event::FireAndForget { payload } if is_update(&payload) => self.update(payload),
                     Event::FireAndForget { payload } => self.take_push(None, payload),
                     Event::Refused { reason, .. } => {
                         debug!(peer = %self.registration.handle.peer, %reason, "push refused");
@@ -264,31 +263,36 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
     }
 
     /// The application says that it is something else now.
+    fn update(&mut self, update: Payload) {
+        // What waits for its turn is not counted.
+        if update.data.len() > description::MAX_BYTES {
+            self.describe(Err(DescriptionError::TooLong.into()));
+        } else {
+            self.updates.came(update);
+        }
+    }
+
     fn take_update(&mut self, update: &Payload) {
         let description = self.apps.descriptions.take(&update.data);
         self.describe(description);
     }
 
-    /// Takes what the application says it is; what does not hold is as if it had not been said.
-    fn describe(&self, description: Result<Described, Refused>) {
+    /// Takes what the application says it is, if it can be read; what does not hold of that is as if it had not been said.
+    fn describe(&self, description: Result<Described, Refused>) -> bool {
         let (refusal, reason) = match description {
             Ok(description) => match self.known().describe(description) {
-                0 => return,
+                0 => return true,
                 denied => (
                     DescriptionRefusal::Instance,
-                    format!(
-                        "{denied} of its targets are another identity's, or not its identity's"
-                    ),
+                    format!("{denied} of its targets are not its identity's"),
                 ),
             },
-            Err(refused) => {
-                self.known().begin();
-                (refused.counted(), refused.to_string())
-            }
+            Err(refused) => (refused.counted(), refused.to_string()),
         };
         let refused = &self.apps.metrics.descriptions_refused;
         refused.with_label_values(&[refusal.label()]).inc();
         log_description(&self.registration.handle, &reason);
+        matches!(refusal, DescriptionRefusal::Instance)
     }
 
     /// Where an application did not answer in time, that may be because it is no more.

@@ -11,6 +11,8 @@ use super::metrics::ConnectionFault;
 
 /// The latest that are remembered.
 const KEPT: usize = 50;
+/// Characters of a reason.
+const MAX_REASON: usize = 200;
 
 /// A connection that was refused before it was an application's, and others like it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +42,9 @@ impl RefusedLog {
         peer: SocketAddr,
         transport: Transport,
         fault: ConnectionFault,
-        reason: String,
+        reason: &str,
     ) {
+        let reason = reason.chars().take(MAX_REASON).collect();
         let exception = fault.label();
         let mut latest = self.0.lock();
         let same = latest.iter().position(|before| {
@@ -76,7 +79,7 @@ mod tests {
         let log = RefusedLog::default();
         let note = |host: u8, port: u16, fault| {
             let peer = ([192, 0, 2, host], port).into();
-            log.note(peer, Transport::Tcp, fault, port.to_string());
+            log.note(peer, Transport::Tcp, fault, &port.to_string());
         };
         note(1, 1, ConnectionFault::Credentials);
         for port in 0..1000 {

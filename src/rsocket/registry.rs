@@ -159,10 +159,12 @@ impl Handle {
         self.known.pulled(target, outcome)
     }
 
-    /// Takes the application's name from the text that a pull of all targets brought, if it brought one and the name is not
-    /// known.
-    pub fn note_name(&self, opened: Option<&Opened>) {
-        self.known.note_text(opened);
+    /// Takes the application's name from the text that a pull brought, if it brought one and the name is not known; not
+    /// where one target was meant.
+    pub fn note_name(&self, target: Option<&ApplicationId>, opened: Option<&Opened>) {
+        if target.is_none() || !self.known.names_targets() {
+            self.known.note_text(opened);
+        }
     }
 
     /// Whether a text has to be pulled to know who the application is.
@@ -337,7 +339,7 @@ impl Registry {
         fault: ConnectionFault,
         reason: &str,
     ) {
-        self.refused.note(peer, transport, fault, reason.to_owned());
+        self.refused.note(peer, transport, fault, reason);
     }
 
     /// Those that were refused lately, the latest first.

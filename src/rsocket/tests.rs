@@ -60,7 +60,7 @@ async fn who_does_not_say_what_it_is_is_not_known_before_it_is_asked() {
     for undescribed in [Pair::new().await, Pair::described("nonsense").await] {
         assert_eq!(undescribed.known(), []);
         assert!(undescribed.handle.needs_name());
-        undescribed.handle.note_name(None);
+        undescribed.handle.note_name(None, None);
         assert_eq!(undescribed.known(), all(&["127.0.0.1:0"], "connected"));
         assert!(!undescribed.handle.needs_name());
     }
@@ -114,7 +114,7 @@ async fn targets_are_pulled_at_the_same_time_each_for_itself() {
 #[tokio::test(start_paused = true)]
 async fn who_has_one_name_that_it_did_not_say_is_not_told_it() {
     let mut pair = Pair::new().await;
-    pair.handle.note_name(None);
+    pair.handle.note_name(None, None);
     let one = pair.pull_one("127.0.0.1:0", HOUR);
     let whole = pair.pull();
     let (stream, target) = pair.asked_for().await;

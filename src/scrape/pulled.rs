@@ -23,9 +23,13 @@ pub(super) fn note(
     text: &Result<Arc<Opened>, PullFailure>,
     duration: Duration,
 ) {
-    let failure = text.as_ref().err();
+    let (opened, failure) = (text.as_deref().ok(), text.as_ref().err());
     let outcome = failure.map_or("success", |failure| failure.labels().0);
     let reason: Arc<str> = failure.map_or_else(String::new, ToString::to_string).into();
+    // The end of the connection says nothing of who it is.
+    if outcome != "closed" {
+        handle.note_name(target, opened);
+    }
     let changed = handle.note_pull(
         target,
         Outcome {
@@ -38,11 +42,6 @@ pub(super) fn note(
             log(handle, target, outcome, &reason);
         }
         return;
-    }
-    let opened = text.as_deref().ok();
-    // The end of the connection says nothing of who it is.
-    if outcome != "closed" {
-        handle.note_name(opened);
     }
     if let Some(opened) = opened {
         targets::note(metrics, handle, &opened.targets);
@@ -58,7 +57,7 @@ pub(super) fn note(
     let before = before.map_or("success", |scrape| scrape.outcome);
     match (before == "success", outcome) {
         (true, "success") => {}
-        (true, _) | (_, "success" | "closed") => log(handle, None, outcome, &reason),
+        (true, _) | (_, "success" | "closed") => log(handle, target, outcome, &reason),
         (false, _) => {
             let (connection, peer) = (handle.id, handle.peer);
             debug!(connection, %peer, outcome, %reason, "application still not scraped");

@@ -201,7 +201,7 @@ async fn an_instance_of_the_identities_file_is_its_identitys_alone() {
     // Without the token it may be called anything but that.
     let _foreign = described(proxy.tcp(), &of(&["pay-1", "mine"])).await;
     let mine = entry("test/mine", "connected", "description");
-    comes_to_know(&proxy, &[own.clone(), mine.clone()]).await;
+    comes_to_know(&proxy, &[mine.clone(), own.clone()]).await;
     assert_eq!(refused(&proxy, "instance").await, 1.0);
     // With it, nothing else.
     let mut second = Peer::connect_with(proxy.tcp(), saying(&of(&["other"]), payments)).await;
