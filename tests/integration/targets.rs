@@ -395,11 +395,15 @@ async fn changes_over(prometheus: &Prometheus, proxy: &Sandbox) {
             "up{proxied_by=\"\",job=\"proxied-applications\"}",
         ),
     ] {
+        let scrapes = async || {
+            let scrapes = format!("count_over_time({up}[1h])");
+            prometheus.value(&scrapes).await.unwrap_or_default()
+        };
+        let before = scrapes().await;
         prometheus.reconfigured(&config).await;
         // Markers that the series ended come three intervals later, if they come.
         eventually("six scrapes in the new way", async || {
-            let scrapes = format!("count_over_time({up}[1h]) - {up} * 0");
-            prometheus.value(&scrapes).await >= Some(6.0)
+            scrapes().await >= before + 6.0
         })
         .await;
     }

@@ -41,4 +41,5 @@ done
 
 $work/venv/bin/python tests/ship/manifests.py $work/base.yaml "${directories[@]/%/\/}"
 $work/venv/bin/python tests/ship/hardened.py $work/base.yaml $work/hardened.yaml
+$work/venv/bin/python tests/ship/targets.py $work/base.yaml $work/targets.yaml
 $work/venv/bin/python tests/ship/dashboards.py scripts/grafana/dashboards/*.json
