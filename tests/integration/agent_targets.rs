@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use hyper::StatusCode;
 use prometheus_rsocket_proxy::tls::{ClientAuth, Files, Policy, Tls};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
@@ -392,4 +394,74 @@ async fn a_hostile_target_costs_only_itself() {
         }
         agent.line_with("msg=\"target is down\"").await;
     }
+}
+
+/// The instances of the node's list, without the agent's host.
+async fn listed(node: &Sandbox) -> Vec<(String, String)> {
+    let groups: Value =
+        serde_json::from_slice(&node.get("/targets").await.body).unwrap_or_default();
+    let groups = groups.as_array().cloned().unwrap_or_default();
+    let label = |group: &Value, name: &str| {
+        group["labels"][name]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let pair = |group: &Value| (label(group, "__metrics_path__"), label(group, "zone"));
+    groups.iter().map(pair).collect()
+}
+
+#[tokio::test]
+async fn each_target_is_one_of_prometheus_own_and_a_changed_file_changes_the_list() {
+    let node = Sandbox::start(&[]).await;
+    let good = HttpTarget::start(Page::text("a{zone=\"x\"} 1\n")).await;
+    let bad = HttpTarget::start(Page::Status(StatusCode::NOT_FOUND)).await;
+    let scratch = Scratch::new();
+    let list = |instance: &str| {
+        format!(
+            "- targets: ['{}']\n  labels: {{job: node, instance: good, zone: b}}\n\
+             - targets: ['{}']\n  labels: {{instance: {instance}}}\n",
+            good.address, bad.address
+        )
+    };
+    let file = scratch.file("targets.yml", &list("bad"));
+    let _agent = agent(&node, &[&format!("--targets-file={file}")]).await;
+    let good_and = |other: &str| {
+        let good = ("/metrics/app/good".to_owned(), "b".to_owned());
+        let other = (format!("/metrics/app/{other}"), String::new());
+        let mut all = vec![good, other];
+        all.sort();
+        all
+    };
+    eventually("both targets", async || {
+        listed(&node).await == good_and("bad")
+    })
+    .await;
+
+    // As the target has it: labels are Prometheus' to add, and so is `up`.
+    let response = node.get("/metrics/app/good?job=node").await;
+    assert_eq!(response.text(), "a{zone=\"x\"} 1\n");
+    let response = node.get("/metrics/app/bad").await;
+    assert_eq!(response.status, StatusCode::BAD_GATEWAY);
+    assert!(
+        response.text().contains("answered 404 Not Found"),
+        "{}",
+        response.text()
+    );
+    // Beside that, all of them in one answer.
+    assert!(node.scrape().await.contains(&format!(
+        "up{{instance=\"bad\",target=\"http://{}/metrics\"}} 0",
+        bad.address
+    )));
+
+    let next = scratch.file("next.yml", &list("renamed"));
+    std::fs::rename(next, &file).unwrap();
+    eventually("the other name", async || {
+        listed(&node).await == good_and("renamed")
+    })
+    .await;
+    assert_eq!(
+        node.get("/metrics/app/bad").await.status,
+        StatusCode::NOT_FOUND
+    );
 }
