@@ -396,7 +396,7 @@ async fn a_hostile_target_costs_only_itself() {
     }
 }
 
-/// The instances of the node's list, without the agent's host.
+/// The paths of the node's list, each with the zone of its target.
 async fn listed(node: &Sandbox) -> Vec<(String, String)> {
     let groups: Value =
         serde_json::from_slice(&node.get("/targets").await.body).unwrap_or_default();
@@ -460,8 +460,11 @@ async fn each_target_is_one_of_prometheus_own_and_a_changed_file_changes_the_lis
         listed(&node).await == good_and("renamed")
     })
     .await;
-    assert_eq!(
-        node.get("/metrics/app/bad").await.status,
-        StatusCode::NOT_FOUND
+    let gone = node.get("/metrics/app/bad").await;
+    assert_eq!(gone.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(
+        gone.text().contains("no longer a target"),
+        "{}",
+        gone.text()
     );
 }
