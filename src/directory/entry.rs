@@ -113,6 +113,12 @@ impl Entries {
         self.by_number.values()
     }
 
+    /// In the order of their names.
+    pub(super) fn by_name(&self) -> impl Iterator<Item = &Entry> {
+        let numbers = self.by_id.values().flatten();
+        numbers.filter_map(|number| self.by_number.get(number))
+    }
+
     pub(super) fn put(&mut self, entry: Entry) {
         self.remove(entry.number);
         let named = self.by_id.entry(entry.target.id.clone()).or_default();

@@ -497,16 +497,22 @@ impl Directory {
         let lists = self.lists();
         let mut all: Vec<_> = lists
             .flat_map(|(node, entries, gone)| {
-                entries.iter().map(move |entry| Known { node, entry, gone })
+                let by_name = entries.by_name();
+                by_name.map(move |entry| Known { node, entry, gone })
             })
             .collect();
+        // Each list is in order already, which makes it cheap.
         all.sort_by(|a, b| a.place().cmp(&b.place()));
         let mut shown = Vec::with_capacity(all.len());
         for named in all.chunk_by(|a, b| a.entry.target.id == b.entry.target.id) {
+            if let [only] = named {
+                shown.push((*only, false));
+                continue;
+            }
             let chosen = known::chosen(named.iter().copied(), now, self.linger);
             for known in named {
                 let is_chosen = chosen == Some(*known);
-                if is_chosen || known.ended().is_none() {
+                if is_chosen || known.end().is_none() {
                     shown.push((*known, !is_chosen));
                 }
             }

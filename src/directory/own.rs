@@ -142,9 +142,10 @@ impl Own {
 
     /// Tells others, from now on, of what has ended with its node.
     pub(super) fn adopt(&mut self, entry: Entry, ended: Ended) {
+        let at = ended.at;
         let entry = Entry {
             number: self.next,
-            ended: Some(ended.clone()),
+            ended: Some(ended),
             ..entry
         };
         if !self.make_room(&entry) {
@@ -153,7 +154,7 @@ impl Own {
         }
         self.next += 1;
         self.count(&entry);
-        self.accounts.end(&tenant(&entry), ended.at, entry.number);
+        self.accounts.end(&tenant(&entry), at, entry.number);
         self.log.put(entry.number);
         self.entries.put(entry);
     }
@@ -176,7 +177,12 @@ impl Own {
     }
 
     /// Whether that is news.
-    pub(super) fn pulled(&mut self, connection: u64, id: &ApplicationId, outcome: Outcome) -> bool {
+    pub(super) fn pulled(
+        &mut self,
+        connection: u64,
+        id: &ApplicationId,
+        mut outcome: Outcome,
+    ) -> bool {
         let number = self
             .connections
             .get(&connection)
@@ -184,10 +190,7 @@ impl Own {
         let Some(entry) = number.and_then(|number| self.entries.get_mut(*number)) else {
             return false;
         };
-        let outcome = Outcome {
-            reason: bounded(&outcome.reason),
-            ..outcome
-        };
+        outcome.reason = bounded(&outcome.reason);
         if entry.last.as_ref() == Some(&outcome) {
             return false;
         }

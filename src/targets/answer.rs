@@ -60,7 +60,7 @@ impl Targets {
             // In one piece.
             written(opened, usize::MAX).await
         };
-        let mut pulled = text.await.map_err(kind)?;
+        let mut pulled = text.await.map_err(|unserved| kind(&unserved))?;
         let text = pulled.chunks.pop().unwrap_or_default();
         if text.len() > self.max_text() {
             return Err((
@@ -73,7 +73,7 @@ impl Targets {
     }
 }
 
-fn kind(unserved: Unserved) -> (UnpulledKind, String) {
+fn kind(unserved: &Unserved) -> (UnpulledKind, String) {
     let kind = match unserved {
         Unserved::Unknown | Unserved::Ambiguous(_) => UnpulledKind::NotHere,
         Unserved::Disconnected(_) => UnpulledKind::Disconnected,

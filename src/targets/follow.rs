@@ -30,6 +30,7 @@ impl Targets {
     pub async fn run(self: Arc<Self>, mut peers: watch::Receiver<Arc<[Peer]>>) {
         let mut followed: BTreeMap<NodeId, AbortOnDropHandle<()>> = BTreeMap::new();
         let mut tick = interval(TICK);
+        let mut counted = None;
         loop {
             let alive: BTreeMap<_, _> = peers
                 .borrow_and_update()
@@ -47,7 +48,7 @@ impl Targets {
             }
             loop {
                 tokio::select! {
-                    _ = tick.tick() => self.tick(),
+                    _ = tick.tick() => self.tick(&mut counted),
                     Ok(()) = peers.changed() => break,
                 }
             }
@@ -84,11 +85,21 @@ impl Targets {
         }
     }
 
-    fn tick(&self) {
+    /// Counts, unless that has been done at this revision. Those that linger end without a change.
+    fn tick(&self, counted: &mut Option<u64>) {
         let counts = self.directory.with(|directory, now| {
             directory.tick(now);
-            directory.counts(now)
+            let revision = directory.revision();
+            if *counted == Some(revision) {
+                return None;
+            }
+            let counts = directory.counts(now);
+            *counted = (counts.lost + counts.moved == 0).then_some(revision);
+            Some(counts)
         });
+        let Some(counts) = counts else {
+            return;
+        };
         let refused = self.metrics.note(&counts);
         if refused > 0
             && let Some(suppressed) = REFUSED.due()

@@ -24,8 +24,10 @@ use crate::sandbox::{Response, eventually, request};
 
 /// An application that says its name.
 async fn called(instance: &str, proxy: SocketAddr) -> Peer {
-    let mut setup = SetupOptions::default();
-    setup.data_mime = MIME.to_owned();
+    let mut setup = SetupOptions {
+        data_mime: MIME.to_owned(),
+        ..SetupOptions::default()
+    };
     setup.payload.data = format!(r#"{{"targets":[{{"instance":"{instance}"}}]}}"#).into();
     let mut peer = Peer::connect_with(proxy, setup).await;
     peer.key().await;

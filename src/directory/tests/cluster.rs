@@ -208,3 +208,33 @@ fn an_idle_cluster_has_nothing_to_tell() {
     cluster.talk(now);
     assert_eq!(cluster.talk(now + seconds(100)), 6, "each asks each once");
 }
+
+#[test]
+fn ten_thousand_applications_are_listed_and_one_is_found_in_no_time() {
+    let now = Instant::now();
+    let mut cluster = Cluster::new(3, now);
+    for number in 0..10_000 {
+        let instance = format!("application-{number}.service.internal:8080");
+        cluster.0[number % 3].connected(number as u64, vec![target(&instance, None)], now);
+    }
+    cluster.talk(now);
+    let wall = SystemTime::now();
+    let best = |step: &dyn Fn() -> usize| {
+        let times = (0..10).map(|_| {
+            let began = Instant::now();
+            assert_ne!(std::hint::black_box(step()), 0);
+            began.elapsed()
+        });
+        times.min().unwrap()
+    };
+    let here = &cluster.0[0];
+    let listing = best(&|| here.targets(now, wall).len());
+    let counting = best(&|| here.counts(now).connected);
+    let finding = best(&|| {
+        let id = id("application-5000.service.internal:8080");
+        usize::from(here.find(&id, now) != Place::Unknown)
+    });
+    println!("listed in {listing:?}, counted in {counting:?}, one found in {finding:?}");
+    assert!(listing < Duration::from_millis(50), "{listing:?}");
+    assert!(finding < Duration::from_millis(1), "{finding:?}");
+}

@@ -162,8 +162,8 @@ fn entry(said: proto::Entry) -> Result<Entry, Invalid> {
         },
         stamp: said.stamp,
         claimed: said.claimed,
-        ended: said.ended.map(ended).transpose()?,
-        last: said.last.map(outcome).transpose()?,
+        ended: said.ended.as_ref().map(ended).transpose()?,
+        last: said.last.as_ref().map(outcome).transpose()?,
     };
     if !entry.fits() {
         return Err(Invalid("an entry"));
@@ -186,7 +186,7 @@ impl From<&Ended> for proto::Ended {
     }
 }
 
-fn ended(said: proto::Ended) -> Result<Ended, Invalid> {
+fn ended(said: &proto::Ended) -> Result<Ended, Invalid> {
     let now = Instant::now();
     let at = now.checked_sub(Duration::from_millis(said.ago_ms));
     Ok(Ended {
@@ -200,7 +200,7 @@ fn ended(said: proto::Ended) -> Result<Ended, Invalid> {
     })
 }
 
-fn outcome(said: proto::Outcome) -> Result<Outcome, Invalid> {
+fn outcome(said: &proto::Outcome) -> Result<Outcome, Invalid> {
     let known = OUTCOMES.into_iter().find(|known| *known == said.outcome);
     Ok(Outcome {
         outcome: known.unwrap_or("error"),
