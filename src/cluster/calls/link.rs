@@ -24,10 +24,9 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
-use super::directory::MAX_PULLS;
 use super::message::{Invalid, all, each, handed, millis, pusher, standing, standings};
 use super::proto::replication_client::ReplicationClient;
-use super::{CallIdentity, Holder, Host, Peer, Secret, proto};
+use super::{CallIdentity, Holder, Host, MAX_PULLS, Peer, Secret, proto};
 use crate::cluster::Metrics;
 use crate::nodes::NodeId;
 use crate::store::{ClaimId, Lent, Replica, Reply, Request};

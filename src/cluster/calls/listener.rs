@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::service::Service;
-use super::{CallIdentity, Calling, directory};
+use super::{CallIdentity, Calling, MAX_PULLS, directory};
 use crate::cluster::Metrics;
 use crate::cluster::metrics::CallerFault;
 use crate::cluster::roster::MAX_NODES;
@@ -32,7 +32,7 @@ use crate::limits::eviction::{self, Evictable, EvictionQueue};
 /// node makes one and keeps it; a quarter more is for those of nodes that are gone and not yet found to be silent.
 const MAX_CONNECTIONS: usize = MAX_NODES + MAX_NODES / 4;
 /// Calls of one connection at a time; the caller keeps more back. Most are pulls.
-const MAX_CALLS: u32 = 32 + directory::MAX_PULLS as u32;
+const MAX_CALLS: u32 = 32 + MAX_PULLS as u32;
 /// Bytes of a call's headers.
 const MAX_HEADERS: u32 = 16 << 10;
 /// A TLS handshake that takes longer is ended.

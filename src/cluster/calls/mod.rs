@@ -57,6 +57,9 @@ use crate::nodes::{NodeId, NodeState};
 use crate::store::{Content, Reply, Request};
 use crate::tenant::Tenant;
 
+/// Pulls of applications under way at a time for other nodes, and at one.
+const MAX_PULLS: usize = 256;
+
 /// Another live node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {

@@ -28,8 +28,6 @@ pub(super) use service::{Service, is_directory};
 
 /// A question for changes waits no longer for one.
 pub(super) const WAIT: Duration = Duration::from_secs(1);
-/// Pulls under way at a time for another node, and at one.
-pub(super) const MAX_PULLS: usize = 256;
 
 /// What a fuzz target enters by.
 #[cfg(fuzzing)]

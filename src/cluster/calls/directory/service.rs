@@ -10,9 +10,9 @@ use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
 use super::proto::directory_server::{Directory, DirectoryServer, SERVICE_NAME};
-use super::{MAX_PULLS, WAIT, message, proto};
+use super::{WAIT, message, proto};
 use crate::cluster::calls::message::Invalid;
-use crate::cluster::calls::{Calling, Host, Unpulled, UnpulledKind};
+use crate::cluster::calls::{Calling, Host, MAX_PULLS, Unpulled, UnpulledKind};
 use crate::directory::Asked;
 use crate::nodes::NodeId;
 
