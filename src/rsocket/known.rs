@@ -94,7 +94,12 @@ impl Known {
             return 0;
         }
         change(&mut state.facts);
-        let spoken = state.facts.spoken();
+        let mut spoken = state.facts.spoken();
+        if spoken.targets.is_none() && !matches!(state.speaks_for, SpeaksFor::Nobody) {
+            // The name that it had is not its own any more.
+            state.facts.text = Text::Empty;
+            spoken = state.facts.spoken();
+        }
         if let Some(targets) = spoken.targets {
             state.speaks_for = SpeaksFor::new(&targets);
             let named = targets.first().map(|first| first.about.named);
@@ -186,5 +191,66 @@ impl Known {
         if !std::mem::replace(&mut state.ended, true) {
             self.directory.ended(self.connection, end, reason);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::super::Transport;
+    use super::*;
+    use crate::identity::{Proof, fuzzing};
+    use crate::nodes::NodeId;
+
+    const BEFORE: &str = "identities:\n\
+        - {name: a, certificates: [a], instance: web}\n\
+        - {name: b, certificates: [b]}\n";
+    const AFTER: &str = "identities:\n\
+        - {name: a, certificates: [a]}\n\
+        - {name: b, certificates: [b], instance: web}\n";
+
+    fn whose(text: &str, name: &str) -> (Arc<Identity>, Arc<Table>) {
+        let table = Arc::new(fuzzing::table(text).unwrap());
+        let identity = table.identity(&Proof::Certificate(name.into())).unwrap();
+        (Arc::clone(identity), table)
+    }
+
+    #[test]
+    fn a_name_that_the_file_gives_to_another_is_given_up_at_once() {
+        let directory = SharedDirectory::new(NodeId::new("me", 1), Duration::ZERO);
+        let directory = Arc::new(directory);
+        let known = |connection: u64, name: &str| {
+            let (identity, table) = whose(BEFORE, name);
+            let facts = Facts {
+                peer: ([192, 0, 2, 1], connection as u16).into(),
+                transport: Transport::Tcp,
+                connected_at: SystemTime::UNIX_EPOCH,
+                identity,
+                table,
+                description: None,
+                text: Text::Unread,
+            };
+            let known = Known::new(connection, Arc::clone(&directory), facts);
+            known.begin();
+            known
+        };
+        let names = || {
+            let all = directory.applications(SystemTime::now()).into_iter();
+            let connected = all.filter(|one| one.state == crate::directory::State::Connected);
+            let mut names: Vec<_> = connected
+                .map(|one| (one.id.to_string(), one.about.peer.port()))
+                .collect();
+            names.sort();
+            names
+        };
+        let (b, a) = (known(1, "b"), known(2, "a"));
+        assert_eq!(names(), [("web".to_owned(), 2)]);
+        for (known, name) in [(&b, "b"), (&a, "a")] {
+            let (identity, table) = whose(AFTER, name);
+            known.renew(identity, table);
+        }
+        let expected = [("192.0.2.1:2".to_owned(), 2), ("web".to_owned(), 1)];
+        assert_eq!(names(), expected);
     }
 }
