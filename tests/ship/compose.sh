@@ -160,6 +160,12 @@ step "nothing was lost"
 acknowledged=$(compose logs job 2>/dev/null | grep -c 'pushed and acknowledged')
 shows "changes(report_runs_total{job=\"report\"}[1h]) + 1 >= bool $acknowledged" 1
 
+step "a target per application"
+compose -f docker-compose.yml -f docker-compose.targets.yml up -d --no-build --no-deps prometheus
+shows 'up{proxied_by="rsocket", job="node", instance="web-1"}' 1
+shows 'up{proxied_by="rsocket", job="haproxy", instance="balancer"}' 1
+grows 'last_over_time(report_runs_total{job="report"}[5m])'
+
 step "what Grafana is given"
 # What it makes of the dashboards is for manifests.sh to check.
 sed -n 's|^ *- \(\./[^:]*\):.*|\1|p' docker-compose.yml | xargs ls -d
