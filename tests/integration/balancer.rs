@@ -17,26 +17,34 @@ const APPS: usize = 100;
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
 /// A balancer that asks the nodes whether they are ready.
-struct Balancer {
-    port: u16,
+pub(crate) struct Balancer {
+    /// For applications.
+    pub(crate) port: u16,
+    /// For HTTP.
+    pub(crate) web: u16,
     _program: Program,
     _scratch: Scratch,
 }
 
 impl Balancer {
     /// Before nodes that take applications and answer HTTP at these ports, once they are there.
-    async fn start(nodes: &[[u16; 2]]) -> Self {
-        let port = reserved_port();
+    pub(crate) async fn start(nodes: &[[u16; 2]]) -> Self {
+        let (port, web) = (reserved_port(), reserved_port());
         let scratch = Scratch::new();
         let mut text = format!(
             "defaults\n mode tcp\n option redispatch\n retries 3\n timeout connect 1s\n\
              \x20timeout client 1h\n timeout server 1h\n\
-             listen rsocket\n bind 127.0.0.1:{port}\n balance leastconn\n option httpchk GET /-/ready\n\
-             \x20default-server check inter 200ms fall 2 rise 1\n"
+             \x20option httpchk GET /-/ready\n default-server check inter 200ms fall 2 rise 1\n\
+             listen rsocket\n bind 127.0.0.1:{port}\n balance leastconn\n"
         );
         for [tcp, web] in nodes {
-            let server = format!(" server node{tcp} 127.0.0.1:{tcp} port {web}\n");
-            text.push_str(&server);
+            text.push_str(&format!(" server node{tcp} 127.0.0.1:{tcp} port {web}\n"));
+        }
+        text.push_str(&format!(
+            "listen web\n bind 127.0.0.1:{web}\n balance roundrobin\n"
+        ));
+        for [_, web] in nodes {
+            text.push_str(&format!(" server node{web} 127.0.0.1:{web}\n"));
         }
         let config = scratch.file("haproxy.cfg", &text);
         let program = Program::start(Command::new("haproxy").arg("-db").arg("-f").arg(config));
@@ -46,6 +54,7 @@ impl Balancer {
         .await;
         Self {
             port,
+            web,
             _program: program,
             _scratch: scratch,
         }
@@ -65,7 +74,7 @@ async fn events(node: &Node) -> usize {
     events.count()
 }
 
-async fn start(gossip: u16, peer: u16, [tcp, web]: [u16; 2], flags: &[&str]) -> Node {
+pub(crate) async fn start(gossip: u16, peer: u16, [tcp, web]: [u16; 2], flags: &[&str]) -> Node {
     let tcp = format!("--rsocket.tcp.listen-address=127.0.0.1:{tcp}");
     let web = format!("--web.listen-address=127.0.0.1:{web}");
     local(gossip, peer, &[&[tcp.as_str(), &web], flags].concat()).await

@@ -52,6 +52,7 @@ mod ship;
 mod spring_boot;
 mod status_page;
 mod targets;
+mod targets_balancer;
 mod targets_cluster;
 mod tls;
 mod web_config;

@@ -90,6 +90,17 @@ impl Prometheus {
         answer["data"].clone()
     }
 
+    /// What Prometheus says of its targets that are not up.
+    pub(crate) async fn last_errors(&self) -> Vec<(String, String)> {
+        let targets = self.api("/api/v1/targets").await;
+        let targets = targets["activeTargets"].as_array().expect("targets");
+        let failing = targets.iter().filter(|target| target["lastError"] != "");
+        let said = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        failing
+            .map(|target| (said(&target["scrapeUrl"]), said(&target["lastError"])))
+            .collect()
+    }
+
     /// The instant query's vector.
     async fn query(&self, query: &str) -> Vec<Series> {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
