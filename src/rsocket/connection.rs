@@ -287,7 +287,7 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
                     format!("{denied} of its targets are not its identity's"),
                 ),
             },
-            Err(refused) => (refused.counted(), refused.to_string()),
+            Err(refused) => (refused.into(), refused.to_string()),
         };
         let refused = &self.apps.metrics.descriptions_refused;
         refused.with_label_values(&[refusal.label()]).inc();

@@ -11,8 +11,6 @@ use prometheus_rsocket_wire::description::{Description, DescriptionError, MIME};
 use prometheus_rsocket_wire::session::Setup;
 use tokio::time::Instant;
 
-use super::metrics::DescriptionRefusal;
-
 /// Bytes of a description for which every connection has room.
 const SHORT: usize = 4 << 10;
 /// Bytes of all longer descriptions together. Past it a further one is refused.
@@ -49,16 +47,6 @@ pub(super) enum Refused {
     /// The long ones of other connections take all the room.
     #[error("too many long descriptions are held")]
     Memory,
-}
-
-impl Refused {
-    /// What it counts as.
-    pub(super) fn counted(self) -> DescriptionRefusal {
-        match self {
-            Self::Invalid(_) => DescriptionRefusal::Invalid,
-            Self::Memory => DescriptionRefusal::Memory,
-        }
-    }
 }
 
 /// Holds the descriptions of all connections.

@@ -2,6 +2,7 @@
 
 use prometheus::{IntCounterVec, IntGauge};
 
+use super::described::Refused;
 use super::{Cause, Transport};
 use crate::metrics::{Distribution, OwnMetrics, labels};
 
@@ -34,6 +35,15 @@ labels! {
         Instance = "instance",
         Invalid = "invalid",
         Memory = "memory",
+    }
+}
+
+impl From<Refused> for DescriptionRefusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Invalid(_) => Self::Invalid,
+            Refused::Memory => Self::Memory,
+        }
     }
 }
 

@@ -48,6 +48,23 @@ fn phases(report: &Value) -> Vec<(&str, u64)> {
 }
 
 #[tokio::test]
+async fn applications_are_scraped_as_targets_of_their_own() {
+    let output = bench(&["--mode=targets", "--mix=scrape"]).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report = parsed(&output);
+    let expected = [
+        ("connect", 5),
+        ("discover", 1),
+        // Five applications, twice each.
+        ("scrape_plain", 10),
+        ("scrape_gzip", 10),
+    ];
+    assert_eq!(phases(&report), expected);
+    assert_eq!(report["mode"], "targets");
+    assert_eq!(report["failures"], serde_json::json!({}));
+}
+
+#[tokio::test]
 async fn a_node_of_its_own_is_measured_in_every_phase() {
     let output = bench(&[]).await;
     assert_eq!(output.status.code(), Some(0), "{output:?}");

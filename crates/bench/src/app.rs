@@ -38,7 +38,7 @@ impl Load {
         let target = match source {
             Source::Application(number) => Some(TargetDescription {
                 instance: format!("app-{number}"),
-                job: Some(format!("bench-{}", self.renderer.seed())),
+                job: Some(self.renderer.job()),
                 ..TargetDescription::default()
             }),
             Source::Job(_) => None,

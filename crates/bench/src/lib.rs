@@ -302,12 +302,12 @@ impl Run {
     /// The paths of the applications, once all are listed.
     async fn discover(&mut self) -> Vec<targets::Path> {
         self.begin("discover", 1).await;
-        let (prefix, count) = (self.options.texts.instances(), self.options.apps);
+        let (job, count) = (self.options.texts.job(), self.options.apps);
         let Some(web) = self.webs.first() else {
             return Vec::new();
         };
         let timeout = self.options.timeout;
-        let listed = targets::discover(&Connections::new(), web, &prefix, count, timeout).await;
+        let listed = targets::discover(&Connections::new(), web, &job, count, timeout).await;
         let paths = match listed {
             Ok((paths, time)) => {
                 self.step(Ok(time));

@@ -26,9 +26,9 @@ impl Renderer {
         }
     }
 
-    /// What tells this run from others.
-    pub(super) fn seed(&self) -> u64 {
-        self.texts.seed
+    /// [`Texts::job`].
+    pub(super) fn job(&self) -> String {
+        self.texts.job()
     }
 
     /// The text of `source` in this round. Not made if nobody waits for it any more when its turn comes.

@@ -26,19 +26,19 @@ struct Group {
 /// Where a target is scraped: path and query.
 pub(super) type Path = String;
 
-/// Looks at the list until `count` applications of this run are in it, or `within` is over. Their names begin with `prefix`.
-/// Gives the last list, and how long it took to get it.
+/// Looks at the list until `count` applications of this job are in it, or `within` is over. Gives the last list, and how
+/// long it took to get it.
 pub(super) async fn discover(
     connections: &Connections,
     web: &Authority,
-    prefix: &str,
+    job: &str,
     count: usize,
     within: Duration,
 ) -> Result<(Vec<Path>, Duration), LoadFailure> {
     let until = Instant::now() + within;
     loop {
         let asked = Instant::now();
-        let listed = list(connections, web, prefix).await;
+        let listed = list(connections, web, job).await;
         let time = asked.elapsed();
         match listed {
             Ok(paths) if paths.len() >= count => return Ok((paths, time)),
@@ -51,11 +51,7 @@ pub(super) async fn discover(
     }
 }
 
-async fn list(
-    connections: &Connections,
-    web: &Authority,
-    prefix: &str,
-) -> Result<Vec<Path>, String> {
+async fn list(connections: &Connections, web: &Authority, job: &str) -> Result<Vec<Path>, String> {
     let response = connections.get(web, "/targets", HeaderMap::new()).await;
     let response = response.map_err(|error| error.to_string())?;
     let status = response.status();
@@ -64,18 +60,18 @@ async fn list(
     }
     let body = Limited::new(response.into_body(), MAX_LIST).collect().await;
     let body = body.map_err(|error| error.to_string())?.to_bytes();
-    paths(&body, prefix).map_err(|error| format!("/targets: {error}"))
+    paths(&body, job).map_err(|error| format!("/targets: {error}"))
 }
 
-/// The paths of the groups whose instance begins with `prefix`.
-fn paths(list: &[u8], prefix: &str) -> Result<Vec<Path>, serde_json::Error> {
+/// Where the targets of this job are scraped.
+fn paths(list: &[u8], job: &str) -> Result<Vec<Path>, serde_json::Error> {
     let groups: Vec<Group> = serde_json::from_slice(list)?;
-    let label = |group: &Group, name: &str| group.labels.get(name).cloned().unwrap_or_default();
-    Ok(groups
-        .iter()
-        .filter(|group| label(group, "instance").starts_with(prefix))
-        .map(|group| label(group, "__metrics_path__"))
-        .collect())
+    let path = |group: &Group| {
+        let label = |name: &str| group.labels.get(name).map(String::as_str);
+        let path = label("__metrics_path__").filter(|_| label("job") == Some(job))?;
+        Some(format!("{path}?job={job}"))
+    };
+    Ok(groups.iter().filter_map(path).collect())
 }
 
 #[cfg(test)]
@@ -85,11 +81,12 @@ mod tests {
     #[test]
     fn the_targets_of_this_run_are_found_among_others() {
         let list = br#"[
-            {"targets": ["a:1"], "labels": {"instance": "application-1-0", "__metrics_path__": "/metrics/app/application-1-0"}},
+            {"targets": ["a:1"], "labels": {"instance": "app-0", "job": "bench-1", "__metrics_path__": "/metrics/app/app-0"}},
+            {"targets": ["a:1"], "labels": {"instance": "app-0", "job": "bench-2", "__metrics_path__": "/metrics/app/app-0"}},
             {"targets": ["a:1"], "labels": {"instance": "web-1", "__metrics_path__": "/metrics/app/web-1"}}
         ]"#;
-        let found = paths(list, "application-1-").unwrap();
-        assert_eq!(found, ["/metrics/app/application-1-0"]);
+        let found = paths(list, "bench-1").unwrap();
+        assert_eq!(found, ["/metrics/app/app-0?job=bench-1"]);
         assert!(paths(b"[", "").is_err());
     }
 }

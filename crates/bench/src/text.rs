@@ -63,9 +63,9 @@ impl Texts {
         format!("{}{{run=\"{}\",", source.marker(), self.seed)
     }
 
-    /// What the instances of this run's applications begin with, before their number.
-    pub fn instances(&self) -> String {
-        format!("{}-{}-", Source::Application(0).name(), self.seed)
+    /// What the applications of this run have in common as targets.
+    pub fn job(&self) -> String {
+        format!("bench-{}", self.seed)
     }
 
     /// The text of one source for the pull with this number, or for a push.
