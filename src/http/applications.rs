@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::Site;
 use super::parameters::{self, Unreadable};
-use super::status::rfc3339;
+use super::timestamp::rfc3339;
 use super::words::Words;
 use crate::directory;
 use crate::targets;

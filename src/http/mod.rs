@@ -29,6 +29,7 @@ mod server;
 mod settings;
 mod status;
 mod targets;
+mod timestamp;
 mod words;
 
 use std::sync::Arc;

@@ -7,10 +7,11 @@ use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::State;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::Site;
 use super::applications::Counts;
+use super::timestamp::rfc3339;
 use crate::cluster::{self, Load, Me};
 use crate::nodes::NodeState;
 use crate::rebalance::{Report, Tally};
@@ -461,9 +462,4 @@ fn refusal(refused: rsocket::Refused) -> Refusal {
         at: refused.at,
         times: refused.times,
     }
-}
-
-/// As times are in JSON.
-pub(super) fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339_millis(*time))
 }

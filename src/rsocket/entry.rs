@@ -20,7 +20,7 @@ use super::admission::{MAX_UNANSWERED, Place, Shares};
 use super::applications::Applications;
 use super::described::{Described, Refused, description};
 use super::metrics::ConnectionFault;
-use super::registry::Transport;
+use super::transport::Transport;
 use crate::identity::{Identity, Proof, Shown, Table, Unknown};
 use crate::limits::eviction::Evictable;
 use crate::limits::log_limit::LogLimit;

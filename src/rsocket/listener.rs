@@ -25,7 +25,7 @@ use super::applications::{Applications, Secured};
 use super::entry::{Arrival, place_among};
 use super::metrics::ConnectionFault;
 use super::proxy_protocol::HeaderError;
-use super::registry::Transport;
+use super::transport::Transport;
 use super::{connection, proxy_protocol};
 use crate::limits::eviction::{self, Evictable};
 use crate::limits::log_limit::LogLimit;

@@ -28,6 +28,7 @@ mod retire;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod turns;
 
 use std::future::Future;
@@ -45,9 +46,10 @@ use prometheus_rsocket_wire::ErrorCode;
 pub use pull::{Answer, PullError};
 pub use pull_timing::PullTiming;
 pub use refused::Refused;
-pub use registry::{Handle, LastScrape, Left, Registry, Transport};
+pub use registry::{Handle, LastScrape, Left, Registry};
 pub use retire::{Cause, Retirement};
 pub use settings::{Envelope, Settings};
+pub use transport::Transport;
 pub use turns::{Flow, Wanted, run};
 
 /// Names one connection of this node; later connections have greater ids.

@@ -22,39 +22,13 @@ use super::pull_timing::PullTiming;
 use super::pulls::MAX_PULLS;
 use super::refused::{Refused, RefusedLog};
 use super::retire::Retirement;
+use super::transport::Transport;
 use crate::directory::{ApplicationId, End, Outcome, SharedDirectory};
 
 /// Connections that left, remembered for the status page.
 const LEFT_KEPT: usize = 100;
 /// Pulls waiting for one connection's task; past it a pull is refused as busy.
 const WAITING_PULLS: usize = MAX_PULLS;
-
-/// What a connection runs over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// Length-prefixed frames over TCP.
-    Tcp,
-    /// A frame in each binary WebSocket message.
-    WebSocket,
-}
-
-impl Transport {
-    /// The word in status and log.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::WebSocket => "websocket",
-        }
-    }
-
-    /// The label value that the Java proxy uses.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Tcp => "TCP",
-            Self::WebSocket => "Websocket",
-        }
-    }
-}
 
 /// How the last pull of a connection went.
 #[derive(Debug, Clone)]
