@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use hyper::http::uri::Authority;
 use serde::Deserialize;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::failure::{FailureKind, LoadFailure};
 use super::http::Connections;
@@ -38,7 +38,8 @@ pub(super) async fn discover(
     let until = Instant::now() + within;
     loop {
         let asked = Instant::now();
-        let listed = list(connections, web, job).await;
+        let listed = timeout(within, list(connections, web, job)).await;
+        let listed = listed.unwrap_or_else(|_| Err("/targets: no answer in time".to_owned()));
         let time = asked.elapsed();
         match listed {
             Ok(paths) if paths.len() >= count => return Ok((paths, time)),
