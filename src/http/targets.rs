@@ -104,31 +104,22 @@ fn is_allowed(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::SystemTime;
 
+    use super::super::applications::sample::application;
     use super::*;
-    use crate::directory::{About, ApplicationId, Named, State};
-    use crate::nodes::NodeId;
+    use crate::directory::About;
 
-    fn application(instance: &str, job: Option<&str>, labels: &[(&str, &str)]) -> Application {
-        let labels = labels.iter().copied();
+    fn labelled(instance: &str, job: Option<&str>, labels: &[(&str, &str)]) -> Application {
+        let application = application(instance, job);
+        let labels = labels
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()));
         Application {
-            id: ApplicationId::new(instance, job).unwrap(),
             about: Arc::new(About {
-                named: Named::Description,
-                client: Some("rust 0.1.0".into()),
-                identity: None,
-                peer: "10.0.0.1:5".parse().unwrap(),
-                transport: "tcp",
-                connected_at: SystemTime::UNIX_EPOCH,
-                labels: labels
-                    .map(|(name, value)| (name.into(), value.into()))
-                    .collect(),
+                labels: labels.collect(),
+                ..About::clone(&application.about)
             }),
-            node: NodeId::new("a:1", 1),
-            state: State::Connected,
-            superseded: false,
-            last: None,
+            ..application
         }
     }
 
@@ -148,7 +139,7 @@ mod tests {
             ("1a", "e"),
         ];
         assert_eq!(
-            json(&application("web/1 ä", Some("shop"), &labels)),
+            json(&labelled("web/1 ä", Some("shop"), &labels)),
             serde_json::json!({
                 "targets": ["proxy:8080"],
                 "labels": {
@@ -169,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_target_without_a_job_has_the_one_of_prometheus_configuration() {
-        let json = json(&application("web-1", None, &[]));
+        let json = json(&application("web-1", None));
         let labels = json["labels"].as_object().unwrap();
         assert!(!labels.contains_key("job") && !labels.contains_key("__param_job"));
     }

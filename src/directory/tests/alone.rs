@@ -90,7 +90,7 @@ fn another_identity_does_not_take_a_name_over_before_it_is_free() {
     directory.ended(3, End::Lost, &why(), now + seconds(9));
     let later = now + seconds(9) + LINGER;
     assert_eq!(owner(&directory, later), Some(2), "the name is free");
-    // Whoever has it now keeps it.
+    // The one that has it now keeps it.
     directory.connected(4, vec![target("a", Some("x"))], later);
     assert_eq!(owner(&directory, later), Some(2));
     directory.ended(2, End::Left, &why(), later);
