@@ -435,7 +435,8 @@ impl Caller {
             .send_compressed(CompressionEncoding::Gzip)
     }
 
-    fn route(&self) -> Option<proto::Route> {
+    /// From this node to that one.
+    pub(super) fn route(&self) -> Option<proto::Route> {
         Some(proto::Route {
             from: Some((&self.common.me).into()),
             to: Some((&self.peer).into()),

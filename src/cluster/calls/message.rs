@@ -6,13 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tonic::Status;
+
 use super::proto::{self, pusher::Who, standing::State};
 use crate::nodes::NodeId;
 use crate::store::{ClaimId, Content, Entry, Handed, Over, Ownership, PushId, Standing};
 use crate::tenant::Tenant;
 
 /// Bytes of a node's name, or an identity's.
-pub(super) const MAX_NAME: usize = 256;
+const MAX_NAME: usize = 256;
 /// A push does not change hands this often. Leaves room for adding to it.
 const MAX_TERM: u64 = 1 << 48;
 
@@ -21,10 +23,20 @@ const MAX_TERM: u64 = 1 << 48;
 #[error("{0} is missing or out of range")]
 pub struct Invalid(pub(super) &'static str);
 
-impl From<Invalid> for tonic::Status {
+impl From<Invalid> for Status {
     fn from(invalid: Invalid) -> Self {
         Self::invalid_argument(invalid.to_string())
     }
+}
+
+/// The node that calls this one, `me`.
+pub(super) fn caller(route: Option<proto::Route>, me: &NodeId) -> Result<NodeId, Status> {
+    let route = route.ok_or(Invalid("a route"))?;
+    let to: NodeId = need(route.to, "the node that is called")?;
+    if to != *me {
+        return Err(Status::failed_precondition("another node is here now"));
+    }
+    Ok(need(route.from, "the node that calls")?)
 }
 
 /// A part that must be there.

@@ -25,15 +25,24 @@ mod peers;
 mod service;
 mod text;
 
-mod proto {
-    //! Made of `proto/replication.proto`.
+mod generated {
+    //! Made of `proto/`, a module for each part of a package's name.
     #![allow(
         missing_docs,
         unreachable_pub,
         clippy::all,
         reason = "the code is generated"
     )]
-    tonic::include_proto!("prometheus_rsocket_proxy.replication.v1");
+    pub mod replication {
+        pub mod v1 {
+            tonic::include_proto!("prometheus_rsocket_proxy.replication.v1");
+        }
+    }
+    pub mod directory {
+        pub mod v1 {
+            tonic::include_proto!("prometheus_rsocket_proxy.directory.v1");
+        }
+    }
 }
 
 use std::net::SocketAddr;
@@ -43,6 +52,7 @@ use std::time::Duration;
 use bytes::Bytes;
 pub use certificates::Certificates;
 use futures_util::future::BoxFuture;
+use generated::replication::v1 as proto;
 pub use identity::{CallIdentity, IdentityError};
 pub use link::Calling;
 pub use listener::Listener;

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
-use super::message::{Invalid, all, each, handed_without_text, need, pusher};
+use super::message::{Invalid, all, caller, each, handed_without_text, need, pusher};
 use super::proto::replication_server::{Replication, ReplicationServer};
 use super::{Calling, Holder, proto};
 use crate::nodes::NodeId;
@@ -53,16 +53,6 @@ impl Service {
             .max_encoding_message_size(max_message)
             .accept_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Gzip)
-    }
-
-    /// The node that calls this one.
-    fn caller(&self, route: Option<proto::Route>) -> Result<NodeId, Status> {
-        let route = route.ok_or(Invalid("a route"))?;
-        let to: NodeId = need(route.to, "the node that is called")?;
-        if to != self.me {
-            return Err(Status::failed_precondition("another node is here now"));
-        }
-        Ok(need(route.from, "the node that calls")?)
     }
 
     /// As it travels, with the texts that the claimant lacks. A push whose text cannot be packed is left out; the
@@ -115,7 +105,7 @@ impl Replication for Service {
         request: Request<proto::ReplicateRequest>,
     ) -> Answer<proto::ReplicateReply> {
         let said = request.into_inner();
-        let from = self.caller(said.route)?;
+        let from = caller(said.route, &self.me)?;
         let push = need(said.push, "a push")?;
         let entry = need(said.entry, "an entry")?;
         let replica = Replica {
@@ -135,7 +125,7 @@ impl Replication for Service {
 
     async fn sync(&self, request: Request<proto::SyncRequest>) -> Answer<proto::SyncReply> {
         let said = request.into_inner();
-        let from = self.caller(said.route)?;
+        let from = caller(said.route, &self.me)?;
         let entries = each(said.pushes)?;
         match self.holder.serve(&from, store::Request::Sync(entries)) {
             Reply::Sync(standings) => Ok(Response::new(proto::SyncReply {
@@ -147,7 +137,7 @@ impl Replication for Service {
 
     async fn claim(&self, request: Request<proto::ClaimRequest>) -> Answer<proto::ClaimReply> {
         let said = request.into_inner();
-        let from = self.caller(said.route)?;
+        let from = caller(said.route, &self.me)?;
         let asked = store::Request::Claim {
             claim: need(said.claim, "a claim")?,
             clock: said.clock,
@@ -170,7 +160,7 @@ impl Replication for Service {
 
     async fn renew(&self, request: Request<proto::RenewRequest>) -> Answer<proto::RenewReply> {
         let said = request.into_inner();
-        let from = self.caller(said.route)?;
+        let from = caller(said.route, &self.me)?;
         let renew = store::Request::Renew {
             claim: need(said.claim, "a claim")?,
             kept: each(said.kept)?,
@@ -183,7 +173,7 @@ impl Replication for Service {
 
     async fn close(&self, request: Request<proto::CloseRequest>) -> Answer<proto::CloseReply> {
         let said = request.into_inner();
-        let from = self.caller(said.route)?;
+        let from = caller(said.route, &self.me)?;
         let close = store::Request::Close {
             ticket: 0,
             claim: need(said.claim, "a claim")?,
@@ -195,7 +185,7 @@ impl Replication for Service {
 
     async fn served(&self, request: Request<proto::ServedRequest>) -> Answer<proto::ServedReply> {
         let said = request.into_inner();
-        let from = self.caller(said.route)?;
+        let from = caller(said.route, &self.me)?;
         let served = store::Request::Served {
             ticket: 0,
             over: need(said.over, "what is over")?,
@@ -205,7 +195,7 @@ impl Replication for Service {
     }
 
     async fn owed(&self, request: Request<proto::OwedRequest>) -> Answer<proto::OwedReply> {
-        let from = self.caller(request.into_inner().route)?;
+        let from = caller(request.into_inner().route, &self.me)?;
         match self.holder.serve(&from, store::Request::Owed) {
             Reply::Owed { pushes, clock } => Ok(Response::new(proto::OwedReply {
                 pushes: pushes.map(|pushes| pushes as u64),
@@ -217,7 +207,7 @@ impl Replication for Service {
 
     async fn open(&self, request: Request<proto::OpenRequest>) -> Answer<proto::OpenReply> {
         let said = request.into_inner();
-        self.caller(said.route)?;
+        caller(said.route, &self.me)?;
         let openings = self.openings.as_ref().ok_or_else(|| {
             Status::permission_denied("keys are unwrapped only for nodes that authenticate")
         })?;

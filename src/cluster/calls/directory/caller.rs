@@ -24,13 +24,6 @@ fn client(caller: &Caller) -> DirectoryClient<Channel> {
         .accept_compressed(CompressionEncoding::Gzip)
 }
 
-fn route(caller: &Caller) -> Option<proto::Route> {
-    Some(proto::Route {
-        from: Some((&caller.common.me).into()),
-        to: Some((&caller.peer).into()),
-    })
-}
-
 /// What has changed in the node's list, as soon as it has, or after a while.
 pub(in super::super) async fn changes(
     caller: &Caller,
@@ -38,7 +31,7 @@ pub(in super::super) async fn changes(
     clock: u64,
 ) -> Result<Changes, Unchanged> {
     let request = proto::ChangesRequest {
-        route: route(caller),
+        route: caller.route(),
         known: asked.known,
         after: asked.after,
         wait_ms: WAIT.as_millis() as u64,
@@ -74,7 +67,7 @@ pub(in super::super) async fn pull(
     };
     let left = deadline.saturating_duration_since(Instant::now());
     let request = proto::PullRequest {
-        route: route(caller),
+        route: caller.route(),
         instance: id.instance.to_string(),
         job: id.job.as_deref().map(Into::into),
         left_ms: (left - MARGIN.min(left / 10)).as_millis() as u64,

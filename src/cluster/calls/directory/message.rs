@@ -9,31 +9,14 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use super::proto::{self, ended, failure, pull_reply};
-use crate::cluster::calls::message::{Invalid, MAX_NAME, millis};
+use crate::cluster::calls::message::{Invalid, millis, need};
 use crate::cluster::calls::{Unpulled, UnpulledKind};
 use crate::directory::{About, ApplicationId, Changes, End, Ended, Entry, Named, Outcome, Target};
-use crate::nodes::NodeId;
 
 /// Bytes of a reason.
 const MAX_REASON: usize = 1000;
 /// Outcomes of pulls that this release knows; another is an error.
 const OUTCOMES: [&str; 5] = ["success", "closed", "timeout", "invalid", "error"];
-
-impl From<&NodeId> for proto::NodeId {
-    fn from(id: &NodeId) -> Self {
-        Self {
-            name: id.name.to_string(),
-            generation: id.generation,
-        }
-    }
-}
-
-/// A node that must be named.
-pub(super) fn node(said: Option<proto::NodeId>, what: &'static str) -> Result<NodeId, Invalid> {
-    let named = said.filter(|id| (1..=MAX_NAME).contains(&id.name.len()));
-    let id = named.ok_or(Invalid(what))?;
-    Ok(NodeId::new(&id.name, id.generation))
-}
 
 /// The name of an application.
 pub(super) fn application(instance: &str, job: Option<&str>) -> Result<ApplicationId, Invalid> {
@@ -158,7 +141,7 @@ fn entry(said: proto::Entry) -> Result<Entry, Invalid> {
         },
         at: match said.at {
             None => None,
-            at => Some(node(at, "the node where it was")?),
+            at => Some(need(at, "the node where it was")?),
         },
         stamp: said.stamp,
         claimed: said.claimed,
@@ -264,6 +247,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::nodes::NodeId;
 
     fn some(end: Option<End>) -> Entry {
         let about = About {
@@ -329,7 +313,7 @@ mod tests {
         assert!(with(|said| said.job = Some("a\nb".into())).is_err());
         assert!(with(|said| said.peer = "nowhere".into()).is_err());
         assert!(with(|said| said.client = Some("x".repeat(9000))).is_err());
-        assert!(with(|said| said.at = Some(proto::NodeId::default())).is_err());
+        assert!(with(|said| said.at = Some(Default::default())).is_err());
         let long = |said: &mut proto::Entry| {
             let ended = said.ended.get_or_insert_default();
             ended.reason = "x".repeat(MAX_REASON + 1);

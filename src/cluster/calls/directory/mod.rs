@@ -10,19 +10,9 @@ mod caller;
 mod message;
 mod service;
 
-mod proto {
-    //! Made of `proto/directory.proto`.
-    #![allow(
-        missing_docs,
-        unreachable_pub,
-        clippy::all,
-        reason = "the code is generated"
-    )]
-    tonic::include_proto!("prometheus_rsocket_proxy.directory.v1");
-}
-
 use std::time::Duration;
 
+use super::generated::directory::v1 as proto;
 pub(super) use caller::{changes, pull};
 pub(super) use service::{Service, is_directory};
 

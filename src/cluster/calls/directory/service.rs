@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::proto::directory_server::{Directory, DirectoryServer, SERVICE_NAME};
 use super::{WAIT, message, proto};
-use crate::cluster::calls::message::Invalid;
+use crate::cluster::calls::message::caller;
 use crate::cluster::calls::{Calling, Host, MAX_PULLS, Unpulled, UnpulledKind};
 use crate::directory::Asked;
 use crate::nodes::NodeId;
@@ -55,17 +55,6 @@ impl Service {
             .accept_compressed(CompressionEncoding::Gzip)
             .send_compressed(CompressionEncoding::Gzip)
     }
-
-    /// That the call is for this node.
-    fn check(&self, route: Option<proto::Route>) -> Result<(), Status> {
-        let route = route.ok_or(Invalid("a route"))?;
-        message::node(route.from, "the node that calls")?;
-        let to = message::node(route.to, "the node that is called")?;
-        if to != self.me {
-            return Err(Status::failed_precondition("another node is here now"));
-        }
-        Ok(())
-    }
 }
 
 #[tonic::async_trait]
@@ -75,7 +64,7 @@ impl Directory for Service {
         request: Request<proto::ChangesRequest>,
     ) -> Answer<proto::ChangesReply> {
         let said = request.into_inner();
-        self.check(said.route)?;
+        caller(said.route, &self.me)?;
         let asked = Asked {
             known: said.known,
             after: said.after,
@@ -92,7 +81,7 @@ impl Directory for Service {
 
     async fn pull(&self, request: Request<proto::PullRequest>) -> Answer<proto::PullReply> {
         let said = request.into_inner();
-        self.check(said.route)?;
+        caller(said.route, &self.me)?;
         let id = message::application(&said.instance, said.job.as_deref())?;
         let outcome = match self.pulls.try_acquire() {
             Ok(_place) => {
@@ -118,6 +107,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+    use crate::cluster::calls::proto::Route;
     use crate::directory::{ApplicationId, Changes};
 
     /// Has an application, and nothing to tell.
@@ -156,18 +146,15 @@ mod tests {
         }
     }
 
-    fn route(generation: u64) -> Option<proto::Route> {
-        let id = |name: &str, generation| proto::NodeId {
-            name: name.into(),
-            generation,
-        };
-        Some(proto::Route {
-            from: Some(id("caller", 1)),
-            to: Some(id("me", generation)),
+    fn route(generation: u64) -> Option<Route> {
+        let id = |name: &str, generation| Some((&NodeId::new(name, generation)).into());
+        Some(Route {
+            from: id("caller", 1),
+            to: id("me", generation),
         })
     }
 
-    fn pull(instance: &str, route: Option<proto::Route>) -> Request<proto::PullRequest> {
+    fn pull(instance: &str, route: Option<Route>) -> Request<proto::PullRequest> {
         Request::new(proto::PullRequest {
             route,
             instance: instance.into(),
