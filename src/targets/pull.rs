@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus_rsocket_exposition::{Part, merge};
+use prometheus_rsocket_wire::session::StreamError;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Pulled, Targets, Unserved};
 use crate::cluster::calls::{Unpulled, UnpulledKind, unpack};
 use crate::directory::{ApplicationId, End, Ended, Missing, Place};
 use crate::nodes::NodeId;
-use crate::rsocket::{ConnectionId, Opened, run};
+use crate::rsocket::{ConnectionId, Opened, PullError, run};
 use crate::scrape::PullFailure;
 
 /// How long after its connection broke an application is waited for.
@@ -178,6 +179,12 @@ fn no_memory() -> Unserved {
 }
 
 fn unserved(failure: &PullFailure, after: Duration) -> Unserved {
+    // The code says nothing that people need.
+    if let PullFailure::Pull(PullError::Stream(StreamError::Application { message, .. })) = failure
+        && !message.is_empty()
+    {
+        return Unserved::Invalid(format!("application answered with an error: {message}"));
+    }
     match failure.labels().0 {
         "closed" => Unserved::Disconnected("application disconnected during the scrape".into()),
         "timeout" => Unserved::Timeout(format!(

@@ -165,7 +165,11 @@ async fn a_failure_says_why_in_the_status_line() {
         ("/metrics/app/twin?job=c", 404, "no such application"),
         ("/metrics/app/hangs", 504, "application did not answer in "),
         ("/metrics/app/invalid", 502, "application answered"),
-        ("/metrics/app/fails", 502, "application answered"),
+        (
+            "/metrics/app/fails",
+            502,
+            "application answered with an error: ",
+        ),
         ("/metrics/app/gone", 503, "application disconnected "),
         ("/targets?page=1", 400, "unknown query parameter: page"),
         ("/metrics/pushes?job=a", 400, "unknown query parameter: job"),
