@@ -20,6 +20,7 @@ use crate::session::Violation;
 use crate::{
     Event, Session,
     memory::{Memory, Share},
+    session::CloseReason,
     transport::{ReceiveError, Received, Transport},
 };
 
@@ -232,21 +233,30 @@ impl<T: Transport> Connection<T> {
 
     /// Ends the connection in good order, after [`Event::Closed`]: sends what waits, the ERROR
     /// last, then the end of the stream, and waits a moment for the peer's. Takes 6 s at most,
-    /// with a peer that reads a few milliseconds, and nothing where the peer has gone.
+    /// with a peer that reads a few milliseconds, and nothing where the peer has gone or was silent.
     pub async fn finish(&mut self) {
         if self.session.close_reason().is_none() {
             self.session.end();
         }
+        let silent = matches!(
+            self.session.close_reason(),
+            Some(CloseReason::KeepaliveTimeout)
+        );
+        let (flush, linger) = if silent {
+            (Duration::ZERO, Duration::ZERO)
+        } else {
+            (FLUSH_TIMEOUT, LINGER_TIMEOUT)
+        };
         if self.send_failed.is_none() {
             let flushed = poll_fn(|cx| {
                 ready!(self.poll_send(cx))?;
                 self.transport.poll_shutdown(cx)
             });
-            if !matches!(timeout(FLUSH_TIMEOUT, flushed).await, Ok(Ok(()))) {
+            if !matches!(timeout(flush, flushed).await, Ok(Ok(()))) {
                 return;
             }
         }
-        let _ = timeout(LINGER_TIMEOUT, self.linger()).await;
+        let _ = timeout(linger, self.linger()).await;
     }
 
     /// Reads and drops until the peer's end of the stream.

@@ -1,6 +1,6 @@
 //! Scripted proxies: whatever a proxy may do to a client, said in a few lines.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc as blocking;
 use std::thread;
@@ -38,12 +38,29 @@ pub(crate) fn client(proxies: impl IntoIterator<Item = Address>) -> Builder {
 /// Listens; every connection is accepted by hand.
 pub(crate) struct Proxy(TcpListener);
 
+/// A paused clock goes on as soon as nothing runs, also while bytes are on their way through a socket. So it goes in small
+/// steps, and each waits until a datagram has made the same way.
+fn keep_the_clock_behind_sockets() {
+    const STEP: Duration = Duration::from_millis(20);
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let itself = socket.local_addr().expect("an address");
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(STEP).await;
+            socket.send_to(&[0], itself).expect("a datagram");
+            socket.recv(&mut [0]).expect("a datagram");
+        }
+    });
+}
+
 impl Proxy {
     pub(crate) async fn bind() -> Self {
+        keep_the_clock_behind_sockets();
         Self(TcpListener::bind("127.0.0.1:0").await.expect("a free port"))
     }
 
     pub(crate) async fn bind_at(address: &Address) -> Self {
+        keep_the_clock_behind_sockets();
         let socket = address.to_string().replace("tcp://", "");
         Self(TcpListener::bind(socket).await.expect("the port"))
     }

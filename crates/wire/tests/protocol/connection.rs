@@ -405,6 +405,21 @@ async fn closing_says_why_and_then_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_was_silent_is_not_waited_for() {
+    for capacity in [1 << 16, 8] {
+        let (mut proxy, _peer) = raw(Limits::default(), capacity).await;
+        let event = proxy.next().await;
+        assert!(
+            matches!(event, Event::Closed(CloseReason::KeepaliveTimeout)),
+            "{event:?}"
+        );
+        let start = Instant::now();
+        proxy.finish().await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_closing_connection_waits_no_longer_than_its_time_limit() {
     // A peer that keeps its end open, one that keeps sending, one that does not read.
     for (capacity, flood, most) in [(1 << 16, false, 1), (1 << 16, true, 1), (8, false, 5)] {
