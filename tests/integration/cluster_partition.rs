@@ -14,7 +14,7 @@ use crate::peers::need;
 use crate::sandbox::{eventually, request, samples};
 
 /// A node on each host, which looks for the others by name.
-async fn start(network: &Network) -> Vec<Node> {
+pub(crate) async fn start(network: &Network) -> Vec<Node> {
     network.file("secret", "correct horse battery staple, twice\n");
     let hosts = 0..network.addresses().len();
     join_all(hosts.map(|host| start_one(network, host))).await
@@ -27,7 +27,7 @@ async fn start_one(network: &Network, host: usize) -> Node {
     Node::start(&mut command, network.address(host)).await
 }
 
-async fn formed(nodes: &[Node]) {
+pub(crate) async fn formed(nodes: &[Node]) {
     for node in nodes {
         node.sees(nodes.len(), "active").await;
     }

@@ -54,5 +54,6 @@ mod status_page;
 mod targets;
 mod targets_balancer;
 mod targets_cluster;
+mod targets_partition;
 mod tls;
 mod web_config;

@@ -35,7 +35,7 @@ async fn called(instance: &str, proxy: SocketAddr) -> Peer {
 }
 
 /// The same, with an answer to each pull that says where it is.
-async fn answering(instance: &str, place: &str, proxy: SocketAddr) -> App {
+pub(crate) async fn answering(instance: &str, place: &str, proxy: SocketAddr) -> App {
     let text = format!("place{{is=\"{place}\"}} 1\n");
     called(instance, proxy).await.answering(Answer::Text(text))
 }
@@ -45,7 +45,7 @@ async fn get(node: SocketAddr, path: &str) -> Response {
 }
 
 /// The instances that a node lists; `None` where it has no list.
-async fn listed(node: SocketAddr) -> Option<Vec<String>> {
+pub(crate) async fn listed(node: SocketAddr) -> Option<Vec<String>> {
     let response = get(node, "/targets").await;
     if response.status != StatusCode::OK {
         return None;
@@ -124,6 +124,35 @@ async fn any_node_lists_and_pulls_an_application_that_is_connected_to_another() 
         without_ports(first, one.proxy.web()),
         without_ports(second, two.proxy.web())
     );
+}
+
+#[tokio::test]
+async fn a_text_comes_from_another_node_as_it_is_served_where_the_application_is() {
+    let [one, two] = two().await;
+    let long = |number| format!("a{{b=\"{number}\"}} 1\n");
+    let texts = [
+        ("apart", "a 1\nd 1\na{b=\"e\"} 1\n".to_owned()),
+        ("as-it-is", "# TYPE a gauge\na{b=\"c\"} 1\n".to_owned()),
+        ("long", (0..20_000).map(long).collect()),
+        (
+            "openmetrics",
+            "# TYPE a counter\na_total 1\n# EOF\n".to_owned(),
+        ),
+    ];
+    let instances = texts.each_ref().map(|(instance, _)| *instance);
+    let mut apps = Vec::new();
+    for (instance, text) in texts {
+        let peer = called(instance, one.proxy.tcp()).await;
+        apps.push(peer.answering(Answer::Text(text)));
+    }
+    lists(two.proxy.web(), &instances).await;
+    for instance in instances {
+        let path = format!("/metrics/app/{instance}");
+        let here = get(one.proxy.web(), &path).await;
+        let there = get(two.proxy.web(), &path).await;
+        assert_eq!(there.status, StatusCode::OK, "{}", there.text());
+        assert_eq!(there.text(), here.text());
+    }
 }
 
 #[tokio::test]
