@@ -89,20 +89,15 @@ fn parts(texts: &[String]) -> Result<()> {
 
     let started = Instant::now();
     for sealed in empty {
-        version1::open(&sealed.metadata, sealed.data, [&pair], 0, Hold::Scrape)?;
+        version1::open(&sealed.metadata, sealed.data, [&pair])?.text(0, Hold::Scrape)?;
     }
     let one = started.elapsed().as_secs_f64() / 1000.0;
     println!("private RSA operation    {:7.0} µs", one * 1e6);
 
     let started = Instant::now();
     for sealed in sealed {
-        version1::open(
-            &sealed.metadata,
-            sealed.data,
-            [&pair],
-            usize::MAX,
-            Hold::Scrape,
-        )?;
+        let block = version1::open(&sealed.metadata, sealed.data, [&pair])?;
+        block.text(usize::MAX, Hold::Scrape)?;
     }
     report("open envelopes", bytes, started.elapsed());
 

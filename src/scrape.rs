@@ -30,7 +30,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::directory::ApplicationId;
 use crate::push::{Claim, Pushes};
-use crate::rsocket::{ConnectionId, Handle, Opened, Opener, PullError, Registry, run};
+use crate::rsocket::{ConnectionId, Handle, Keep, Opened, Opener, PullError, Registry, run};
 use crate::store::Content;
 use crate::tenant::Tenant;
 
@@ -240,7 +240,10 @@ impl Scraper {
         let mut pulls: FuturesUnordered<_> = handles
             .iter()
             .enumerate()
-            .map(async |(place, handle)| (place, self.pull(handle, None, deadline).await.ok()))
+            .map(async |(place, handle)| {
+                let pulled = self.pull(handle, None, deadline, Keep::Text).await;
+                (place, pulled.ok())
+            })
             .collect();
         let mut texts: Vec<Option<Arc<Opened>>> = vec![None; handles.len()];
         while let Some((place, text)) = pulls.next().await {
@@ -266,9 +269,10 @@ impl Scraper {
         connection: ConnectionId,
         target: &ApplicationId,
         deadline: Instant,
+        keep: Keep,
     ) -> Result<Arc<Opened>, PullFailure> {
         let handle = self.registry.get(connection).ok_or(PullError::Closed)?;
-        self.pull(&handle, Some(target), deadline).await
+        self.pull(&handle, Some(target), deadline, keep).await
     }
 
     /// The text of one application, or of all for whom a connection answers. The outcome is noted.
@@ -277,11 +281,12 @@ impl Scraper {
         handle: &Handle,
         target: Option<&ApplicationId>,
         deadline: Instant,
+        keep: Keep,
     ) -> Result<Arc<Opened>, PullFailure> {
         let started = Instant::now();
         let text = async {
             let answer = handle.pull(target, deadline).await?;
-            let opened = timeout_at(deadline, answer.open(&self.opener));
+            let opened = timeout_at(deadline, answer.open(&self.opener, keep));
             let opened = opened.await.map_err(|_| PullFailure::Late)??;
             match answer.of_all || opened.targets.total == 0 {
                 true => Ok(opened),

@@ -17,13 +17,8 @@ pub(crate) fn private_rsa_operation() -> Result<Duration> {
     let empty = version1::seal(b"", &public)?;
     let before = cpu_of_this_thread()?;
     for _ in 0..ROUNDS {
-        version1::open(
-            &empty.metadata,
-            empty.data.clone(),
-            [&pair],
-            0,
-            Hold::Scrape,
-        )?;
+        let block = version1::open(&empty.metadata, empty.data.clone(), [&pair])?;
+        block.text(0, Hold::Scrape)?;
     }
     Ok((cpu_of_this_thread()? - before) / ROUNDS)
 }

@@ -40,7 +40,7 @@ pub use keys::{Key, KeyRing, Keys};
 pub use listener::Listener;
 pub use metrics::Metrics;
 pub(crate) use metrics::PushRefusal;
-pub use opener::{HeldText, OpenFailure, Opened, Opener, Sealed};
+pub use opener::{HeldText, Keep, OpenFailure, Opened, Opener, Sealed};
 pub use parts::{TargetFailure, TargetOutcome, Targets};
 use prometheus_rsocket_wire::ErrorCode;
 pub use pull::{Answer, PullError};

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prometheus_rsocket_exposition::{Exposition, Limits, ParseError};
 use prometheus_rsocket_wire::envelope::version2::{Purpose, Unsealer, is_version2};
-use prometheus_rsocket_wire::envelope::{Hold, OpenError, plaintext, version1};
+use prometheus_rsocket_wire::envelope::{Block, Hold, OpenError, plaintext, version1};
 use prometheus_rsocket_wire::key::{KeyPair, WRAPPED_BYTES};
 use prometheus_rsocket_wire::memory::Reservation;
 use prometheus_rsocket_wire::{Envelopes, Payload};
@@ -126,6 +126,8 @@ pub struct Opened {
     pub envelope: &'static str,
     /// The name that its samples share, where that was looked for.
     pub name: Option<ApplicationId>,
+    /// The text as it came, compressed, where that was to be kept and nothing is added to it.
+    pub block: Option<Bytes>,
     _held: HeldText,
     _long: Option<HeldText>,
     _families: Option<HeldText>,
@@ -135,6 +137,38 @@ impl Opened {
     /// All that is served of it.
     pub fn expositions(&self) -> impl Iterator<Item = &Arc<Exposition>> + Clone {
         std::iter::once(&self.exposition).chain(&self.parts)
+    }
+}
+
+/// What is kept of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// The text.
+    Text,
+    /// The block that it came in as well, for another node.
+    Block,
+}
+
+/// What was in an envelope.
+struct Contents {
+    text: Bytes,
+    /// As it came in the envelope, where that was compressed.
+    block: Option<Block>,
+    envelope: &'static str,
+}
+
+impl Contents {
+    fn of(
+        block: Block,
+        max_text: usize,
+        hold: Hold,
+        envelope: &'static str,
+    ) -> Result<Self, OpenError> {
+        Ok(Self {
+            text: block.text(max_text, hold)?,
+            block: Some(block),
+            envelope,
+        })
     }
 }
 
@@ -198,7 +232,8 @@ impl Opener {
         let keys = keys.to_vec();
         let opener = self.clone();
         let (flow, bytes) = (sealed.flow.clone(), sealed.payload.len());
-        let open = move |wanted: &Wanted| opener.open_now(sealed, &keys, wanted).map(then);
+        let open =
+            move |wanted: &Wanted| opener.open_now(sealed, &keys, Keep::Text, wanted).map(then);
         self.run_for_push(&flow, bytes, open).await?
     }
 
@@ -212,10 +247,11 @@ impl Opener {
         let opener = self.clone();
         let (flow, bytes) = (sealed.flow.clone(), sealed.payload.len());
         let open = move |wanted: &Wanted| {
-            let opened = opener.read(&sealed.terms, Texts::whole, wanted, |max_text| {
-                let text = version1::open_with(&secret, sealed.payload.data, max_text, Hold::Long)?;
-                Ok((text, "1"))
-            });
+            let open = |max_text| {
+                let block = version1::open_with(&secret, sealed.payload.data)?;
+                Contents::of(block, max_text, Hold::Long, "1")
+            };
+            let opened = opener.read(&sealed.terms, Texts::whole, Keep::Text, wanted, open);
             opened.map(then)
         };
         self.run_for_push(&flow, bytes, open).await?
@@ -227,6 +263,7 @@ impl Opener {
         &self,
         sealed: Sealed,
         key: Key,
+        keep: Keep,
     ) -> impl Future<Output = Result<Arc<Opened>, OpenFailure>> + Send + 'static {
         let opener = self.clone();
         async move {
@@ -234,7 +271,7 @@ impl Opener {
             let flow = sealed.flow.clone();
             let open = {
                 let opener = opener.clone();
-                move |wanted: &Wanted| opener.open_now(sealed, &[key], wanted)
+                move |wanted: &Wanted| opener.open_now(sealed, &[key], keep, wanted)
             };
             let turns = match bytes > SHORT {
                 true => &opener.long_answers,
@@ -296,6 +333,7 @@ impl Opener {
         &self,
         sealed: Sealed,
         keys: &[Key],
+        keep: Keep,
         wanted: &Wanted,
     ) -> Result<Opened, OpenFailure> {
         let terms = Arc::clone(&sealed.terms);
@@ -304,7 +342,7 @@ impl Opener {
             Purpose::Push => Texts::whole,
         };
         let asked = sealed.asked.clone();
-        let mut opened = self.read(&terms, validate, wanted, |max_text| {
+        let mut opened = self.read(&terms, validate, keep, wanted, |max_text| {
             self.open_envelope(sealed, keys, max_text)
         })?;
         if let Some(asked) = asked {
@@ -319,23 +357,32 @@ impl Opener {
         &self,
         terms: &Terms,
         validate: Validate,
+        keep: Keep,
         wanted: &Wanted,
-        open: impl FnOnce(usize) -> Result<(Bytes, &'static str), OpenError>,
+        open: impl FnOnce(usize) -> Result<Contents, OpenError>,
     ) -> Result<Opened, OpenFailure> {
         let share = self.max_held / self.connections.load(Ordering::Relaxed).max(1);
         let free = self.room(share);
         let max_text = self.max_text.min(terms.max_text);
-        let (text, envelope) = match open(max_text.min(free)) {
+        let contents = match open(max_text.min(free)) {
             Err(OpenError::TooLong) if free < max_text => return Err(OpenFailure::Memory),
-            text => text?,
+            contents => contents?,
         };
+        let Contents {
+            text,
+            block,
+            envelope,
+        } = contents;
+        let block = block.filter(|_| keep == Keep::Block && terms.labels.is_empty());
+        let block = block.map(Block::into_bytes);
         let bytes = text.len();
         let texts = validate(text, &terms.limits, &|| wanted.is_some())?;
         if !wanted.is_some() {
             return Err(OpenFailure::Aborted);
         }
         let labels = texts.samples() * terms.labels.to_string().len();
-        let memory = texts.memory().saturating_add(labels);
+        let block_bytes = block.as_ref().map_or(0, Bytes::len);
+        let memory = texts.memory().saturating_add(labels + block_bytes);
         let held = HeldText::new(&self.held, memory, self.max_held).ok_or(OpenFailure::Memory)?;
         let long = (memory > share)
             .then(|| {
@@ -360,6 +407,7 @@ impl Opener {
             bytes,
             envelope,
             name: None,
+            block,
             _held: held,
             _long: long,
             _families: many,
@@ -380,20 +428,24 @@ impl Opener {
         sealed: Sealed,
         keys: &[Key],
         max_text: usize,
-    ) -> Result<(Bytes, &'static str), OpenError> {
+    ) -> Result<Contents, OpenError> {
         let Payload { metadata, data } = sealed.payload;
         let metadata = metadata.unwrap_or_default();
         let pairs = keys.iter().filter_map(pair);
+        let hold = sealed.purpose.into();
         if keys.iter().any(|key| matches!(key, Key::Plaintext)) {
-            let text = plaintext::open(&metadata, data, max_text)?;
-            Ok((text, "plaintext"))
+            Ok(Contents {
+                text: plaintext::open(&metadata, data, max_text)?,
+                block: None,
+                envelope: "plaintext",
+            })
         } else if is_version2(&metadata) {
             let unsealer = sealed.unsealer;
-            let text = unsealer.open(&metadata, data, pairs, sealed.purpose, max_text)?;
-            Ok((text, "2"))
+            let block = unsealer.open(&metadata, data, pairs, sealed.purpose)?;
+            Contents::of(block, max_text, hold, "2")
         } else if self.envelopes.version1 {
-            let text = version1::open(&metadata, data, pairs, max_text, sealed.purpose.into())?;
-            Ok((text, "1"))
+            let block = version1::open(&metadata, data, pairs)?;
+            Contents::of(block, max_text, hold, "1")
         } else {
             Err(OpenError::Downgrade)
         }
@@ -511,7 +563,9 @@ pub(super) mod tests {
         let (go, mut pushes) = endless_pushes(&opener);
         // All of them are in line.
         tokio::task::yield_now().await;
-        let opened = opener.open_answer(answer("up 1\n"), Key::Plaintext).await;
+        let opened = opener
+            .open_answer(answer("up 1\n"), Key::Plaintext, Keep::Text)
+            .await;
         assert_eq!(opened.unwrap().exposition.samples(), 1);
         drop(go);
         while let Some(push) = pushes.join_next().await {
@@ -531,7 +585,9 @@ pub(super) mod tests {
             long.spawn(async move { turns.run(&flow(connection), 1, endless).await });
         }
         tokio::task::yield_now().await;
-        let short = opener.open_answer(answer("up 1\n"), Key::Plaintext).await;
+        let short = opener
+            .open_answer(answer("up 1\n"), Key::Plaintext, Keep::Text)
+            .await;
         assert!(short.is_ok());
         assert_eq!(run(|| "merged").await, Some("merged"));
         drop(go);
@@ -562,7 +618,7 @@ pub(super) mod tests {
                 max_text: 64 << 20,
                 ..Terms::default()
             });
-            opener.open_now(sealed, &[Key::Plaintext], &wanted)
+            opener.open_now(sealed, &[Key::Plaintext], Keep::Text, &wanted)
         };
         let first = open(MAX_FAMILIES - 1).unwrap();
         let many = open(MANY_FAMILIES + 1);
@@ -582,7 +638,7 @@ pub(super) mod tests {
             let payload = plaintext::seal(text.into()).into();
             let purpose = Purpose::Answer { pull: 0 };
             let sealed = sealed(payload, ConnectionToken::random(), purpose);
-            opener.open_now(sealed, &[Key::Plaintext], &wanted)
+            opener.open_now(sealed, &[Key::Plaintext], Keep::Text, &wanted)
         };
         let texts = |bytes: usize| -> Vec<_> { std::iter::from_fn(|| open(bytes).ok()).collect() };
         let long = texts(101);

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::keys::Key;
-use super::opener::{OpenFailure, Opened, Opener, Sealed};
+use super::opener::{Keep, OpenFailure, Opened, Opener, Sealed};
 use crate::directory::ApplicationId;
 
 /// Asks a connection's task for the application's text.
@@ -72,16 +72,16 @@ impl Answer {
         }
     }
 
-    /// The text, opened with the key that the request announced.
-    pub async fn open(&self, opener: &Opener) -> Result<Arc<Opened>, OpenFailure> {
-        let opening = self.opening.get_or_init(|| self.begin(opener)).clone();
-        opening.await
+    /// The text, opened with the key that the request announced. What is kept, the first one says that asks.
+    pub async fn open(&self, opener: &Opener, keep: Keep) -> Result<Arc<Opened>, OpenFailure> {
+        let opening = self.opening.get_or_init(|| self.begin(opener, keep));
+        opening.clone().await
     }
 
-    fn begin(&self, opener: &Opener) -> Opening {
+    fn begin(&self, opener: &Opener, keep: Keep) -> Opening {
         let mut sealed = self.sealed.lock();
         let opening = match sealed.take() {
-            Some(sealed) => opener.open_answer(sealed, self.key.clone()).boxed(),
+            Some(sealed) => opener.open_answer(sealed, self.key.clone(), keep).boxed(),
             // It is there the first time, and there is no second one.
             None => ready(Err(OpenFailure::Aborted)).boxed(),
         };
@@ -117,10 +117,10 @@ mod tests {
         // the second.
         let answer = answer("up 1\n");
         let opener = opener(1, 1 << 20);
-        let mut first = Box::pin(answer.open(&opener));
+        let mut first = Box::pin(answer.open(&opener, Keep::Text));
         assert!((&mut first).now_or_never().is_none());
         drop(first);
-        let opened = answer.open(&opener).await.unwrap();
+        let opened = answer.open(&opener, Keep::Text).await.unwrap();
         assert_eq!(opened.exposition.text(), "up 1\n".as_bytes());
         assert_eq!(opened.envelope, "2");
     }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Scraper;
 use crate::directory::SharedDirectory;
-use crate::rsocket::{ConnectionId, Handle};
+use crate::rsocket::{ConnectionId, Handle, Keep};
 
 /// Applications that are pulled for their names at a time,
 const AT_A_TIME: usize = 4;
@@ -50,7 +50,7 @@ impl Scraper {
         if !handle.needs_name() {
             return;
         }
-        let pull = self.pull(&handle, None, Instant::now() + most);
+        let pull = self.pull(&handle, None, Instant::now() + most, Keep::Text);
         let mut pull = Box::pin(pull);
         if timeout(PATIENCE, &mut pull).await.is_err() {
             drop(place);

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 
-use super::pull::written;
+use super::pull::{run_if_long, stopping, write};
 use super::{Targets, Unserved};
 use crate::cluster::calls::{Host, Unpulled, UnpulledKind, pack};
 use crate::directory::{ApplicationId, Asked, Changes, Place};
-use crate::rsocket::run;
+use crate::rsocket::{Keep, Opened};
 
 impl Host for Targets {
     fn changes(&self, asked: Asked, clock: u64, wait: Duration) -> BoxFuture<'_, Changes> {
@@ -55,21 +55,34 @@ impl Targets {
                 "application is not connected to the node where it was".into(),
             ));
         };
-        let text = async {
-            let opened = self.pull_here(connection, id, deadline).await?;
-            // In one piece.
-            written(opened, usize::MAX).await
+        let opened = self.pull_here(connection, id, deadline, Keep::Block).await;
+        let opened = opened.map_err(|unserved| kind(&unserved))?;
+        let max = self.max_text();
+        let length = match opened.block {
+            Some(_) => opened.bytes,
+            None => usize::MAX,
         };
-        let mut pulled = text.await.map_err(|unserved| kind(&unserved))?;
-        let text = pulled.chunks.pop().unwrap_or_default();
-        if text.len() > self.max_text() {
-            return Err((
+        let packed = run_if_long(length, move || packed(&opened, max));
+        let packed = packed.await.ok_or_else(|| kind(&stopping()))?;
+        packed.ok_or_else(|| {
+            (
                 UnpulledKind::Invalid,
                 "with its labels the text is too long to be sent to another node".into(),
-            ));
-        }
-        let packed = run(move || pack(&text)).await.flatten();
-        packed.ok_or_else(|| (UnpulledKind::Disconnected, "the node is stopping".into()))
+            )
+        })
+    }
+}
+
+/// What is served of an answer, in one piece and compressed: as it came, where nothing was to be changed. `None` if it is
+/// longer than `max` bytes.
+fn packed(opened: &Opened, max: usize) -> Option<Bytes> {
+    let text = write(opened, usize::MAX).next().unwrap_or_default();
+    let unchanged = text.len() == opened.bytes && text == *opened.exposition.text();
+    let unchanged = opened.block.as_ref().filter(|_| unchanged);
+    match unchanged {
+        _ if text.len() > max => None,
+        Some(block) => Some(block.clone()),
+        None => pack(&text),
     }
 }
 

@@ -9,16 +9,18 @@ use prometheus_rsocket_wire::session::StreamError;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Pulled, Targets, Unserved};
-use crate::cluster::calls::{Unpulled, UnpulledKind, unpack};
+use crate::cluster::calls::{Unpulled, UnpulledKind, unpack, unpacked_length};
 use crate::directory::{ApplicationId, End, Ended, Missing, Place};
 use crate::nodes::NodeId;
-use crate::rsocket::{ConnectionId, Opened, PullError, run};
+use crate::rsocket::{ConnectionId, Keep, Opened, PullError, run};
 use crate::scrape::PullFailure;
 
 /// How long after its connection broke an application is waited for.
 const RETURNS: Duration = Duration::from_secs(10);
 /// Bytes of text in one piece.
 const CHUNK: usize = 64 << 10;
+/// Bytes of text up to which writing it, or unpacking it, takes less than handing the work to another thread does.
+const SHORT: usize = 256 << 10;
 /// A text as it is served, with the labels of an identity, may be longer than `--scrape.max-payload` by this factor.
 const GROWTH: usize = 2;
 
@@ -68,9 +70,9 @@ impl Targets {
                 let Some(_place) = self.places.pull() else {
                     return Attempt::Over(Err(too_many()));
                 };
-                let opened = self.pull_here(*connection, id, deadline).await;
+                let opened = self.pull_here(*connection, id, deadline, Keep::Text).await;
                 match opened {
-                    Ok(opened) => Attempt::Over(written(opened, CHUNK).await),
+                    Ok(opened) => Attempt::Over(written(opened).await),
                     Err(gone @ Unserved::Disconnected(_)) => Attempt::Wait(gone),
                     Err(unserved) => Attempt::Over(Err(unserved)),
                 }
@@ -108,9 +110,11 @@ impl Targets {
         connection: ConnectionId,
         id: &ApplicationId,
         deadline: Instant,
+        keep: Keep,
     ) -> Result<Arc<Opened>, Unserved> {
         let began = Instant::now();
-        let pulled = self.scraper.pull_one(connection, id, deadline).await;
+        let pulled = self.scraper.pull_one(connection, id, deadline, keep);
+        let pulled = pulled.await;
         pulled.map_err(|failure| unserved(&failure, began.elapsed()))
     }
 
@@ -131,7 +135,9 @@ impl Targets {
     /// What another node has validated: nothing else is in the response, so nothing else could suffer from it.
     async fn unpacked(&self, packed: Bytes) -> Result<Pulled, Unserved> {
         let max = self.max_text();
-        let text = run(move || unpack(&packed, max)).await.flatten();
+        let length = unpacked_length(&packed).unwrap_or_default();
+        let text = run_if_long(length, move || unpack(&packed, max)).await;
+        let text = text.flatten();
         let text = text.ok_or_else(|| {
             Unserved::Invalid("another node answered with what cannot be read".into())
         })?;
@@ -156,18 +162,37 @@ impl<T> AsRef<[u8]> for Held<T> {
     }
 }
 
-/// An application's text as it is served, in pieces of about this size.
-pub(super) async fn written(opened: Arc<Opened>, chunk: usize) -> Result<Pulled, Unserved> {
-    let write = move || {
-        let parts = opened.expositions().cloned().map(Part::from).collect();
-        let chunks = merge(parts).into_chunks(chunk);
+/// An application's text as it is served.
+async fn written(opened: Arc<Opened>) -> Result<Pulled, Unserved> {
+    let chunks = run_if_long(opened.bytes, move || {
+        let chunks = write(&opened, CHUNK);
         chunks
             .map(|chunk| Bytes::from_owner(Held(chunk, Arc::clone(&opened))))
             .collect()
-    };
-    let chunks = run(write).await;
-    let chunks = chunks.ok_or_else(|| Unserved::Disconnected("the node is stopping".into()))?;
+    });
+    let chunks = chunks.await.ok_or_else(stopping)?;
     Ok(Pulled { chunks })
+}
+
+/// Pieces of about this size of the text that is served.
+pub(super) fn write(opened: &Opened, chunk: usize) -> impl Iterator<Item = Bytes> + use<> {
+    let parts = opened.expositions().cloned().map(Part::from).collect();
+    merge(parts).into_chunks(chunk)
+}
+
+/// Does CPU work for a text of so many bytes.
+pub(super) async fn run_if_long<R: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Option<R> {
+    match bytes <= SHORT {
+        true => Some(work()),
+        false => run(work).await,
+    }
+}
+
+pub(super) fn stopping() -> Unserved {
+    Unserved::Disconnected("the node is stopping".into())
 }
 
 fn too_many() -> Unserved {

@@ -3,7 +3,8 @@
 //! A hundred megabytes are needed for half a second, every few seconds. In the heap they leave holes that add up, most of
 //! it kept between scrapes. In pages of their own they go back to the system at once, but page by page that costs as much
 //! as the decompression. So texts that come one after the other share a block, which asks for huge pages and is freed
-//! with the last text in it.
+//! with the last text in it; but one is kept for the next text, because applications that are pulled one by one would
+//! need a new one each.
 //!
 //! A text that stays would keep its whole block: what is held for longer does not belong here.
 
@@ -12,7 +13,7 @@
 use std::cell::RefCell;
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 #[cfg(target_os = "linux")]
 use memmap2::Advice;
@@ -25,6 +26,9 @@ const MIN_BYTES: usize = 32 << 10;
 /// Longer ones would leave too much of a block unused.
 const MAX_SHARED_BYTES: usize = BLOCK_BYTES / 4;
 
+/// A block in which no text is any more, for the next one.
+static SPARE: Mutex<Option<Arc<MmapRaw>>> = Mutex::new(None);
+
 thread_local! {
     /// Where this thread's next text goes, if there is room and another text still keeps the block.
     static CURRENT: RefCell<Weak<Block>> = RefCell::default();
@@ -32,20 +36,36 @@ thread_local! {
 
 #[derive(Debug)]
 struct Block {
-    pages: MmapRaw,
+    pages: Arc<MmapRaw>,
     used: AtomicUsize,
 }
 
+/// Pages of zeros; `None` where the system gives none.
+fn map(length: usize) -> Option<Arc<MmapRaw>> {
+    let pages = MmapMut::map_anon(length).ok()?;
+    // Only advice: without huge pages it costs more, and works.
+    #[cfg(target_os = "linux")]
+    let _ = pages.advise(Advice::HugePage);
+    Some(Arc::new(pages.into()))
+}
+
+fn spare() -> MutexGuard<'static, Option<Arc<MmapRaw>>> {
+    SPARE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Block {
-    fn new(length: usize) -> Option<Arc<Self>> {
-        let pages = MmapMut::map_anon(length).ok()?;
-        // Only advice: without huge pages it costs more, and works.
-        #[cfg(target_os = "linux")]
-        let _ = pages.advise(Advice::HugePage);
-        Some(Arc::new(Self {
-            pages: pages.into(),
+    /// The spare one, else a new one.
+    fn shared() -> Option<Arc<Self>> {
+        let spare = spare().take();
+        let pages = spare.or_else(|| map(BLOCK_BYTES))?;
+        Some(Self::of(pages))
+    }
+
+    fn of(pages: Arc<MmapRaw>) -> Arc<Self> {
+        Arc::new(Self {
+            pages,
             used: AtomicUsize::new(0),
-        }))
+        })
     }
 
     fn take(self: Arc<Self>, length: usize) -> Option<Room> {
@@ -65,7 +85,16 @@ impl Block {
     }
 }
 
-/// A piece of a block, zeroed, and nobody else's.
+impl Drop for Block {
+    fn drop(&mut self) {
+        if self.pages.len() == BLOCK_BYTES {
+            let before = spare().replace(Arc::clone(&self.pages));
+            drop(before);
+        }
+    }
+}
+
+/// A piece of a block, and nobody else's. What was in it before may stand there.
 #[derive(Debug)]
 pub(crate) struct Room {
     block: Arc<Block>,
@@ -79,12 +108,12 @@ pub(crate) fn take(length: usize) -> Option<Room> {
         return None;
     }
     if length > MAX_SHARED_BYTES {
-        return Block::new(length)?.take(length);
+        return Block::of(map(length)?).take(length);
     }
     CURRENT.with_borrow_mut(|current| {
         let shared = current.upgrade().and_then(|block| block.take(length));
         shared.or_else(|| {
-            let block = Block::new(BLOCK_BYTES)?;
+            let block = Block::shared()?;
             *current = Arc::downgrade(&block);
             block.take(length)
         })
@@ -117,7 +146,6 @@ mod tests {
         let mut rooms: Vec<_> = (0..200_u8)
             .map(|number| {
                 let mut room = take(MIN_BYTES + usize::from(number)).unwrap();
-                assert!(room.as_ref().iter().all(|byte| *byte == 0));
                 room.as_mut().fill(number);
                 room
             })

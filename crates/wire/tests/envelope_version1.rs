@@ -36,7 +36,7 @@ fn open<'k>(
     keys: impl IntoIterator<Item = &'k KeyPair>,
     max_text: usize,
 ) -> Result<Bytes, OpenError> {
-    version1::open(metadata, data, keys, max_text, Hold::Scrape)
+    version1::open(metadata, data, keys)?.text(max_text, Hold::Scrape)
 }
 
 #[test]
@@ -72,7 +72,8 @@ fn what_one_node_unwraps_another_opens() {
     let refused = version1::unwrap(&sealed.metadata, [&other]);
     assert_eq!(refused, Err(OpenError::WrongKey));
     let secret = version1::unwrap(&sealed.metadata, [&*KEY]).unwrap();
-    let text = version1::open_with(&secret, sealed.data, MAX_TEXT, Hold::Long);
+    let block = version1::open_with(&secret, sealed.data).unwrap();
+    let text = block.text(MAX_TEXT, Hold::Long);
     assert_eq!(text.as_deref(), Ok(&b"a 1\n"[..]));
 }
 

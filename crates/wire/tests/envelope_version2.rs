@@ -43,7 +43,8 @@ fn seal(sealer: &Sealer, text: &[u8], purpose: Purpose) -> Sealed {
 
 fn open(unsealer: &Unsealer, sealed: &Sealed, purpose: Purpose) -> Result<Bytes, OpenError> {
     let data = Bytes::copy_from_slice(&sealed.data);
-    unsealer.open(&sealed.metadata, data, [&*KEY], purpose, MAX_TEXT)
+    let block = unsealer.open(&sealed.metadata, data, [&*KEY], purpose)?;
+    block.text(MAX_TEXT, purpose.into())
 }
 
 fn answer(pull: u64) -> Purpose {
@@ -172,7 +173,7 @@ fn the_versions_are_told_apart() {
     let second = seal(&Sealer::new(TOKEN), b"up 1\n", Purpose::Push);
     assert!(is_version2(&second.metadata));
     assert_eq!(
-        version1::open(&second.metadata, second.data, [&*KEY], MAX_TEXT, Hold::Long),
+        version1::open(&second.metadata, second.data, [&*KEY]),
         Err(OpenError::WrongKey)
     );
 }
@@ -180,9 +181,10 @@ fn the_versions_are_told_apart() {
 #[test]
 fn a_text_past_the_limit_is_refused() {
     let sealed = seal(&Sealer::new(TOKEN), &[b'a'; 11], Purpose::Push);
-    let opened =
-        Unsealer::new(TOKEN).open(&sealed.metadata, sealed.data, [&*KEY], Purpose::Push, 10);
-    assert_eq!(opened, Err(OpenError::TooLong));
+    let unsealer = Unsealer::new(TOKEN);
+    let block = unsealer.open(&sealed.metadata, sealed.data, [&*KEY], Purpose::Push);
+    let text = block.unwrap().text(10, Hold::Long);
+    assert_eq!(text, Err(OpenError::TooLong));
 }
 
 proptest! {

@@ -58,7 +58,7 @@ pub use link::Calling;
 pub use listener::Listener;
 pub use live::live_peers;
 pub use peers::Peers;
-pub use text::{pack, unpack};
+pub use text::{pack, unpack, unpacked_length};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 

@@ -10,10 +10,14 @@ pub fn pack(text: &[u8]) -> Option<Bytes> {
     packed.ok().map(Bytes::from)
 }
 
+/// Bytes of a block's text. `None` if it is damaged.
+pub fn unpacked_length(packed: &[u8]) -> Option<usize> {
+    snap::raw::decompress_len(packed).ok()
+}
+
 /// The text of a block. `None` if it is damaged or longer than `max` bytes.
 pub fn unpack(packed: &[u8], max: usize) -> Option<Bytes> {
-    let length = snap::raw::decompress_len(packed).ok()?;
-    if length > max {
+    if unpacked_length(packed)? > max {
         return None;
     }
     let text = snap::raw::Decoder::new().decompress_vec(packed);

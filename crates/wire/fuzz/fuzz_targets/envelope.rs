@@ -75,7 +75,11 @@ fuzz_target!(|input: &[u8]| {
     };
     let unsealer = Unsealer::new(TOKEN);
     let open2 = |metadata: &[u8], data: Vec<u8>| {
-        unsealer.open(metadata, data.into(), [&*KEY], Purpose::Push, MAX_TEXT)
+        let block = unsealer.open(metadata, data.into(), [&*KEY], Purpose::Push)?;
+        block.text(MAX_TEXT, Hold::Long)
+    };
+    let open1 = |metadata: &[u8], data: Bytes| {
+        version1::open(metadata, data, [&*KEY])?.text(MAX_TEXT, Hold::Scrape)
     };
     let length = rest
         .first()
@@ -86,13 +90,13 @@ fuzz_target!(|input: &[u8]| {
         0 => {
             let encryptor = ecb::Encryptor::<Aes128>::new(&SECRET.into());
             let data = encryptor.encrypt_padded_vec::<Pkcs7>(rest);
-            version1::open(&WRAPPED, data.into(), [&*KEY], MAX_TEXT, Hold::Scrape)
+            open1(&WRAPPED, data.into())
         }
         1 => open2(&METADATA2, seal2(rest)),
         2 => {
             let data = Bytes::copy_from_slice(data);
             let _ = plaintext::open(metadata, data.clone(), MAX_TEXT);
-            version1::open(metadata, data, [&*KEY], MAX_TEXT, Hold::Scrape)
+            open1(metadata, data)
         }
         3 => {
             let opened = open2(&[&METADATA2[..4], metadata].concat(), data.to_vec());

@@ -16,6 +16,8 @@ pub mod version1;
 pub mod version2;
 
 use bytes::Bytes;
+#[cfg(feature = "open")]
+pub use text::Block;
 
 /// A text in its envelope, the two halves of one RSocket payload.
 #[derive(Debug, Clone, PartialEq, Eq)]

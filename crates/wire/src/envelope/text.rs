@@ -16,10 +16,10 @@ pub(super) fn compress(text: &[u8], spare: usize) -> Result<(Vec<u8>, usize), Se
 }
 
 #[cfg(feature = "open")]
-pub(super) use decompressing::decompress;
+pub use block::Block;
 
 #[cfg(feature = "open")]
-mod decompressing {
+mod block {
     use bytes::Bytes;
 
     use crate::envelope::{Hold, OpenError};
@@ -29,26 +29,36 @@ mod decompressing {
     /// many times its own size cannot be whole, so that nothing is allocated for it.
     const MAX_EXPANSION: usize = 22;
 
-    /// `max_text` bounds the text, in bytes; it is compared with the length that the block declares before anything is
-    /// allocated for the text.
-    pub(in crate::envelope) fn decompress(
-        block: &[u8],
-        max_text: usize,
-        hold: Hold,
-    ) -> Result<Bytes, OpenError> {
-        let declared = snap::raw::decompress_len(block).map_err(|_| OpenError::Decompress)?;
-        if declared > max_text {
-            return Err(OpenError::TooLong);
+    /// A text as it stood in its envelope: a block of Snappy's raw format, or what is none.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Block(pub(in crate::envelope) Bytes);
+
+    impl Block {
+        /// The text.
+        ///
+        /// `max_text` bounds it, in bytes; it is compared with the length that the block declares before anything is
+        /// allocated for the text.
+        pub fn text(&self, max_text: usize, hold: Hold) -> Result<Bytes, OpenError> {
+            let Self(block) = self;
+            let declared = snap::raw::decompress_len(block).map_err(|_| OpenError::Decompress)?;
+            if declared > max_text {
+                return Err(OpenError::TooLong);
+            }
+            if declared / MAX_EXPANSION > block.len() {
+                return Err(OpenError::Decompress);
+            }
+            match hold {
+                Hold::Scrape => match pages::take(declared) {
+                    Some(room) => fill(block, room),
+                    None => fill(block, vec![0; declared]),
+                },
+                Hold::Long => fill(block, vec![0; declared]),
+            }
         }
-        if declared / MAX_EXPANSION > block.len() {
-            return Err(OpenError::Decompress);
-        }
-        match hold {
-            Hold::Scrape => match pages::take(declared) {
-                Some(room) => fill(block, room),
-                None => fill(block, vec![0; declared]),
-            },
-            Hold::Long => fill(block, vec![0; declared]),
+
+        /// The block itself.
+        pub fn into_bytes(self) -> Bytes {
+            self.0
         }
     }
 

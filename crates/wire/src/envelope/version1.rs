@@ -44,25 +44,22 @@ mod opening {
     use bytes::{Bytes, BytesMut};
     use ecb::cipher::BlockModeDecrypt;
 
-    use super::{Aes128, KEY_BYTES, KeyInit, Mgf, Pkcs7, Zeroizing, text};
+    use super::{Aes128, KEY_BYTES, KeyInit, Mgf, Pkcs7, Zeroizing};
     use crate::envelope::plaintext::PLAINTEXT;
-    use crate::envelope::{Hold, OpenError};
+    use crate::envelope::{Block, OpenError};
     use crate::key::KeyPair;
 
     /// The AES key of one envelope.
     pub type Secret = Zeroizing<[u8; KEY_BYTES]>;
 
-    /// Opens an envelope that was sealed to one of `keys`, which are tried in turn.
-    ///
-    /// `max_text` bounds the text, in bytes. `data` is decrypted in place if nobody else holds it.
+    /// Opens an envelope that was sealed to one of `keys`, which are tried in turn. `data` is decrypted in place if nobody
+    /// else holds it.
     pub fn open<'k>(
         metadata: &[u8],
         data: Bytes,
         keys: impl IntoIterator<Item = &'k KeyPair>,
-        max_text: usize,
-        hold: Hold,
-    ) -> Result<Bytes, OpenError> {
-        open_with(&unwrap(metadata, keys)?, data, max_text, hold)
+    ) -> Result<Block, OpenError> {
+        open_with(&unwrap(metadata, keys)?, data)
     }
 
     /// The AES key that `metadata` wraps to one of `keys`, which are tried in turn.
@@ -88,18 +85,15 @@ mod opening {
     }
 
     /// Opens the data of an envelope whose AES key is known, as [`open`] does.
-    pub fn open_with(
-        secret: &Secret,
-        data: Bytes,
-        max_text: usize,
-        hold: Hold,
-    ) -> Result<Bytes, OpenError> {
+    pub fn open_with(secret: &Secret, data: Bytes) -> Result<Block, OpenError> {
         let mut data = data
             .try_into_mut()
             .unwrap_or_else(|shared| BytesMut::from(&shared[..]));
         let block = ecb::Decryptor::<Aes128>::new((&**secret).into())
             .decrypt_padded::<Pkcs7>(&mut data)
-            .map_err(|_| OpenError::Decrypt)?;
-        text::decompress(block, max_text, hold)
+            .map_err(|_| OpenError::Decrypt)?
+            .len();
+        data.truncate(block);
+        Ok(Block(data.freeze()))
     }
 }

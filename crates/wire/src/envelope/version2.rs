@@ -210,10 +210,9 @@ mod unsealing {
 
     use super::{
         HEAD_BYTES, MAGIC, Mgf, Purpose, Secret, TAG_BYTES, associated_data, is_version2, nonce,
-        text,
     };
     use crate::ConnectionToken;
-    use crate::envelope::{Hold, OpenError};
+    use crate::envelope::{Block, Hold, OpenError};
     use crate::key::{KEY_ID_BYTES, KeyPair};
 
     /// The proxy's end: opens what comes on one connection.
@@ -301,17 +300,15 @@ mod unsealing {
             self.connection
         }
 
-        /// Opens an envelope that was sealed to one of `keys` on this connection, for `purpose`.
-        ///
-        /// `max_text` bounds the text, in bytes. `data` is decrypted in place if nobody else holds it.
+        /// Opens an envelope that was sealed to one of `keys` on this connection, for `purpose`. `data` is decrypted in
+        /// place if nobody else holds it.
         pub fn open<'k>(
             &self,
             metadata: &[u8],
             data: Bytes,
             keys: impl IntoIterator<Item = &'k KeyPair>,
             purpose: Purpose,
-            max_text: usize,
-        ) -> Result<Bytes, OpenError> {
+        ) -> Result<Block, OpenError> {
             if !is_version2(metadata) {
                 return Err(OpenError::WrongKind);
             }
@@ -339,7 +336,8 @@ mod unsealing {
             if !self.state().seen.insert(counter) {
                 return Err(OpenError::Replayed);
             }
-            text::decompress(block, max_text, purpose.into())
+            data.truncate(block_bytes);
+            Ok(Block(data.freeze()))
         }
 
         /// The AES key, unwrapped unless it is the one that was used last.
