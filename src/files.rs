@@ -19,6 +19,23 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Until the next look after one that panicked.
 const AFTER_PANIC: Duration = Duration::from_secs(60);
 
+/// By what somebody has all files of a node read at once.
+#[derive(Debug, Default)]
+pub(crate) struct Rereads(watch::Sender<()>);
+
+impl Rereads {
+    /// Has them read. Gives how many [`Source`]s there are.
+    pub(crate) fn ask(&self) -> usize {
+        self.0.send_replace(());
+        self.0.receiver_count()
+    }
+
+    /// What [`Followed::run`] is told by.
+    pub(crate) fn asked(&self) -> watch::Receiver<()> {
+        self.0.subscribe()
+    }
+}
+
 /// What a look has found. Of several files, the last that applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Found {
@@ -103,15 +120,18 @@ impl<S: Source> Followed<S> {
         (receiver, Self { source, value })
     }
 
-    /// Reads the files when they change, until the program ends. An error is logged once, and what was in force stays.
-    pub(crate) async fn run(self, reloads: Reloads) {
+    /// Reads the files when they change or that is `asked`, until the program ends. An error is logged once, and what was in force stays.
+    pub(crate) async fn run(self, reloads: Reloads, mut asked: watch::Receiver<()>) {
         let Self { mut source, value } = self;
         let file = source.file();
         let mut looks = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
         let mut failing = None;
         reloads.certificate_ends(source.certificate_ends());
         loop {
-            looks.tick().await;
+            let at_once = tokio::select! {
+                _ = looks.tick() => false,
+                Ok(()) = asked.changed() => true,
+            };
             let failed = match look(&source).await {
                 None => return,
                 Some(Err(Panicked)) => {
@@ -123,7 +143,13 @@ impl<S: Source> Followed<S> {
                     tell(&value, source.value());
                     reloads.certificate_ends(source.certificate_ends());
                     match found {
-                        Ok(Found::Unsettled) => continue,
+                        Ok(Found::Unsettled) => {
+                            // Who asks for it has written it whole.
+                            if at_once {
+                                looks.reset_immediately();
+                            }
+                            continue;
+                        }
                         Ok(Found::Same) => None,
                         Ok(Found::Taken) => {
                             info!(file, "{} reloaded", S::NAME);
@@ -211,12 +237,12 @@ mod tests {
     }
 
     /// Follows a script; the next look is half an interval away.
-    async fn followed(looks: Vec<Look>) -> OwnMetrics {
+    async fn followed(looks: Vec<Look>, rereads: &Rereads) -> OwnMetrics {
         let own = OwnMetrics::new().unwrap();
         let files = FileMetrics::register(&own).unwrap();
         let reloads = files.reloads(ConfigFile::WebConfig);
         let (_, script) = Followed::new(Script(looks.into_iter()));
-        tokio::spawn(script.run(reloads));
+        tokio::spawn(script.run(reloads, rereads.asked()));
         sleep(LOOK_EVERY / 2).await;
         own
     }
@@ -232,13 +258,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn metrics_say_what_is_in_force() {
-        let own = followed(vec![
+        let looks = vec![
             Ok(Found::Taken),
             Err("cut"),
             Ok(Found::Unsettled),
             Ok(Found::Same),
-        ])
-        .await;
+        ];
+        let own = followed(looks, &Rereads::default()).await;
         let ends = "prometheus_proxy_certificate_expiry_timestamp_seconds{use=\"web\"}";
         let mut said = Vec::new();
         for _ in 0..5 {
@@ -252,6 +278,17 @@ mod tests {
         let taken =
             "prometheus_proxy_config_last_reload_success_timestamp_seconds{file=\"web_config\"}";
         assert!(value(&own, taken) > 1.0e9);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_asked_for_is_read_at_once() {
+        let rereads = Rereads::default();
+        let own = followed(vec![Ok(Found::Unsettled), Ok(Found::Taken)], &rereads).await;
+        let looks_left = "prometheus_proxy_certificate_expiry_timestamp_seconds{use=\"web\"}";
+        assert_eq!(value(&own, looks_left), 2.0);
+        assert_eq!(rereads.ask(), 1);
+        sleep(LOOK_EVERY / 4).await;
+        assert_eq!(value(&own, looks_left), 0.0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -279,7 +316,7 @@ mod tests {
         let files = FileMetrics::register(&own).unwrap();
         let reloads = files.reloads(ConfigFile::WebConfig);
         let (good, fragile) = Followed::new(Fragile(Arc::default(), Arc::new(9)));
-        tokio::spawn(fragile.run(reloads));
+        tokio::spawn(fragile.run(reloads, Rereads::default().asked()));
         sleep(LOOK_EVERY / 2).await;
         for (pause, number, successful) in [
             (LOOK_EVERY, 0, 1.0),

@@ -23,6 +23,7 @@ pub mod push;
 pub mod rebalance;
 pub mod rsocket;
 pub mod scrape;
+mod sockets;
 pub mod store;
 pub mod targets;
 pub mod tenant;

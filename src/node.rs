@@ -22,6 +22,7 @@ use crate::cluster::secret::Purpose;
 use crate::cluster::{Cluster, Introduction, Load, Members, Vitals};
 use crate::directory::SharedDirectory;
 use crate::drain::{self, Leaving, Lifecycle};
+use crate::files::Rereads;
 use crate::http::{self, Identity, Site};
 use crate::identity::Table;
 use crate::limits::rate::Rate;
@@ -87,6 +88,7 @@ pub struct Node {
     lifecycle: Arc<Lifecycle>,
     shutdown: drain::Settings,
     web: http::Server,
+    rereads: Rereads,
     stop_accepting: CancellationToken,
     background: JoinSet<()>,
     ended: DropGuard,
@@ -145,10 +147,16 @@ impl Node {
                 ))?,
         };
         let mut background = JoinSet::new();
+        let rereads = Rereads::default();
         let joining = match (joining, introduction) {
             (None, Some(introduction)) => Some(Joining {
                 me: parts.me.clone(),
-                identity: identity(introduction, &parts.metrics.files, &mut background)?,
+                identity: identity(
+                    introduction,
+                    &parts.metrics.files,
+                    &rereads,
+                    &mut background,
+                )?,
                 peers: calls::live_peers(cluster.members(), &mut background),
             }),
             (joining, _) => joining,
@@ -179,7 +187,10 @@ impl Node {
         let identities = match identities {
             Some(identities) => {
                 let (table, file) = identities.followed();
-                background.spawn(file.run(parts.metrics.files.reloads(ConfigFile::Identities)));
+                background.spawn(file.run(
+                    parts.metrics.files.reloads(ConfigFile::Identities),
+                    rereads.asked(),
+                ));
                 table
             }
             None => watch::channel(Arc::new(Table::of_everybody(settings.scrape.terms()))).1,
@@ -188,13 +199,19 @@ impl Node {
         if let Some(tls) = tls {
             let mutual = tls.is_mutual();
             let (offer, files) = tls.followed();
-            background.spawn(files.run(parts.metrics.files.reloads(ConfigFile::RSocketTls)));
+            background.spawn(files.run(
+                parts.metrics.files.reloads(ConfigFile::RSocketTls),
+                rereads.asked(),
+            ));
             apps = apps.with_tls(offer, mutual);
         }
         let apps = Arc::new(apps);
         let access = access.map(|access| {
             let (active, file) = access.followed();
-            background.spawn(file.run(parts.metrics.files.reloads(ConfigFile::WebConfig)));
+            background.spawn(file.run(
+                parts.metrics.files.reloads(ConfigFile::WebConfig),
+                rereads.asked(),
+            ));
             active
         });
         background.spawn(ports.tcp.run(Arc::clone(&apps), stop_accepting.clone()));
@@ -219,6 +236,7 @@ impl Node {
             web: ports
                 .web
                 .serve(http::router(site), access, web_metrics, ended.clone()),
+            rereads,
             stop_accepting,
             background,
             ended: ended.drop_guard(),
@@ -241,6 +259,11 @@ impl Node {
         };
         drain::run(&leaving, self.web.finish(), self.cluster, times).await;
         drop((self.background, self.ended));
+    }
+
+    /// Reads the files that it follows at once. Gives how many parts follow some.
+    pub fn read_files(&self) -> usize {
+        self.rereads.ask()
     }
 
     /// Waits until somebody asks over HTTP for a drain.
@@ -537,13 +560,14 @@ fn load(registry: &Arc<Registry>, pushes: &Arc<Pushes>) -> Arc<dyn Fn() -> Load 
 fn identity(
     introduction: Introduction,
     files: &FileMetrics,
+    rereads: &Rereads,
     background: &mut JoinSet<()>,
 ) -> Result<Option<calls::CallIdentity>, calls::IdentityError> {
     let Some(certificates) = introduction.certificates else {
         return calls::CallIdentity::new(&introduction.secrets.keys(Purpose::Calls));
     };
     let (identity, followed) = certificates.followed();
-    background.spawn(followed.run(files.reloads(ConfigFile::ClusterTls)));
+    background.spawn(followed.run(files.reloads(ConfigFile::ClusterTls), rereads.asked()));
     Ok(Some(identity))
 }
 

@@ -175,10 +175,21 @@ pub(super) fn run(args: &AgentArgs) -> ExitCode {
 
 async fn serve(agent: &Agent, builder: Builder, follow: Follow) -> io::Result<()> {
     let mut signals = Signals::new()?;
+    let files = follow.files();
+    let read_files = || match &files {
+        None => info!(signal = "SIGHUP", "signal received, no files to read again"),
+        Some(files) => {
+            info!(
+                signal = "SIGHUP",
+                "signal received, reading the files again"
+            );
+            files.notify_one();
+        }
+    };
     tokio::spawn(follow.run());
     let client = builder.connect();
     tokio::select! {
-        () = signals.received() => {}
+        _ = signals.received(read_files) => {}
         () = agent.describe(&client) => {}
         () = client.ended() => return Err(io::Error::other("gave up connecting (--max-retries)")),
     }
@@ -187,7 +198,7 @@ async fn serve(agent: &Agent, builder: Builder, follow: Follow) -> io::Result<()
             Ok(()) => info!("connection closed"),
             Err(_) => warn!("the connection was not closed in time, exiting"),
         },
-        () = signals.received() => warn!("second signal, exiting at once"),
+        _ = signals.received(|| {}) => warn!("second signal, exiting at once"),
     }
     Ok(())
 }

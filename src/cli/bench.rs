@@ -14,7 +14,7 @@ use prometheus_rsocket_client::Address;
 use prometheus_rsocket_config::values;
 
 use super::{bad_usage, failure, runtime};
-use crate::drain::Signals;
+use crate::drain::{Ending, Signals};
 use crate::http::client;
 use crate::limits::descriptors;
 
@@ -142,31 +142,34 @@ pub(super) fn run(args: BenchArgs) -> ExitCode {
     };
     let measured = runtime::block_on(measure(options));
     match measured.unwrap_or_else(|error| Err(error.to_string())) {
-        Ok(report) => conclude(&report, format),
+        Ok((report, ending)) => conclude(&report, format, ending),
         Err(error) => failure(&error),
     }
 }
 
-async fn measure(options: Options) -> Result<Report, String> {
+async fn measure(options: Options) -> Result<(Report, Option<Ending>), String> {
     let style = "{msg:13} {wide_bar} {pos}/{len} {elapsed}";
     let style = ProgressStyle::with_template(style).map_err(|error| error.to_string())?;
     // Shown on standard error, where that is a terminal.
     let progress = ProgressBar::new(0).with_style(style);
     let mut signals = Signals::new().map_err(|error| format!("signals: {error}"))?;
-    bench::run(options, progress, signals.received())
-        .await
-        .map_err(|error| error.to_string())
+    let mut ending = None;
+    let stop = async { ending = Some(signals.received(|| {}).await) };
+    let report = bench::run(options, progress, stop).await;
+    Ok((report.map_err(|error| error.to_string())?, ending))
 }
 
-/// Interrupted is not failed: what was measured until then counts.
-fn conclude(report: &Report, format: Format) -> ExitCode {
+/// Interrupted is not failed: what was measured until then counts. The exit status is that of shells, 128 and the signal.
+fn conclude(report: &Report, format: Format, ending: Option<Ending>) -> ExitCode {
     if let Err(error) = print(report, format) {
         return failure(&format!("the result cannot be written: {error}"));
     }
     if report.failed() {
         return failure(&report.failures.to_string());
     }
-    ExitCode::SUCCESS
+    ending.map_or(ExitCode::SUCCESS, |ending| {
+        ExitCode::from(128 + ending.number())
+    })
 }
 
 fn print(report: &Report, format: Format) -> io::Result<()> {

@@ -19,6 +19,7 @@ use rustls::pki_types::ServerName;
 use super::tls::ClientTlsArgs;
 use super::{bad_usage, failure, runtime};
 use crate::http::client::{self, Address, Security};
+use crate::sockets::listen_address;
 use crate::tls::{Pem, Role, client_config};
 
 /// Bytes of an answer that are read; a node's has one line.
@@ -38,7 +39,8 @@ pub(super) struct HealthcheckArgs {
         long = "web.listen-address",
         env = "PROXY_WEB_LISTEN_ADDRESS",
         value_name = "ADDRESS",
-        default_value = "0.0.0.0:8080"
+        default_value = "[::]:8080",
+        value_parser = listen_address
     )]
     listen_address: SocketAddr,
     /// Timeout of the request

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::{bad_usage, runtime};
 use crate::limits::descriptors;
@@ -22,12 +22,12 @@ pub(super) struct ServeArgs {
 }
 
 pub(super) fn run(args: ServeArgs) -> ExitCode {
-    let checked = match args.node.check() {
+    let mut checked = match args.node.check() {
         Ok(checked) => checked,
         Err(line) => return bad_usage(&line),
     };
     logging::init(&args.log);
-    raise_open_files(&checked.settings);
+    fit_into_open_files(&mut checked.settings);
     let failure = match runtime::block_on(serve(checked)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(failure)) => failure.to_string(),
@@ -37,23 +37,41 @@ pub(super) fn run(args: ServeArgs) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Says so where the system may run out of descriptors before the node's own limits hold.
-fn raise_open_files(settings: &Settings) {
-    let connections = settings
-        .rsocket
-        .max_connections
-        .saturating_add(settings.web.max_connections);
-    let needed = connections.saturating_add(OTHER_FILES) as u64;
-    if let Some(limit) = descriptors::raise()
-        && limit < needed
-    {
-        warn!(
-            limit,
-            needed,
-            "too few open files allowed for --rsocket.max-connections and --web.max-connections: raise the hard limit \
-             (ulimit -Hn, LimitNOFILE= of systemd, --ulimit nofile= of docker) or lower these"
-        );
+/// Where the system allows too few open files for all connections, applications have fewer, so that scrapes, probes and
+/// other nodes find some free.
+fn fit_into_open_files(settings: &mut Settings) {
+    let Some(limit) = descriptors::raise() else {
+        return;
+    };
+    let (rsocket, web) = (
+        settings.rsocket.max_connections,
+        settings.web.max_connections,
+    );
+    let needed = rsocket.saturating_add(web).saturating_add(OTHER_FILES);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if limit >= needed {
+        return;
     }
+    let (rsocket, web) = shares(limit, rsocket, web);
+    settings.rsocket.max_connections = rsocket;
+    settings.web.max_connections = web;
+    warn!(
+        limit,
+        needed,
+        rsocket_max_connections = rsocket,
+        web_max_connections = web,
+        "too few open files allowed for --rsocket.max-connections and --web.max-connections, using less: raise the hard \
+         limit (ulimit -Hn, LimitNOFILE= of systemd, --ulimit nofile= of docker) or lower these"
+    );
+}
+
+/// Connections of applications, and over HTTP, with so many open files: of the former what the others leave, which is at
+/// least half.
+fn shares(limit: usize, rsocket: usize, web: usize) -> (usize, usize) {
+    let others = web.saturating_add(OTHER_FILES).min(limit / 2);
+    let rsocket = rsocket.min(limit.saturating_sub(others));
+    let web = web.min(limit.saturating_sub(rsocket) / 2);
+    (rsocket.max(1), web.max(1))
 }
 
 async fn serve(checked: Checked) -> Result<(), StartError> {
@@ -62,19 +80,47 @@ async fn serve(checked: Checked) -> Result<(), StartError> {
     let node = Node::bind(checked).await?;
     let mut signalled = true;
     tokio::select! {
-        () = signals.received() => {}
+        _ = signals.received(|| read_files(&node)) => {}
         () = node.drain_asked() => signalled = false,
     }
     let second_signal = async {
         // A drain asked for over HTTP may come before an ordinary SIGTERM.
         if !signalled {
-            signals.received().await;
+            signals.received(|| {}).await;
         }
-        signals.received().await;
+        signals.received(|| {}).await
     };
     tokio::select! {
         () = node.drain(grace_period) => {}
-        () = second_signal => warn!("second signal, exiting at once"),
+        _ = second_signal => warn!("second signal, exiting at once"),
     }
     Ok(())
+}
+
+fn read_files(node: &Node) {
+    match node.read_files() {
+        0 => info!(signal = "SIGHUP", "signal received, no files to read again"),
+        files => info!(
+            signal = "SIGHUP",
+            files, "signal received, reading the files again"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_few_open_files_something_is_left_for_scrapes() {
+        for (limit, rsocket, expected) in [
+            (20_000, 20_000, (18_888, 512)),
+            (1024, 20_000, (512, 256)),
+            (700, 100, (100, 300)),
+            (300, 20_000, (150, 75)),
+            (1, 20_000, (1, 1)),
+        ] {
+            assert_eq!(shares(limit, rsocket, 512), expected, "{limit}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ use rustls::pki_types::ServerName;
 
 use super::calls::Certificates;
 use super::{Advertised, Peer, Secrets};
+use crate::sockets::listen_address;
 
 /// The nodes' side.
 #[derive(Debug, Clone, Args)]
@@ -19,7 +20,8 @@ pub struct Settings {
         id = "cluster.listen-address",
         long,
         value_name = "ADDRESS",
-        default_value = "0.0.0.0:7946"
+        default_value = "[::]:7946",
+        value_parser = listen_address
     )]
     pub listen_address: SocketAddr,
     /// Address to listen on for calls between nodes: pushes, applications (TCP)
@@ -27,7 +29,8 @@ pub struct Settings {
         id = "cluster.grpc.listen-address",
         long,
         value_name = "ADDRESS",
-        default_value = "0.0.0.0:7947"
+        default_value = "[::]:7947",
+        value_parser = listen_address
     )]
     pub grpc_listen_address: SocketAddr,
     /// IP address that peers connect to, if this host has several; with :PORT, the port for gossip

@@ -22,6 +22,7 @@ use super::packet::{MAX_PACKET, Opener, Refusal, Sealer};
 use super::secret::Secrets;
 use super::vet::is_bounded;
 use crate::limits::log_limit::LogLimit;
+use crate::sockets::{canonical, reached_from};
 
 /// Messages that wait for the gossip; more are dropped, and asked for again by the next round.
 const WAITING: usize = 256;
@@ -135,7 +136,8 @@ impl Shared {
                 return 0;
             }
         };
-        match self.socket.send_to(&packet, to).await {
+        let reached = reached_from(self.address, to);
+        match self.socket.send_to(&packet, reached).await {
             Ok(sent) => {
                 self.metrics.gossiped("sent", sent);
                 sent
@@ -160,7 +162,7 @@ impl Shared {
         let mut buffer = vec![0; MAX_PACKET + 1];
         while !messages.is_closed() {
             let (length, from) = match self.socket.recv_from(&mut buffer).await {
-                Ok(received) => received,
+                Ok((length, from)) => (length, canonical(from)),
                 Err(error) => {
                     // An earlier packet's echo (ICMP), or a system short of memory.
                     debug!(%error, "gossip packets could not be read");

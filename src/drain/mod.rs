@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use self::farewells::Farewells;
 pub use self::lifecycle::{Lifecycle, Progress, Stage};
 pub use self::metrics::Metrics;
-pub use self::signals::Signals;
+pub use self::signals::{Ending, Signals};
 use crate::cluster::{Cluster, Members};
 use crate::nodes::NodeState;
 use crate::push::Pushes;

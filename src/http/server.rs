@@ -38,6 +38,7 @@ use super::{Metrics, Settings};
 use crate::access::{Active, guard};
 use crate::limits::eviction::{self, Evictable, EvictionQueue};
 use crate::limits::log_limit::LogLimit;
+use crate::sockets::canonical;
 
 /// Bytes of a request's head; a scrape's has a few hundred.
 const MAX_HEAD: usize = 16 << 10;
@@ -105,6 +106,7 @@ impl Listener {
             loop {
                 match self.socket.accept().await {
                     Ok((stream, peer)) => {
+                        let peer = canonical(peer);
                         let place = Arc::clone(&places).acquire_owned();
                         let (place, gone) = eviction::place(&[&handler.idle], place).await;
                         handler.evicted(gone);

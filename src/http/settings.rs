@@ -8,6 +8,7 @@ use clap::Args;
 use prometheus_rsocket_config::values::{duration, positive};
 
 use crate::access::Access;
+use crate::sockets::listen_address;
 
 /// The HTTP side.
 #[derive(Debug, Clone, Args)]
@@ -18,7 +19,8 @@ pub struct Settings {
         id = "web.listen-address",
         long,
         value_name = "ADDRESS",
-        default_value = "0.0.0.0:8080"
+        default_value = "[::]:8080",
+        value_parser = listen_address
     )]
     pub listen_address: SocketAddr,
     /// Maximum number of HTTP connections; more wait until one of them ends

@@ -29,6 +29,7 @@ use super::transport::Transport;
 use super::{connection, proxy_protocol};
 use crate::limits::eviction::{self, Evictable};
 use crate::limits::log_limit::LogLimit;
+use crate::sockets::canonical;
 use crate::tenant::network;
 use crate::tls::names;
 
@@ -69,7 +70,7 @@ impl Listener {
         let accept = async {
             loop {
                 let (stream, peer) = match self.socket.accept().await {
-                    Ok(accepted) => accepted,
+                    Ok((stream, peer)) => (stream, canonical(peer)),
                     Err(error) => {
                         let name = self.transport.name();
                         let gone =

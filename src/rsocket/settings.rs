@@ -10,6 +10,7 @@ use prometheus_rsocket_config::values::{bytes, duration, positive};
 use prometheus_rsocket_wire::Envelopes;
 
 use crate::identity::{Identities, Terms};
+use crate::sockets::listen_address;
 use crate::tls::{ClientAuth, Files, Pem, Policy, Role, Tls};
 
 /// Bytes of one RSocket frame: its length prefix has 24 bits.
@@ -26,7 +27,8 @@ pub struct Settings {
         id = "rsocket.tcp.listen-address",
         long,
         value_name = "ADDRESS",
-        default_value = "0.0.0.0:7001"
+        default_value = "[::]:7001",
+        value_parser = listen_address
     )]
     pub tcp_listen_address: SocketAddr,
     /// Address to listen on for RSocket over WebSocket
@@ -34,7 +36,8 @@ pub struct Settings {
         id = "rsocket.websocket.listen-address",
         long,
         value_name = "ADDRESS",
-        default_value = "0.0.0.0:8081"
+        default_value = "[::]:8081",
+        value_parser = listen_address
     )]
     pub websocket_listen_address: SocketAddr,
     /// Origin of web pages that may connect over WebSocket, such as https://app.example; pages of other origins are

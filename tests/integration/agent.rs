@@ -425,6 +425,8 @@ async fn a_targets_file_is_followed_and_a_broken_one_changes_nothing() {
     // As Kubernetes does it: another file takes the place of the first.
     let next = scratch.file("next.yml", &list(other.address));
     std::fs::rename(next, &file).unwrap();
+    agent.read_files();
+    agent.line_with("signal=SIGHUP").await;
     agent.line_with("msg=\"targets file read\"").await;
     eventually("the other target", async || {
         proxy

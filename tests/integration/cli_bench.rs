@@ -170,7 +170,7 @@ async fn a_signal_ends_it_with_what_was_measured_until_then() {
     assert!(sent.expect("kill").success());
     let output = timeout(PATIENCE, bench.wait_with_output()).await;
     let output = output.expect("an end").expect("an output");
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
     let report = parsed(&output);
     assert_eq!(report["interrupted"], true);
     assert_eq!(phases(&report)[0], ("connect", 5));

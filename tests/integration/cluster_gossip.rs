@@ -418,14 +418,18 @@ fn a_mistake_in_the_flags_of_the_cluster_is_one_line_that_names_the_flag() {
         ),
         (&[&short], "secrets:1: "),
         (
-            &["--cluster.peer=a", "--cluster.advertise-address=fd00::1"],
+            &[
+                "--cluster.peer=a",
+                "--cluster.advertise-address=fd00::1",
+                "--cluster.listen-address=0.0.0.0:7946",
+            ],
             "--cluster.listen-address: 0.0.0.0:7946 is not reached at fd00::1",
         ),
         (
             &[
                 "--cluster.peer=a",
                 "--cluster.advertise-address=fd00::1",
-                "--cluster.listen-address=[::]:1234",
+                "--cluster.grpc.listen-address=0.0.0.0:1234",
             ],
             "--cluster.grpc.listen-address: ",
         ),

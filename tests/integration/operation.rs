@@ -181,7 +181,8 @@ async fn the_limit_on_open_files_is_raised_and_told_where_it_stays_too_low() {
         .kill_on_drop(true);
     let mut process = Process::of(shell);
     let line = process.line("too few open files").await;
-    assert!(line.contains(" limit=700 needed=1212"), "{line}");
+    let says = " limit=700 needed=1212 rsocket_max_connections=100 web_max_connections=300";
+    assert!(line.contains(says), "{line}");
     process.line("msg=\"ready\"").await;
 }
 
@@ -194,6 +195,26 @@ async fn sigterm_lets_the_scrape_under_way_finish_and_exits_0() {
     process.line("stage=\"finishing scrapes\"").await;
     open.send_replace(true);
     assert_eq!(scrape.await.unwrap().text(), "up 1\n");
+    assert_eq!(process.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn sigquit_drains_and_the_signals_that_other_programs_end_by_do_nothing() {
+    let mut process = Process::start(&[]);
+    let web = process.address("web").await;
+    for _ in 0..3 {
+        process.signal("HUP");
+        process
+            .line("msg=\"signal received, no files to read again\"")
+            .await;
+    }
+    for signal in ["USR1", "USR2"] {
+        process.signal(signal);
+    }
+    let alive = request(web, Method::GET, "/-/healthy", &[]).await;
+    assert_eq!(alive.status, StatusCode::OK);
+    process.signal("QUIT");
+    process.line("signal=SIGQUIT").await;
     assert_eq!(process.exit_code().await, Some(0));
 }
 

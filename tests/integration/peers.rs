@@ -324,6 +324,11 @@ impl Program {
         self.signal("-STOP");
     }
 
+    /// Asks it to read its files again.
+    pub(crate) fn read_files(&self) {
+        self.signal("-HUP");
+    }
+
     fn signal(&self, signal: &str) {
         let pid = self.child.id().expect("a running process").to_string();
         let sent = std::process::Command::new("kill")

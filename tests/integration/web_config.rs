@@ -295,6 +295,9 @@ async fn what_is_no_configuration_any_more_is_logged_and_changes_nothing() {
         assert_eq!(node.get("/-/healthy").await, "Unauthorized\n");
     }
     web_config(&scratch, &file.replace("ann", "bob"));
+    node.program.read_files();
+    let line = node.program.line_with("signal=SIGHUP").await;
+    assert!(line.contains(" files=1"), "{line}");
     node.program.line_with("web configuration reloaded").await;
     assert!(!node.program.has_said("stderr: panic"));
 }

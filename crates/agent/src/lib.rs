@@ -42,7 +42,7 @@ use target::Target;
 pub use target::{Spec, TargetError};
 use targets::Lists;
 pub use targets::{SourceError, Sources};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
@@ -108,19 +108,26 @@ pub struct Agent {
 /// Follows the targets files; to be run beside the agent.
 pub struct Follow {
     lists: Lists,
+    wanted: Arc<Notify>,
     host: String,
     described: watch::Sender<Arc<Described>>,
 }
 
 impl Follow {
+    /// What to notify to have the files read at once; `None` where there are none.
+    pub fn files(&self) -> Option<Arc<Notify>> {
+        (!self.lists.are_fixed()).then(|| Arc::clone(&self.wanted))
+    }
+
     /// Reads the files again and again until the agent is gone.
     pub async fn run(self) {
         let Self {
             lists,
+            wanted,
             host,
             described,
         } = self;
-        targets::follow(lists, described, |targets| {
+        targets::follow(lists, &wanted, described, |targets| {
             Arc::new(Described::new(targets, &host))
         })
         .await;
@@ -165,6 +172,7 @@ impl Agent {
         let (sender, described) = watch::channel(Arc::new(described));
         let follow = Follow {
             lists,
+            wanted: Arc::default(),
             host: settings.host.clone(),
             described: sender,
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_rsocket_exposition::Labels;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -164,7 +164,7 @@ impl Lists {
     }
 
     /// Whether there is nothing to read again.
-    fn are_fixed(&self) -> bool {
+    pub(super) fn are_fixed(&self) -> bool {
         self.own.patterns.is_empty() && self.config.is_none()
     }
 
@@ -393,14 +393,18 @@ impl Listed {
     }
 }
 
-/// Reads the files again and again, and tells what `make` makes of a change, until nobody listens.
+/// Reads the files again and again, also when that is wanted at once, and tells what `make` makes of a change, until nobody listens.
 pub(super) async fn follow<T>(
     mut lists: Lists,
+    wanted: &Notify,
     listed: watch::Sender<T>,
     make: impl Fn(Targets) -> T,
 ) {
     while !lists.are_fixed() && !listed.is_closed() {
-        sleep(EVERY).await;
+        tokio::select! {
+            () = sleep(EVERY) => {}
+            () = wanted.notified() => {}
+        }
         let refreshed = spawn_blocking(move || {
             let changed = lists.refresh();
             (lists, changed)

@@ -27,6 +27,7 @@ use crate::cluster::Metrics;
 use crate::cluster::metrics::CallerFault;
 use crate::cluster::roster::MAX_NODES;
 use crate::limits::eviction::{self, Evictable, EvictionQueue};
+use crate::sockets::canonical;
 
 /// Connections at a time; more wait in the backlog, and have those ended that have not called for longest. Each other
 /// node makes one and keeps it; a quarter more is for those of nodes that are gone and not yet found to be silent.
@@ -89,6 +90,7 @@ impl Listener {
         loop {
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
+                    let peer = canonical(peer);
                     let place = Arc::clone(&places).acquire_owned();
                     let (place, gone) = eviction::place(&[&handshakes], place).await;
                     evicted.inc_by(gone as u64);

@@ -1,0 +1,106 @@
+//! Addresses of sockets: where to listen, and who comes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+
+/// Reads an address to listen on: `HOST:PORT`, where the host is an address or a name, or `:PORT` for all addresses of this
+/// host. `[::]` is all of them, too, and `0.0.0.0` those of IPv4. A host without IPv6 has only those.
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let whole = match text.strip_prefix(':') {
+        Some(port) => format!("[::]:{port}"),
+        None => text.to_owned(),
+    };
+    let address = match whole.parse() {
+        Ok(address) => address,
+        Err(_) => look_up(&whole)?,
+    };
+    let is_any = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    Ok(match is_any && !has_ipv6() {
+        true => (Ipv4Addr::UNSPECIFIED, address.port()).into(),
+        false => address,
+    })
+}
+
+/// The address that a name stands for, that of IPv4 where it has both.
+fn look_up(text: &str) -> Result<SocketAddr, String> {
+    let named = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(':') && port.parse::<u16>().is_ok()
+    });
+    if !named {
+        return Err("an address to listen on is written as :8080, 127.0.0.1:8080, [::1]:8080 or localhost:8080".into());
+    }
+    let mut addresses: Vec<_> = text
+        .to_socket_addrs()
+        .map_err(|error| format!("the name is not found: {error}"))?
+        .collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses
+        .first()
+        .copied()
+        .ok_or_else(|| "the name has no address".into())
+}
+
+fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}
+
+/// The address of IPv4 behind one that a socket for both gives it (RFC 4291, section 2.5.5.2).
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    (address.ip().to_canonical(), address.port()).into()
+}
+
+/// What a socket that is bound to `from` calls `to`: for a socket for both, an address of IPv4 is one of IPv6.
+pub(crate) fn reached_from(from: SocketAddr, to: SocketAddr) -> SocketAddr {
+    match (from.ip(), to.ip()) {
+        (IpAddr::V6(_), IpAddr::V4(ip)) => (ip.to_ipv6_mapped(), to.port()).into(),
+        _ => to,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_to_listen_on_is_written_as_for_other_components() {
+        let any = match has_ipv6() {
+            true => "[::]:8080",
+            false => "0.0.0.0:8080",
+        };
+        for (text, address) in [
+            (":8080", any),
+            ("[::]:8080", any),
+            ("0.0.0.0:8080", "0.0.0.0:8080"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("localhost:8080", "127.0.0.1:8080"),
+        ] {
+            assert_eq!(listen_address(text).unwrap().to_string(), address, "{text}");
+        }
+        for wrong in [
+            "",
+            ":",
+            "8080",
+            "localhost",
+            "localhost:http",
+            "::1",
+            "a:b:1",
+            ":70000",
+        ] {
+            let why = listen_address(wrong).unwrap_err();
+            assert!(why.starts_with("an address to listen on"), "{wrong}: {why}");
+        }
+        let unknown = listen_address("no-such-host.invalid:1").unwrap_err();
+        assert!(unknown.starts_with("the name is not found"), "{unknown}");
+    }
+
+    #[test]
+    fn who_comes_over_ipv4_has_an_address_of_ipv4() {
+        let four: SocketAddr = "10.0.0.1:7".parse().unwrap();
+        let any: SocketAddr = "[::]:1".parse().unwrap();
+        let mapped = reached_from(any, four);
+        assert_eq!(mapped.to_string(), "[::ffff:10.0.0.1]:7");
+        assert_eq!(canonical(mapped), four);
+        assert_eq!(reached_from(four, four), four);
+        let six: SocketAddr = "[2001:db8::1]:7".parse().unwrap();
+        assert_eq!((canonical(six), reached_from(any, six)), (six, six));
+    }
+}
