@@ -38,8 +38,8 @@ use crate::rsocket::{
     KeyRing, OpenFailure, Opened, Opener, PushOutcome, PushRefusal, PushSink, Rejection, Sealed,
 };
 use crate::store::{
-    ClaimId, Content, Counts, Effects, Holdings, Kept, Limits, PushId, Refusal, Replication, Store,
-    Tally, View,
+    ClaimId, ConsumerName, ConsumerStatus, Content, Counts, Effects, Holdings, Kept, Limits,
+    PushId, Refusal, Replication, Store, Tally, View,
 };
 use crate::tenant::Tenant;
 
@@ -131,10 +131,10 @@ impl Pushes {
         }
     }
 
-    /// Begins to take what a scrape is to serve: asks the other nodes, and does not wait for them.
-    pub fn claim(self: &Arc<Self>) -> Claim {
+    /// Begins to take what a scrape is to serve to `consumer`: asks the other nodes, and does not wait for them.
+    pub fn claim(self: &Arc<Self>, consumer: &ConsumerName) -> Claim {
         let id = self.with(|held, now| {
-            let (id, effects) = held.store.begin(now);
+            let (id, effects) = held.store.begin(consumer, now);
             held.scrapes.insert(id.clone(), BTreeSet::new());
             (id, effects)
         });
@@ -154,6 +154,11 @@ impl Pushes {
     /// The `most` pushers with the most bytes, and as many of those that were refused something last; the greatest first.
     pub fn pushers(&self, most: usize) -> Vec<Holdings> {
         self.held.lock().store.pushers(most)
+    }
+
+    /// The consumers, by name.
+    pub fn consumers(&self) -> Vec<ConsumerStatus> {
+        self.held.lock().store.consumers(Instant::now())
     }
 
     /// Whether no other node is known.
@@ -382,13 +387,29 @@ impl Pushes {
             }
         }
         self.note(&effects.tally);
+        self.note_forgotten(&effects.forgotten);
         result
+    }
+
+    fn note_forgotten(&self, forgotten: &[ConsumerName]) {
+        static LOG_LIMIT: LogLimit = LogLimit::new(10);
+        for consumer in forgotten {
+            self.metrics.consumers_forgotten.inc();
+            if let Some(suppressed) = LOG_LIMIT.due() {
+                let consumer = consumer.as_str();
+                warn!(
+                    consumer,
+                    suppressed, "too many consumers: forgot what this one has had"
+                );
+            }
+        }
     }
 
     fn note(&self, tally: &Tally) {
         self.metrics.add(tally);
         let Tally {
             expired,
+            missed,
             taken_over,
             handed_over,
             possible_duplicates,
@@ -397,8 +418,17 @@ impl Pushes {
         if expired > 0 {
             warn!(
                 pushes = expired,
-                "dropped pushes that no scrape served within --push.ttl"
+                "dropped pushes that no consumer got within --push.ttl"
             );
+        }
+        if missed > 0 {
+            static LOG_LIMIT: LogLimit = LogLimit::new(1);
+            if let Some(suppressed) = LOG_LIMIT.due() {
+                warn!(
+                    pushes = missed,
+                    suppressed, "dropped pushes that not every consumer got"
+                );
+            }
         }
         if taken_over > 0 {
             info!(
@@ -412,7 +442,13 @@ impl Pushes {
     }
 
     fn publish(&self) {
-        self.metrics.hold(&self.counts());
+        let (counts, consumers) = {
+            let held = self.held.lock();
+            let consumers = held.store.consumer_counts(Instant::now());
+            (held.store.counts(), consumers)
+        };
+        self.metrics.hold(&counts);
+        self.metrics.see_consumers(&consumers);
         self.changed.notify_waiters();
     }
 }
@@ -446,7 +482,7 @@ impl PushSink for Sink {
 /// Pushes handed to one scrape: committed when they have been served, given back when dropped before.
 pub struct Claim {
     id: Option<ClaimId>,
-    /// What to serve that no scrape has served before, with who pushed it, oldest first; none until settled.
+    /// What to serve that the consumer has not had before, with who pushed it, oldest first; none until settled.
     pub texts: Vec<Arc<Content>>,
     /// What to serve again, oldest first; none until settled.
     pub again: Vec<Arc<Content>>,
@@ -489,11 +525,13 @@ impl Claim {
     /// The response has been handed over whole.
     pub fn commit(mut self) {
         if let Some(id) = self.id.take() {
-            let served = self.pushes.with(|held, now| {
+            let delivered = self.pushes.with(|held, now| {
                 held.scrapes.remove(&id);
                 held.store.commit(&id, now)
             });
-            self.pushes.metrics.served.inc_by(served as u64);
+            let metrics = &self.pushes.metrics;
+            metrics.served.inc_by(delivered.first as u64);
+            metrics.deliveries.inc_by(delivered.pushes as u64);
             self.pushes.publish();
         }
     }

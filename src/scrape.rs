@@ -31,7 +31,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::directory::ApplicationId;
 use crate::push::{Claim, Pushes};
 use crate::rsocket::{ConnectionId, Handle, Keep, Opened, Opener, PullError, Registry, run};
-use crate::store::Content;
+use crate::store::{ConsumerName, Content};
 use crate::tenant::Tenant;
 
 /// Once everybody has been pulled, a scrape waits for other nodes' pushes until this long after its beginning: a node that
@@ -138,16 +138,17 @@ impl Scraper {
         &self.reserve
     }
 
-    /// Pulls every application and merges what has come by `deadline`. `end`: when the scraper gives the response up, if
+    /// Pulls every application for `consumer` and merges what has come by `deadline`. `end`: when the scraper gives the response up, if
     /// they said so.
     pub async fn scrape(
         &self,
+        consumer: &ConsumerName,
         deadline: Instant,
         end: Option<Instant>,
     ) -> Result<Scrape, ScrapeError> {
         let under_way = self.begin()?;
         let started = Instant::now();
-        let mut claim = self.pushes.claim();
+        let mut claim = self.pushes.claim(consumer);
         let pulled = self.pull_all(deadline).await;
         claim.settle(deadline.min(started + CLAIM_PATIENCE)).await;
         let response = end.map(|end| self.reserve.response(end));
@@ -179,10 +180,14 @@ impl Scraper {
         })
     }
 
-    /// The pushes that are due, alone: no application is pulled. Other nodes' are waited for until `deadline` at the latest.
-    pub async fn pushes(&self, deadline: Instant) -> Result<Scrape, ScrapeError> {
+    /// The pushes that are due to `consumer`, alone: no application is pulled. Other nodes' are waited for until `deadline` at the latest.
+    pub async fn pushes(
+        &self,
+        consumer: &ConsumerName,
+        deadline: Instant,
+    ) -> Result<Scrape, ScrapeError> {
         let under_way = self.begin()?;
-        let mut claim = self.pushes.claim();
+        let mut claim = self.pushes.claim(consumer);
         claim
             .settle(deadline.min(Instant::now() + CLAIM_PATIENCE))
             .await;

@@ -13,17 +13,26 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::{Active, Rules};
-use crate::passwords::{Users, Verdict};
+use crate::passwords::Verdict;
+
+/// Whose password a request has.
+#[derive(Debug, Clone)]
+pub(crate) struct User(pub(crate) Arc<str>);
 
 /// Answers what may not be asked; a header that a response has of its own stays.
 pub(crate) async fn guard(
     State(active): State<watch::Receiver<Arc<Active>>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let rules = Arc::clone(&active.borrow().rules);
     let mut response = match admit(&rules, request.headers()).await {
-        Ok(()) => next.run(request).await,
+        Ok(user) => {
+            if let Some(user) = user {
+                request.extensions_mut().insert(user);
+            }
+            next.run(request).await
+        }
         Err(refusal) => refusal,
     };
     let headers = response.headers_mut();
@@ -34,19 +43,19 @@ pub(crate) async fn guard(
 }
 
 /// The rate comes first, so that guesses count.
-async fn admit(rules: &Rules, headers: &HeaderMap) -> Result<(), Response> {
+async fn admit(rules: &Rules, headers: &HeaderMap) -> Result<Option<User>, Response> {
     if rules.bucket.as_ref().is_some_and(|bucket| !bucket.take()) {
         return Err((StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n").into_response());
     }
     let Some(users) = &rules.users else {
-        return Ok(());
+        return Ok(None);
     };
-    match verdict(users, headers).await {
-        Verdict::Right => Ok(()),
-        Verdict::Wrong => {
-            let challenge = [(WWW_AUTHENTICATE, "Basic")];
-            Err((StatusCode::UNAUTHORIZED, challenge, "Unauthorized\n").into_response())
-        }
+    let Some((name, password)) = credentials(headers) else {
+        return Err(unauthorized());
+    };
+    match users.verify(&name, password).await {
+        Verdict::Right => Ok(Some(User(name.into()))),
+        Verdict::Wrong => Err(unauthorized()),
         Verdict::Busy => {
             let later = [(RETRY_AFTER, "1")];
             let why = "too many passwords are being verified\n";
@@ -55,11 +64,9 @@ async fn admit(rules: &Rules, headers: &HeaderMap) -> Result<(), Response> {
     }
 }
 
-async fn verdict(users: &Users, headers: &HeaderMap) -> Verdict {
-    match credentials(headers) {
-        Some((name, password)) => users.verify(&name, password).await,
-        None => Verdict::Wrong,
-    }
+fn unauthorized() -> Response {
+    let challenge = [(WWW_AUTHENTICATE, "Basic")];
+    (StatusCode::UNAUTHORIZED, challenge, "Unauthorized\n").into_response()
 }
 
 /// The name and the password of `Authorization: Basic` (RFC 7617).

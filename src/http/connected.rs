@@ -10,6 +10,7 @@ use axum::http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
+use super::consumer::{self, Consumer};
 use super::delivery::{Carries, Left};
 use super::{Site, parameters};
 use crate::metrics::TEXT_FORMAT;
@@ -57,9 +58,16 @@ impl Timing {
 }
 
 /// Pulls every application and answers the merged text.
-pub(super) async fn scrape(State(site): State<Site>, headers: HeaderMap) -> Response {
+pub(super) async fn scrape(
+    State(site): State<Site>,
+    Consumer(consumer): Consumer,
+    headers: HeaderMap,
+) -> Response {
     let timing = Timing::new(named(&headers), &site.scrape, site.scraper.reserve());
-    let scrape = site.scraper.scrape(timing.deadline, timing.end()).await;
+    let scraping = site
+        .scraper
+        .scrape(&consumer, timing.deadline, timing.end());
+    let scrape = scraping.await;
     timing.left(answer(scrape))
 }
 
@@ -67,13 +75,16 @@ pub(super) async fn scrape(State(site): State<Site>, headers: HeaderMap) -> Resp
 pub(super) async fn pushes(
     State(site): State<Site>,
     RawQuery(query): RawQuery,
+    Consumer(consumer): Consumer,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(unreadable) = parameters::read(query.as_deref(), []) {
+    if let Err(unreadable) = parameters::read(query.as_deref(), [consumer::PARAMETER]) {
         return unreadable.into();
     }
     let timing = Timing::new(named(&headers), &site.scrape, site.scraper.reserve());
-    timing.left(answer(site.scraper.pushes(timing.deadline).await))
+    timing.left(answer(
+        site.scraper.pushes(&consumer, timing.deadline).await,
+    ))
 }
 
 fn answer(scrape: Result<Scrape, ScrapeError>) -> Response {

@@ -17,6 +17,7 @@ mod application;
 mod applications;
 pub mod client;
 mod connected;
+mod consumer;
 mod delivery;
 mod health;
 mod leave;

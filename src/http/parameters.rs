@@ -44,6 +44,20 @@ pub(super) fn read<'q, const N: usize>(
     Ok(values)
 }
 
+/// The value of one parameter, whatever else there is.
+pub(super) fn find<'q>(
+    query: Option<&'q str>,
+    known: &'static str,
+) -> Result<Option<Cow<'q, str>>, Unreadable> {
+    let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let mut values = pairs.filter_map(|(name, value)| (name == known).then_some(value));
+    let value = values.next();
+    match values.next() {
+        Some(_) => Err(Unreadable::Twice(known)),
+        None => Ok(value),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,6 +32,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::CompressionLevel;
 use tracing::{debug, warn};
 
+use super::consumer::Peer;
 use super::delivery::{self, Committing, Left, Outbox};
 use super::metrics::HttpFault;
 use super::{Metrics, Settings};
@@ -114,7 +115,7 @@ impl Listener {
                         let handler = handler.clone();
                         let watcher = graceful.watcher();
                         tokio::spawn(async move {
-                            let connection = handler.serve(stream, watcher, &end);
+                            let connection = handler.serve((stream, Peer(peer)), watcher, &end);
                             if let Some(Err(error)) = end.run_until_cancelled(connection).await {
                                 handler.failed(&error);
                                 debug!(%peer, %error, "HTTP connection ended early");
@@ -168,7 +169,7 @@ impl ConnectionHandler {
     /// Serves one connection, from its handshake to its end.
     async fn serve(
         &self,
-        stream: TcpStream,
+        (stream, peer): (TcpStream, Peer),
         watcher: Watcher,
         end: &CancellationToken,
     ) -> Result<(), EndError> {
@@ -180,13 +181,13 @@ impl ConnectionHandler {
         let stream = Box::pin(stream);
         let active = self.access.as_ref();
         match active.and_then(|active| active.borrow().tls.clone()) {
-            None => self.speak(stream, watcher, idle).await,
+            None => self.speak((stream, peer), watcher, idle).await,
             Some(config) => {
                 let secure = Box::pin(self.secure(stream, config));
                 // Nothing is under way before the handshake is over: a node that leaves does not wait for it.
                 match self.stop.run_until_cancelled(secure).await {
                     None => Ok(()),
-                    Some(stream) => self.speak(stream?, watcher, idle).await,
+                    Some(stream) => self.speak((stream?, peer), watcher, idle).await,
                 }
             }
         }
@@ -201,7 +202,12 @@ impl ConnectionHandler {
         Ok(Box::new(timeout(self.io_timeout, handshake).await??))
     }
 
-    async fn speak<S>(&self, stream: S, watcher: Watcher, idle: Idle) -> Result<(), EndError>
+    async fn speak<S>(
+        &self,
+        (stream, peer): (S, Peer),
+        watcher: Watcher,
+        idle: Idle,
+    ) -> Result<(), EndError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -210,6 +216,7 @@ impl ConnectionHandler {
         let io = Committing::new(stream, outbox.clone());
         let service = hyper_util::service::TowerToHyperService::new(AttachClaims {
             router: self.router.clone(),
+            peer,
             metrics: Arc::clone(&self.metrics),
             outbox,
             idle,
@@ -345,6 +352,7 @@ impl Drop for Asked {
 #[derive(Clone)]
 struct AttachClaims {
     router: Router,
+    peer: Peer,
     metrics: Arc<Metrics>,
     outbox: Outbox<Asked>,
     idle: Idle,
@@ -363,7 +371,8 @@ impl tower::Service<Request<hyper::body::Incoming>> for AttachClaims {
         tower::Service::<Request<hyper::body::Incoming>>::poll_ready(&mut self.router, context)
     }
 
-    fn call(&mut self, request: Request<hyper::body::Incoming>) -> Self::Future {
+    fn call(&mut self, mut request: Request<hyper::body::Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.peer);
         let mut asked = self.idle.asked();
         let outbox = self.outbox.clone();
         let metrics = Arc::clone(&self.metrics);
@@ -420,7 +429,8 @@ mod tests {
             let end = CancellationToken::new();
             let idle = Idle::new(&handler.idle, &end);
             let graceful = GracefulShutdown::new();
-            let speaking = handler.speak(stream, graceful.watcher(), idle);
+            let peer = Peer(([127, 0, 0, 1], 1).into());
+            let speaking = handler.speak((stream, peer), graceful.watcher(), idle);
             end.run_until_cancelled(speaking).await
         });
         (reader, metrics)

@@ -17,7 +17,7 @@ use crate::nodes::NodeState;
 use crate::rebalance::{Report, Tally};
 use crate::rsocket::{self, Handle, Left};
 use crate::scrape::Duplicates;
-use crate::store::{self, Holdings};
+use crate::store::{self, ConsumerStatus, Holdings};
 
 /// Pushers listed: the greatest, and as many of those refused last.
 const PUSHERS: usize = 10;
@@ -194,12 +194,30 @@ pub(super) struct Refusal {
 #[derive(Debug, Serialize)]
 pub(super) struct Pushes {
     pub(super) pending: usize,
+    /// Had by some consumers, and waiting for others.
+    pub(super) partly_served: usize,
     pub(super) claimed: usize,
     pub(super) retained: usize,
     pub(super) replicas: usize,
     pub(super) bytes: usize,
+    /// By name.
+    pub(super) consumers: Vec<Consumer>,
     /// Those who have most, and those that were refused something lately.
     pub(super) pushers: Vec<Pusher>,
+}
+
+/// Who scrapes pushes, as this node sees it.
+#[derive(Debug, Serialize)]
+pub(super) struct Consumer {
+    pub(super) name: String,
+    /// The longest of its last gaps; of one that has scraped once, none.
+    pub(super) interval_seconds: Option<f64>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(super) last_scrape: SystemTime,
+    /// Whether pushes wait for it.
+    pub(super) counts: bool,
+    /// Pushes owned here that it has not had.
+    pub(super) waiting: usize,
 }
 
 /// What one who pushes has here.
@@ -264,7 +282,11 @@ impl Status {
             .iter()
             .map(|handle| connection(handle))
             .collect();
-        let pushes = pushes(site.pushes.counts(), &site.pushes.pushers(PUSHERS));
+        let pushes = pushes(
+            site.pushes.counts(),
+            &site.pushes.consumers(),
+            &site.pushes.pushers(PUSHERS),
+        );
         let load = Load {
             connections: connections.len(),
             full: site.registry.is_full(),
@@ -325,9 +347,10 @@ fn drain(site: &Site, connections: usize) -> Option<Drain> {
     })
 }
 
-fn pushes(counts: store::Counts, pushers: &[Holdings]) -> Pushes {
+fn pushes(counts: store::Counts, consumers: &[ConsumerStatus], pushers: &[Holdings]) -> Pushes {
     let store::Counts {
         pending,
+        partly_served,
         claimed,
         retained,
         replicas,
@@ -335,11 +358,23 @@ fn pushes(counts: store::Counts, pushers: &[Holdings]) -> Pushes {
     } = counts;
     Pushes {
         pending,
+        partly_served,
         claimed,
         retained,
         replicas,
         bytes,
+        consumers: consumers.iter().map(consumer).collect(),
         pushers: pushers.iter().map(pusher).collect(),
+    }
+}
+
+fn consumer(consumer: &ConsumerStatus) -> Consumer {
+    Consumer {
+        name: consumer.name.as_str().to_owned(),
+        interval_seconds: consumer.interval.map(|interval| interval.as_secs_f64()),
+        last_scrape: SystemTime::now() - consumer.last.elapsed(),
+        counts: consumer.counts,
+        waiting: consumer.waiting,
     }
 }
 

@@ -112,7 +112,7 @@ impl Pushes {
         awaited.any(|node| !unreached.contains(node))
     }
 
-    /// Whether this node's end costs no push: the others have all, or nobody else is there and none waits for a scrape. In
+    /// Whether this node's end costs no push: the others have all, or nobody else is there and every consumer has had all. In
     /// the latter case none may come any more.
     pub(super) fn settled(&self) -> bool {
         let mut held = self.held.lock();
@@ -120,8 +120,8 @@ impl Pushes {
         if !held.alone {
             return held.store.may_leave(now);
         }
-        let counts = held.store.counts();
-        held.closed |= counts.pending + counts.claimed == 0;
+        let all_had = held.store.is_all_had();
+        held.closed |= all_had;
         held.closed
     }
 }

@@ -4,7 +4,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use crate::metrics::{Distribution, OwnMetrics};
 use crate::rsocket;
-use crate::store::{Counts, Tally};
+use crate::store::{ConsumerCounts, Counts, Tally};
 
 /// What is counted of pushes.
 pub struct Metrics {
@@ -15,9 +15,14 @@ pub struct Metrics {
     pub(super) envelopes: IntCounterVec,
     /// Label `reason`.
     pub(super) refused: IntCounterVec,
+    /// Label `state`.
+    consumers: IntGaugeVec,
+    pub(super) consumers_forgotten: IntCounter,
     expired: IntCounter,
+    missed: IntCounter,
     pub(super) accepted: IntCounter,
     pub(super) served: IntCounter,
+    pub(super) deliveries: IntCounter,
     pub(super) deferred: IntCounter,
     pub(super) duplicate_series: IntCounter,
     /// What other nodes have to do with them.
@@ -68,7 +73,20 @@ impl Metrics {
             refused: rsocket.pushes_refused.clone(),
             expired: own.counter(
                 "prometheus_proxy_pushes_expired_total",
-                "Total number of pushes dropped because they were not scraped within --push.ttl.",
+                "Total number of pushes dropped because no consumer that counts got them within --push.ttl.",
+            )?,
+            missed: own.counter(
+                "prometheus_proxy_pushes_missed_total",
+                "Total number of times that a push was dropped before a consumer that had counted got it.",
+            )?,
+            consumers: own.gauges(
+                "prometheus_proxy_push_consumers",
+                "Current number of consumers of pushes, by state.",
+                "state",
+            )?,
+            consumers_forgotten: own.counter(
+                "prometheus_proxy_push_consumers_forgotten_total",
+                "Total number of consumers of pushes that were forgotten because there were too many.",
             )?,
             accepted: own.counter(
                 "prometheus_proxy_pushes_accepted_total",
@@ -76,7 +94,11 @@ impl Metrics {
             )?,
             served: own.counter(
                 "prometheus_proxy_pushes_served_total",
-                "Total number of pushes delivered to a scrape.",
+                "Total number of pushes delivered to a scrape for the first time.",
+            )?,
+            deliveries: own.counter(
+                "prometheus_proxy_push_deliveries_total",
+                "Total number of times that a push was delivered to a consumer that had not had it.",
             )?,
             deferred: own.counter(
                 "prometheus_proxy_pushes_deferred_total",
@@ -89,6 +111,7 @@ impl Metrics {
             copies: Copies::register(own)?,
         };
         metrics.hold(&Counts::default());
+        metrics.see_consumers(&ConsumerCounts::default());
         Ok(metrics)
     }
 
@@ -96,6 +119,7 @@ impl Metrics {
     pub(super) fn hold(&self, counts: &Counts) {
         for (state, pushes) in [
             ("pending", counts.pending),
+            ("partly_served", counts.partly_served),
             ("claimed", counts.claimed),
             ("retained", counts.retained),
             ("replica", counts.replicas),
@@ -103,6 +127,18 @@ impl Metrics {
             self.held.with_label_values(&[state]).set(gauge(pushes));
         }
         self.bytes.set(gauge(counts.bytes));
+    }
+
+    /// Says how many consumers there are.
+    pub(super) fn see_consumers(&self, counts: &ConsumerCounts) {
+        for (state, consumers) in [
+            ("new", counts.new),
+            ("counting", counts.counting),
+            ("stopped", counts.stopped),
+        ] {
+            let gauge_of = self.consumers.with_label_values(&[state]);
+            gauge_of.set(gauge(consumers));
+        }
     }
 
     /// Says how many other nodes pushes are shared with.
@@ -115,6 +151,7 @@ impl Metrics {
         let copies = &self.copies;
         for (counter, number) in [
             (&self.expired, tally.expired),
+            (&self.missed, tally.missed),
             (&copies.taken_over, tally.taken_over),
             (&copies.handed_over, tally.handed_over),
             (&copies.possible_duplicates, tally.possible_duplicates),

@@ -16,6 +16,7 @@ fn pushes() -> Pushes {
     let limits = Limits {
         ttl: Duration::from_secs(60),
         retention: Duration::ZERO,
+        consumers: 1,
         max_bytes: 1 << 20,
     };
     Pushes::new(

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::holders::Holding;
-use super::ledger::State;
 use super::{Entry, Kept, Over, PushId, Request, Standing, Store};
 use crate::nodes::NodeId;
 
@@ -65,7 +64,7 @@ impl Store {
             let entries: Vec<_> = pushes
                 .into_iter()
                 .filter_map(|push| {
-                    let entry = self.ledger.get(&push)?.entry(&self.me, now);
+                    let entry = self.entry(&push, now)?;
                     Some((push, entry))
                 })
                 .collect();
@@ -78,12 +77,23 @@ impl Store {
         }
     }
 
-    /// Tells `holders` that a push has been served, with the next effects.
+    /// What this node tells others of a push.
+    pub(super) fn entry(&self, push: &PushId, now: Instant) -> Option<Entry> {
+        let held = self.ledger.get(push)?;
+        let had = self.consumers.names(held.had());
+        Some(held.entry(&self.me, had, now))
+    }
+
+    /// Tells `holders` what has become of a push, with the next effects.
     pub(super) fn relay(&mut self, holders: impl IntoIterator<Item = NodeId>, over: &Over) {
         for node in holders {
             let words = self.served_words.entry(node).or_default();
             words.served.extend(over.served.iter().cloned());
             words.replaced.extend(over.replaced.iter().cloned());
+            for (consumer, pushes) in &over.had {
+                let had = words.had.entry(consumer.clone()).or_default();
+                had.extend(pushes.iter().cloned());
+            }
         }
     }
 
@@ -138,6 +148,7 @@ impl Store {
         if newer {
             self.change_owner(push, &entry.ownership, now);
         }
+        self.learn_had(push, &entry.had, now);
         self.standing(push, now)
     }
 
@@ -145,17 +156,19 @@ impl Store {
         match self.ledger.get(push) {
             Some(held) => Standing::Held {
                 ownership: held.ownership().clone(),
+                had: self.consumers.names(held.had()),
                 retained: held.retained(now),
             },
+            None if self.ledger.is_over(push) => Standing::Gone,
             None => Standing::Unknown,
         }
     }
 
-    /// It has been served, as another holder knows.
+    /// It is over, as another holder knows.
     fn note_retained(&mut self, push: &PushId, until: Instant) {
         let held = self.ledger.get(push);
-        if held.is_some_and(|held| !held.is_retained()) {
-            self.ledger.set_state(push, State::Retained { until });
+        if held.is_some_and(|held| !held.is_over()) {
+            self.ledger.set_over(push, until);
             self.acknowledge(push, Kept::Replicated);
         }
     }
@@ -168,6 +181,7 @@ impl Store {
         match standing {
             Standing::Held {
                 ownership,
+                had,
                 retained,
             } => {
                 self.note_aware(from, push, Some(ownership));
@@ -179,6 +193,7 @@ impl Store {
                 if held.is_some_and(|held| ownership > held.ownership()) {
                     self.change_owner(push, ownership, now);
                 }
+                self.learn_had(push, had, now);
                 self.settle(push, now);
             }
             Standing::Gone if self.owns(push) => self.end_everywhere(push, now),

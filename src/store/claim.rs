@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::selection::{Candidate, PushPart, SeriesSet, select, take_all};
-use super::{ClaimId, Content, Effects, Handed, Lent, Over, PushId, Request, Store};
+use super::{ClaimId, ConsumerName, Content, Effects, Handed, Lent, Over, PushId, Request, Store};
 use crate::nodes::NodeId;
 
 /// A claim is renewed after this part of its lease, so that two renewals may be lost.
@@ -16,19 +16,33 @@ const RENEWALS_PER_LEASE: u32 = 3;
 pub struct Claimed {
     /// The pushes, oldest first; no two have a series in common.
     pub pushes: Vec<PushId>,
-    /// What those say that no scrape has served before, oldest first.
+    /// What those say that the consumer has not had before, oldest first.
     pub texts: Vec<Arc<Content>>,
-    /// What those say that have been served and are retained, oldest first.
+    /// What those say that the consumer has had and that are retained, oldest first.
     pub again: Vec<Arc<Content>>,
     /// Times that a push waits for the next scrape because a series of its own is in this one already.
     pub deferred: usize,
+}
+
+/// What a scrape has brought to its consumer that it had not had before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// All of it.
+    pub pushes: usize,
+    /// Of these, what no consumer had had before.
+    pub first: usize,
 }
 
 #[derive(Debug)]
 struct Taken {
     content: Arc<Content>,
     order: u64,
+    /// The consumer has had it before.
     retained: bool,
+    /// Some consumer has had it before.
+    served_before: bool,
+    /// A node of an older release lent it, for which it is over once anybody has had it.
+    of_older: bool,
     /// Who lent it, and who else holds it.
     tell: BTreeSet<NodeId>,
 }
@@ -36,6 +50,7 @@ struct Taken {
 /// A claim of this node's, from its beginning to its end.
 #[derive(Debug)]
 pub(super) struct Scrape {
+    consumer: ConsumerName,
     unanswered: BTreeSet<NodeId>,
     /// Who lent, and what.
     lenders: BTreeMap<NodeId, BTreeSet<PushId>>,
@@ -50,6 +65,11 @@ pub(super) struct Scrape {
 }
 
 impl Scrape {
+    /// Whether `consumer` scrapes.
+    pub(super) fn is_of(&self, consumer: &ConsumerName) -> bool {
+        self.consumer == *consumer
+    }
+
     /// What is still wanted of that which `lender` lent.
     fn kept_of(&self, lender: &NodeId) -> BTreeSet<PushId> {
         let lent = self.lenders.get(lender).into_iter().flatten();
@@ -69,23 +89,31 @@ impl Scrape {
         lenders.chain(&self.unanswered).cloned().collect()
     }
 
-    /// What is over when the response has been served, of that which `concerns` somebody.
+    /// What comes of it when the response has been served, of that which `concerns` somebody.
     fn over_for(&self, concerns: impl Fn(&Taken) -> bool) -> Over {
         let served = self.taken.iter();
         let served = served.filter(|(_, taken)| !taken.retained && concerns(taken));
-        Over {
-            served: served.map(|(push, _)| push.clone()).collect(),
+        let (served, had): (Vec<_>, Vec<_>) = served.partition(|(_, taken)| taken.of_older);
+        let pushes =
+            |of: Vec<(&PushId, &Taken)>| Vec::from_iter(of.iter().map(|one| one.0.clone()));
+        let mut over = Over {
+            had: BTreeMap::new(),
+            served: pushes(served),
             replaced: self.replaced.clone(),
+        };
+        if !had.is_empty() {
+            over.had.insert(self.consumer.clone(), pushes(had));
         }
+        over
     }
 }
 
 impl Store {
-    /// Begins a claim: takes what this node owns and asks every peer for what that one owns.
+    /// Begins a claim for `consumer`: takes what this node owns and asks every peer for what that one owns.
     ///
     /// The claim is to be ended by [`Store::commit`] or [`Store::release`]; how many there are at a time is up to the
     /// caller. Once the replies have come, or it takes too long, [`Store::choose`] says what goes out.
-    pub fn begin(&mut self, now: Instant) -> (ClaimId, Effects) {
+    pub fn begin(&mut self, consumer: &ConsumerName, now: Instant) -> (ClaimId, Effects) {
         let claim = ClaimId {
             scraper: self.me.clone(),
             sequence: self.next_claim,
@@ -93,13 +121,10 @@ impl Store {
         self.next_claim += 1;
         let peers: BTreeSet<_> = self.members.peers().cloned().collect();
         let clock = self.clock.read(now);
-        for peer in &peers {
-            let claim = claim.clone();
-            self.call(peer, Request::Claim { claim, clock });
-        }
         let me = self.me.clone();
         let scrape = Scrape {
-            unanswered: peers,
+            consumer: consumer.clone(),
+            unanswered: peers.clone(),
             lenders: BTreeMap::new(),
             taken: BTreeMap::new(),
             waiting: BTreeSet::new(),
@@ -109,8 +134,18 @@ impl Store {
             renew_at: self.next_renewal(now),
         };
         self.scrapes.insert(claim.clone(), scrape);
-        let lent = self.lend(&me, &claim, now);
-        self.take(&me, &claim, lent, now);
+        let lent = self.lend(&me, &claim, Some(consumer), now);
+        let known = self.consumers.known(now);
+        for peer in &peers {
+            let request = Request::Claim {
+                claim: claim.clone(),
+                clock,
+                consumer: Some(consumer.clone()),
+                known: known.clone(),
+            };
+            self.call(peer, request);
+        }
+        self.take(&me, &claim, lent, false, now);
         (claim, self.effects(now))
     }
 
@@ -121,8 +156,15 @@ impl Store {
         unanswered.filter(|node| self.members.knows(node))
     }
 
-    /// Takes what a node has lent.
-    pub(super) fn take(&mut self, from: &NodeId, claim: &ClaimId, lent: Lent, now: Instant) {
+    /// Takes what a node has lent, which may be of an older release.
+    pub(super) fn take(
+        &mut self,
+        from: &NodeId,
+        claim: &ClaimId,
+        lent: Lent,
+        is_older: bool,
+        now: Instant,
+    ) {
         let Lent {
             handed,
             deferred,
@@ -159,9 +201,13 @@ impl Store {
                 content,
                 order,
                 retained: handed.retained,
+                served_before: handed.served_before,
+                of_older: is_older,
                 tell: BTreeSet::new(),
             });
             taken.retained &= handed.retained;
+            taken.served_before |= handed.served_before;
+            taken.of_older |= is_older;
             taken.tell.insert(from.clone());
             taken.tell.extend(handed.holders);
         }
@@ -217,13 +263,12 @@ impl Store {
         Some((claimed, self.effects(now)))
     }
 
-    /// The response has been handed over whole: its pushes are served. Gives the number of those that were served for the
-    /// first time.
-    pub fn commit(&mut self, claim: &ClaimId, now: Instant) -> (usize, Effects) {
+    /// The response has been handed over whole: the consumer has had its pushes.
+    pub fn commit(&mut self, claim: &ClaimId, now: Instant) -> (Delivered, Effects) {
         if !self.scrapes.get(claim).is_some_and(|scrape| scrape.chosen) {
-            return (0, self.release(claim, now));
+            return (Delivered::default(), self.release(claim, now));
         }
-        let mut served = 0;
+        let mut delivered = Delivered::default();
         if let Some(scrape) = self.scrapes.remove(claim) {
             let taken = scrape.taken.values();
             let told: BTreeSet<_> = taken.flat_map(|taken| &taken.tell).cloned().collect();
@@ -231,12 +276,14 @@ impl Store {
                 let over = scrape.over_for(|taken| taken.tell.contains(&node));
                 self.close(&node, claim, over, now);
             }
+            for taken in scrape.taken.values().filter(|taken| !taken.retained) {
+                delivered.pushes += 1;
+                delivered.first += usize::from(!taken.served_before);
+            }
             // Whatever this node has served it will not serve again, even if another one should lend it by mistake.
-            let all = scrape.over_for(|_| true);
-            served = all.served.len();
-            self.close_loan(claim, &all, now);
+            self.close_loan(claim, scrape.over_for(|_| true), now);
         }
-        (served, self.effects(now))
+        (delivered, self.effects(now))
     }
 
     /// The response broke off: the next scrape gets its pushes.
@@ -245,7 +292,7 @@ impl Store {
             for node in scrape.concerned() {
                 self.close(&node, claim, Over::default(), now);
             }
-            self.close_loan(claim, &Over::default(), now);
+            self.close_loan(claim, Over::default(), now);
         }
         self.effects(now)
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::accounts::{Accounts, SERIES_BYTES};
+use super::consumers::{ConsumerName, Slot, Slots};
 use super::holders::Holders;
 use super::tombstones::Tombstones;
 use super::{ClaimId, Content, Counts, Entry, Ownership, PushId, Refusal};
@@ -21,15 +22,35 @@ const REPLICA_GRACE: Duration = Duration::from_secs(10);
 /// what an account takes that has no other push, 200 more.
 const OVERHEAD: usize = 1152;
 
-/// Where a push is in its life. Only its owner's word counts, except that served is served wherever it is known.
+/// A push handed to a scrape. When the lease has run out it may be handed to another one of the same consumer, and is this
+/// one's until then.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum State {
-    /// Waiting for a scrape.
-    Pending,
-    /// Handed to a scrape. When the lease has run out it may be handed to another one, and is this one's until then.
-    Claimed { claim: ClaimId, until: Instant },
-    /// Served, and handed to every scrape until then.
-    Retained { until: Instant },
+pub(super) struct Lease {
+    pub(super) claim: ClaimId,
+    pub(super) taker: Taker,
+    pub(super) until: Instant,
+}
+
+/// For whom a claim takes pushes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taker {
+    /// A consumer that is remembered.
+    Consumer(Slot),
+    /// One that is not: it is served what others may get, and takes nothing.
+    Unremembered,
+    /// For whoever a node of an older release serves: it takes for all.
+    Anybody,
+}
+
+impl Taker {
+    /// Whether what one of the two has been handed must not go to the other at the same time.
+    fn excludes(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Unremembered, Self::Unremembered) => false,
+            (Self::Anybody, _) | (_, Self::Anybody) => true,
+            (one, other) => one == other,
+        }
+    }
 }
 
 /// A push and what this node knows about it.
@@ -41,7 +62,18 @@ pub(super) struct Held {
     pub(super) order: u64,
     ownership: Ownership,
     pub(super) holders: Holders,
-    state: State,
+    /// The consumers that have had it, wherever that is known.
+    had: Slots,
+    /// A consumer has had it, also one that has been forgotten since.
+    served: bool,
+    /// Every consumer that it waited for has had it, or its time to live has ended.
+    over: bool,
+    /// Once it has been served: it is served again until then.
+    kept_until: Option<Instant>,
+    /// Taken over from an owner that may have handed it to anybody: to whom a second time has been counted.
+    doubted: Option<Slots>,
+    /// The scrapes that it has been handed to. Only the owner hands it out.
+    leases: Vec<Lease>,
     /// Holders asked since the push was handed to a scrape, which therefore does not know them.
     pub(super) asked_since: BTreeSet<NodeId>,
     /// Since when its owner is known to be gone and the push falls to this node.
@@ -62,7 +94,12 @@ impl Held {
             order,
             ownership,
             holders,
-            state: State::Pending,
+            had: Slots::default(),
+            served: false,
+            over: false,
+            kept_until: None,
+            doubted: None,
+            leases: Vec::new(),
             asked_since: BTreeSet::new(),
             orphaned: None,
         }
@@ -72,45 +109,76 @@ impl Held {
         &self.ownership
     }
 
-    pub(super) fn state(&self) -> &State {
-        &self.state
+    /// The consumers that have had it.
+    pub(super) fn had(&self) -> Slots {
+        self.had
+    }
+
+    /// Whether a consumer has had it.
+    pub(super) fn is_served(&self) -> bool {
+        self.served
+    }
+
+    /// Whether it is over, and kept to be served again.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether it is served again to those that have had it.
+    pub(super) fn is_kept(&self, now: Instant) -> bool {
+        self.kept_until.is_some_and(|until| until > now)
+    }
+
+    /// Whether it has been handed to a scrape whose end is not known.
+    pub(super) fn is_lent(&self) -> bool {
+        !self.leases.is_empty()
     }
 
     /// Whether a scrape that is under way has it.
     pub(super) fn is_claimed(&self, now: Instant) -> bool {
-        matches!(self.state, State::Claimed { until, .. } if until > now)
+        self.leases.iter().any(|lease| lease.until > now)
     }
 
-    /// Whether it has been served and is kept.
-    pub(super) fn is_retained(&self) -> bool {
-        matches!(self.state, State::Retained { .. })
+    /// Whether a scrape that is under way has it, so that `taker` must wait for its end.
+    pub(super) fn is_claimed_from(&self, taker: Taker, now: Instant) -> bool {
+        let mut leases = self.leases.iter();
+        leases.any(|lease| lease.until > now && lease.taker.excludes(taker))
     }
 
-    /// How much longer it is retained, if it is.
+    /// Whether `taker` needs it no more.
+    pub(super) fn is_had_by(&self, taker: Taker) -> bool {
+        match taker {
+            _ if self.over => true,
+            Taker::Consumer(slot) => self.had.contains(slot),
+            Taker::Unremembered => false,
+            // Which consumer a node of an older release serves, nobody knows: what one has had waits for the others.
+            Taker::Anybody => self.served,
+        }
+    }
+
+    /// How much longer it is retained, if it is over.
     pub(super) fn retained(&self, now: Instant) -> Option<Duration> {
-        match self.state {
-            State::Retained { until } => Some(until.saturating_duration_since(now)),
-            State::Pending | State::Claimed { .. } => None,
-        }
+        let until = self.kept_until.filter(|_| self.over)?;
+        Some(until.saturating_duration_since(now))
     }
 
-    /// Lengthens a lease; says whether the push goes with this claim.
+    /// Lengthens a lease; says whether the claim has one.
     pub(super) fn renew(&mut self, of: &ClaimId, to: Instant) -> bool {
-        match &mut self.state {
-            State::Claimed { claim, until } if claim == of => {
-                *until = (*until).max(to);
-                true
-            }
-            State::Retained { .. } => true,
-            State::Claimed { .. } | State::Pending => false,
-        }
+        let mut leases = self.leases.iter_mut();
+        let lease = leases.find(|lease| lease.claim == *of);
+        let Some(lease) = lease else {
+            return false;
+        };
+        lease.until = lease.until.max(to);
+        true
     }
 
     /// As `me` tells others about it.
-    pub(super) fn entry(&self, me: &NodeId, now: Instant) -> Entry {
+    pub(super) fn entry(&self, me: &NodeId, had: Vec<ConsumerName>, now: Instant) -> Entry {
         Entry {
             ownership: self.ownership.clone(),
             holders: self.all_holders(me),
+            had,
             retained: self.retained(now),
         }
     }
@@ -122,10 +190,8 @@ impl Held {
 
     /// When it is dropped if nothing happens to it. A replica waits for its owner's word first.
     fn dropped_at(&self, me: &NodeId) -> Instant {
-        let until = match self.state {
-            State::Retained { until } => until,
-            State::Pending | State::Claimed { .. } => self.expires,
-        };
+        let kept_until = self.kept_until.filter(|_| self.over);
+        let until = kept_until.unwrap_or(self.expires);
         if self.ownership.owner == *me {
             until
         } else {
@@ -209,21 +275,109 @@ impl Ledger {
         self.pushes.get_mut(push).map(Box::as_mut)
     }
 
-    pub(super) fn set_state(&mut self, push: &PushId, state: State) {
-        self.change(push, |held| held.state = state);
+    /// These consumers have had it, and whatever is served is served again until `kept_until`. Says whether that is news.
+    pub(super) fn add_had(&mut self, push: &PushId, slots: Slots, kept_until: Instant) -> bool {
+        let news = self.get(push).is_some_and(|held| {
+            let added = slots.without(held.had);
+            !added.is_empty()
+        });
+        if news {
+            self.change(push, |held| {
+                held.had = held.had.with(slots);
+                held.leases.retain(
+                    |lease| !matches!(lease.taker, Taker::Consumer(slot) if slots.contains(slot)),
+                );
+                held.served = true;
+                held.kept_until.get_or_insert(kept_until);
+            });
+        }
+        news
+    }
+
+    /// It is over, and kept until then.
+    pub(super) fn set_over(&mut self, push: &PushId, kept_until: Instant) {
+        self.change(push, |held| {
+            held.served = true;
+            held.over = true;
+            held.kept_until.get_or_insert(kept_until);
+        });
     }
 
     pub(super) fn set_ownership(&mut self, push: &PushId, ownership: Ownership) {
         self.change(push, |held| held.ownership = ownership);
     }
 
-    /// A push that this claim has waits for a scrape again.
+    /// A push has been taken over, and may have been handed to `consumers`, or to others that are not known yet. Gives the
+    /// number of times that a consumer may get it again, as far as is known.
+    pub(super) fn doubt(&mut self, push: &PushId, consumers: Slots) -> usize {
+        let Some(held) = self.get_mut(push).filter(|held| !held.over) else {
+            return 0;
+        };
+        held.doubted = Some(consumers);
+        consumers.without(held.had).len().max(1)
+    }
+
+    /// Hands a push to a scrape. Gives the number of times that a consumer may get it again: scrapes of the same consumer
+    /// that had it, and whose leases have run out; and those of former owners.
+    pub(super) fn lease(&mut self, push: &PushId, lease: Lease) -> usize {
+        let mut again = 0;
+        self.change(push, |held| {
+            if let (Some(doubted), Taker::Consumer(slot)) = (&mut held.doubted, lease.taker)
+                && !doubted.contains(slot)
+            {
+                doubted.insert(slot);
+                again += 1;
+            }
+            if held.leases.is_empty() {
+                held.asked_since.clear();
+            }
+            let before = held.leases.len();
+            held.leases
+                .retain(|other| !other.taker.excludes(lease.taker));
+            again += before - held.leases.len();
+            held.leases.push(lease);
+        });
+        again
+    }
+
+    /// What this claim has is handed to others again.
     pub(super) fn give_back(&mut self, push: &PushId, of: &ClaimId) {
         let held = self.get(push);
-        let state = held.map(|held| &held.state);
-        if matches!(state, Some(State::Claimed { claim, .. }) if claim == of) {
-            self.set_state(push, State::Pending);
+        if held.is_some_and(|held| held.leases.iter().any(|lease| lease.claim == *of)) {
+            self.change(push, |held| held.leases.retain(|lease| lease.claim != *of));
         }
+    }
+
+    /// Takes a push from all scrapes that have it; how many there were.
+    pub(super) fn take_back(&mut self, push: &PushId) -> usize {
+        let leases = self.get(push).map_or(0, |held| held.leases.len());
+        if leases > 0 {
+            self.change(push, |held| held.leases = Vec::new());
+        }
+        leases
+    }
+
+    /// Forgets what consumers have had that are not known any more. Gives the number of times that one of them may get a
+    /// push again.
+    pub(super) fn forget_consumers(&mut self, slots: Slots) -> usize {
+        let of = |held: &Held| {
+            let leased = |lease: &Lease| matches!(lease.taker, Taker::Consumer(slot) if slots.contains(slot));
+            held.had.and(slots).len() + held.leases.iter().filter(|lease| leased(lease)).count()
+        };
+        let concerned = self.iter().filter(|(_, held)| of(held) > 0);
+        let concerned: Vec<_> = concerned.map(|(push, _)| push.clone()).collect();
+        let mut again = 0;
+        for push in concerned {
+            self.change(&push, |held| {
+                again += if held.over { 0 } else { of(held) };
+                held.had = held.had.without(slots);
+                held.doubted = held.doubted.map(|doubted| doubted.without(slots));
+                held.leases.retain(
+                    |lease| !matches!(lease.taker, Taker::Consumer(slot) if slots.contains(slot)),
+                );
+            });
+        }
+        again
     }
 
     /// Changes what a push counts as, and when it ends.
@@ -232,11 +386,11 @@ impl Ledger {
             return;
         };
         let before = held.dropped_at(&self.me);
-        let waited = !held.is_retained();
+        let waited = !held.served;
         *self.counts.of(held, &self.me) -= 1;
         change(held);
         *self.counts.of(held, &self.me) += 1;
-        if waited && held.is_retained() {
+        if waited && held.served {
             self.accounts.stop_waiting(&held.content);
         }
         let after = held.dropped_at(&self.me);
@@ -278,7 +432,7 @@ impl Ledger {
     pub(super) fn remove(&mut self, push: &PushId) -> Option<Box<Held>> {
         let held = self.pushes.remove(push)?;
         self.counts.bytes -= held.bytes();
-        if !held.is_retained() {
+        if !held.served {
             self.accounts.stop_waiting(&held.content);
         }
         self.accounts.leave(&held.content, held.bytes());
@@ -309,10 +463,11 @@ impl Counts {
         if held.ownership.owner != *me {
             return &mut self.replicas;
         }
-        match held.state {
-            State::Pending => &mut self.pending,
-            State::Claimed { .. } => &mut self.claimed,
-            State::Retained { .. } => &mut self.retained,
+        match held {
+            Held { over: true, .. } => &mut self.retained,
+            held if held.is_lent() => &mut self.claimed,
+            Held { served: true, .. } => &mut self.partly_served,
+            _ => &mut self.pending,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The owner's side of a claim: each push to one claim at a time, on a lease.
+//! The owner's side of a claim: each push to one claim of a consumer at a time, on a lease.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use super::claim::Scrape;
 use super::holders::Holding;
-use super::ledger::{Held, State};
-use super::selection::{Candidate, PushPart, Selection, SeriesMap, SeriesSet, select};
-use super::{ClaimId, Handed, Kept, Lent, Over, PushId, Store};
+use super::ledger::{Held, Lease, Taker};
+use super::selection::{Candidate, PushPart, Selection, SeriesSet, select};
+use super::{ClaimId, ConsumerName, Handed, Lent, Over, PushId, Store};
 use crate::nodes::NodeId;
 
 /// Pushes in one answer to another node's claim: their names and holders have to fit into a message, too.
@@ -17,22 +17,37 @@ const MAX_HANDED: usize = 8192;
 const REMEMBERED_LEASES: u32 = 3;
 
 impl Store {
-    /// Hands `claimant` what is due, and says what has to wait. Repeated, it hands out the same.
-    pub(super) fn lend(&mut self, claimant: &NodeId, claim: &ClaimId, now: Instant) -> Lent {
+    /// Hands `claimant` what is due to `consumer`, and says what has to wait. Repeated, it hands out the same. `None`: a node
+    /// of an older release does not say who scrapes it.
+    pub(super) fn lend(
+        &mut self,
+        claimant: &NodeId,
+        claim: &ClaimId,
+        consumer: Option<&ConsumerName>,
+        now: Instant,
+    ) -> Lent {
         let known = self.loans.get(claim).is_some();
+        if let (false, Some(consumer)) = (known, consumer) {
+            self.note_scrape(consumer, now);
+        }
+        let taker = self.taker(consumer);
         let (deferred, waiting) = if known {
             (0, Vec::new())
         } else {
-            self.lend_anew(claimant, claim, now)
+            self.lend_anew(claimant, claim, (consumer, taker), now)
         };
         let until = self.remembered(now);
         let loan = self.loans.open(claim, until);
-        let pushes = loan.pushes.iter();
-        let mut handed: Vec<_> = pushes
+        let leased = loan.leased.iter().filter(|push| {
+            let held = self.ledger.get_mut(push);
+            held.is_some_and(|held| held.renew(claim, now + self.replication.lease))
+        });
+        let handed = Vec::from_iter(leased.chain(&loan.again));
+        let mut handed: Vec<_> = handed
+            .into_iter()
             .filter_map(|push| {
-                let held = self.ledger.get_mut(push)?;
-                held.renew(claim, now + self.replication.lease)
-                    .then(|| hand(push, held, &self.me, claimant, now))
+                let held = self.ledger.get(push)?;
+                Some(hand(push, held, taker, (&self.me, claimant), now))
             })
             .collect();
         handed.sort_by(|a, b| (a.order, &a.push).cmp(&(b.order, &b.push)));
@@ -47,6 +62,7 @@ impl Store {
         &mut self,
         claimant: &NodeId,
         claim: &ClaimId,
+        (consumer, taker): (Option<&ConsumerName>, Taker),
         now: Instant,
     ) -> (usize, Vec<PushId>) {
         let Selection {
@@ -55,37 +71,56 @@ impl Store {
             replaced,
             mut waiting,
             overtaking,
-        } = self.select_due(now);
+        } = self.select_due(consumer, taker, now);
         waiting.truncate(MAX_HANDED);
         self.out.tally.possibly_out_of_order += overtaking;
         for push in &replaced {
-            self.end_everywhere(push, now);
+            if self.ledger.get(push).is_some_and(Held::is_over) {
+                self.end_everywhere(push, now);
+            }
         }
-        let affordable = self.affordable(chosen, claimant);
-        for push in &affordable {
-            self.mark_claimed(push, claim, now);
+        let affordable = self.affordable(chosen, taker, claimant);
+        let (again, leased): (Vec<_>, Vec<_>) = affordable.into_iter().partition(|push| {
+            let held = self.ledger.get(push);
+            taker == Taker::Unremembered || held.is_none_or(|held| held.is_had_by(taker))
+        });
+        for push in &leased {
+            let lease = Lease {
+                claim: claim.clone(),
+                taker,
+                until: now + self.replication.lease,
+            };
+            // Claims whose leases have run out may yet turn out to have been served.
+            self.out.tally.possible_duplicates += self.ledger.lease(push, lease);
         }
         let until = self.remembered(now);
-        self.loans.open(claim, until).pushes.extend(affordable);
+        let loan = self.loans.open(claim, until);
+        loan.leased.extend(leased);
+        loan.again.extend(again);
         (deferred.len(), waiting)
     }
 
-    fn select_due(&self, now: Instant) -> Selection {
+    fn select_due(&self, consumer: Option<&ConsumerName>, taker: Taker, now: Instant) -> Selection {
         let mut candidates = Vec::new();
-        let under_way = self.scrapes.values().flat_map(Scrape::fresh_series);
-        let mut busy: SeriesSet = under_way.copied().collect();
+        let scrapes = self.scrapes.values();
+        let of_consumer = scrapes.filter(|scrape| consumer.is_none_or(|one| scrape.is_of(one)));
+        let mut busy: SeriesSet = of_consumer
+            .flat_map(Scrape::fresh_series)
+            .copied()
+            .collect();
         for (push, held) in self.ledger.iter() {
             let owned = held.ownership().owner == self.me;
-            if owned && held.is_claimed(now) {
+            let had = held.is_had_by(taker);
+            if owned && !had && held.is_claimed_from(taker, now) {
                 busy.extend(&held.content.series);
                 continue;
             }
             let patient = now + self.limits.ttl / 2 < held.expires;
-            let part = match (owned, held.is_retained()) {
-                (true, true) => PushPart::Retained,
+            let part = match (owned, had) {
+                (true, true) if held.is_kept(now) => PushPart::Retained,
+                (_, true) => continue,
                 (true, false) => PushPart::Fresh { patient },
                 (false, false) => PushPart::Elsewhere { patient },
-                (false, true) => continue,
             };
             candidates.push(Candidate {
                 push,
@@ -99,8 +134,11 @@ impl Store {
 
     /// Keeps as many as one answer may carry: what is served again anyway must not crowd out what never was, nor a long
     /// text that has to wait the short ones.
-    fn affordable(&self, mut chosen: Vec<PushId>, claimant: &NodeId) -> Vec<PushId> {
-        chosen.sort_by_key(|push| self.ledger.get(push).is_some_and(Held::is_retained));
+    fn affordable(&self, mut chosen: Vec<PushId>, taker: Taker, claimant: &NodeId) -> Vec<PushId> {
+        chosen.sort_by_key(|push| {
+            let held = self.ledger.get(push);
+            held.is_some_and(|held| held.is_had_by(taker))
+        });
         if *claimant != self.me {
             chosen.truncate(MAX_HANDED);
         }
@@ -116,21 +154,6 @@ impl Store {
         chosen
     }
 
-    fn mark_claimed(&mut self, push: &PushId, claim: &ClaimId, now: Instant) {
-        let Some(held) = self.ledger.get_mut(push) else {
-            return;
-        };
-        match held.state() {
-            State::Retained { .. } => return,
-            State::Pending => held.asked_since.clear(),
-            // Its lease has run out; that claim may yet turn out to have been served.
-            State::Claimed { .. } => self.out.tally.possible_duplicates += 1,
-        }
-        let claim = claim.clone();
-        let until = now + self.replication.lease;
-        self.ledger.set_state(push, State::Claimed { claim, until });
-    }
-
     /// The claim goes on for `kept` and gives the others back.
     pub(super) fn renew_loan(&mut self, claim: &ClaimId, kept: &BTreeSet<PushId>, now: Instant) {
         if self.loans.get(claim).is_none_or(|loan| loan.over) {
@@ -140,7 +163,7 @@ impl Store {
         let loan = self.loans.open(claim, until);
         let ledger = &mut self.ledger;
         let lease = self.replication.lease;
-        loan.pushes.retain(|push| {
+        loan.leased.retain(|push| {
             let wanted = kept.contains(push);
             if !wanted {
                 ledger.give_back(push, claim);
@@ -149,87 +172,22 @@ impl Store {
             }
             wanted
         });
+        loan.again.retain(|push| kept.contains(push));
     }
 
-    /// The claim is over: what was served is ended, the others are given back.
-    pub(super) fn close_loan(&mut self, claim: &ClaimId, over: &Over, now: Instant) {
-        self.end_served(over, now);
+    /// The claim is over: what was served is noted, the others are given back.
+    pub(super) fn close_loan(&mut self, claim: &ClaimId, mut over: Over, now: Instant) {
+        // What a newer push replaced for this consumer, others may not have had.
+        over.replaced
+            .retain(|push| self.ledger.get(push).is_some_and(Held::is_over));
+        self.note_over(&over, now);
         let until = self.remembered(now);
         let loan = self.loans.open(claim, until);
         loan.over = true;
-        for push in std::mem::take(&mut loan.pushes) {
+        loan.again.clear();
+        for push in std::mem::take(&mut loan.leased) {
             self.ledger.give_back(&push, claim);
         }
-    }
-
-    /// Ends what a scrape has served or replaced, also what is not here yet.
-    pub(super) fn end_served(&mut self, over: &Over, now: Instant) {
-        self.out.tally.possibly_out_of_order += self.count_overtaken(&over.served, now);
-        for push in &over.served {
-            self.end_one_served(push, now);
-        }
-        for push in &over.replaced {
-            self.end(push, now);
-        }
-    }
-
-    /// Pushes of this node's that wait, or are in a response under way, while newer ones of other nodes with a series in
-    /// common have been served.
-    fn count_overtaken(&self, served: &[PushId], now: Instant) -> usize {
-        let counts = self.ledger.counts();
-        if counts.pending + counts.claimed == 0 {
-            return 0;
-        }
-        let mut newest = SeriesMap::default();
-        for held in served.iter().filter_map(|push| self.ledger.get(push)) {
-            if held.ownership().owner != self.me && !held.is_retained() {
-                let order = held.order;
-                let series = held.content.series.iter();
-                newest.extend(series.map(|series| (*series, order)));
-            }
-        }
-        if newest.is_empty() {
-            return 0;
-        }
-        let overtaken = self.ledger.iter().filter(|(_, held)| {
-            let waits = held.ownership().owner == self.me && !held.is_retained();
-            let since = if held.is_claimed(now) { 0 } else { held.order };
-            let mut series = held.content.series.iter();
-            waits && series.any(|series| newest.get(series) > Some(&since))
-        });
-        overtaken.count()
-    }
-
-    fn end_one_served(&mut self, push: &PushId, now: Instant) {
-        let retains = !self.limits.retention.is_zero();
-        let Some(held) = self.ledger.get_mut(push) else {
-            // A replica on its way is not to be held; one that will be retained is, and its owner will say so.
-            if !retains {
-                self.end(push, now);
-            }
-            return;
-        };
-        if held.is_retained() {
-            return;
-        }
-        // Who claimed it tells those that held it then. But this node must not leave before all know.
-        let unaware = if self.members.am_draining() {
-            held.holders.nodes().cloned().collect()
-        } else {
-            std::mem::take(&mut held.asked_since)
-        };
-        if retains {
-            let until = now + self.limits.retention;
-            self.ledger.set_state(push, State::Retained { until });
-            self.acknowledge(push, Kept::Replicated);
-        } else {
-            self.end(push, now);
-        }
-        let served = Over {
-            served: vec![push.clone()],
-            replaced: Vec::new(),
-        };
-        self.relay(unaware, &served);
     }
 
     fn remembered(&self, now: Instant) -> Instant {
@@ -241,13 +199,20 @@ fn has_text(held: &Held, me: &NodeId, claimant: &NodeId) -> bool {
     claimant == me || held.holders.get(claimant) == Some(&Holding::Confirmed)
 }
 
-fn hand(push: &PushId, held: &Held, me: &NodeId, claimant: &NodeId, now: Instant) -> Handed {
+fn hand(
+    push: &PushId,
+    held: &Held,
+    taker: Taker,
+    (me, claimant): (&NodeId, &NodeId),
+    now: Instant,
+) -> Handed {
     Handed {
         push: push.clone(),
         content: (!has_text(held, me, claimant)).then(|| Arc::clone(&held.content)),
         left: held.expires.saturating_duration_since(now),
         holders: held.all_holders(me),
-        retained: held.is_retained(),
+        retained: held.is_had_by(taker),
+        served_before: held.is_served(),
         order: Some(held.order),
     }
 }

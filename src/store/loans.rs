@@ -11,7 +11,10 @@ const MAX: usize = 4096;
 /// What one claim has been handed.
 #[derive(Debug)]
 pub(super) struct Loan {
-    pub(super) pushes: BTreeSet<PushId>,
+    /// On a lease.
+    pub(super) leased: BTreeSet<PushId>,
+    /// Without one: to be served again, or to a consumer that is not remembered.
+    pub(super) again: BTreeSet<PushId>,
     /// Nothing is handed to it any more: a claim that comes after its own end is late.
     pub(super) over: bool,
     until: Instant,
@@ -35,7 +38,8 @@ impl Loans {
             }
         }
         let loan = self.0.entry(claim.clone()).or_insert_with(|| Loan {
-            pushes: BTreeSet::new(),
+            leased: BTreeSet::new(),
+            again: BTreeSet::new(),
             over: false,
             until,
         });

@@ -1,11 +1,12 @@
 //! What nodes say to each other. Every request may be lost, late, repeated or overtaken, and is safe to repeat.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_rsocket_exposition::Exposition;
 
-use super::{ClaimId, PushId};
+use super::{ClaimId, ConsumerName, KnownConsumers, PushId};
 use crate::nodes::NodeId;
 use crate::tenant::Tenant;
 
@@ -61,7 +62,9 @@ pub struct Entry {
     pub ownership: Ownership,
     /// Every node that holds it or has been asked to, with the sender.
     pub holders: Vec<NodeId>,
-    /// For a push that has been served and is retained: how much longer.
+    /// The consumers that have had it.
+    pub had: Vec<ConsumerName>,
+    /// For a push that is over and retained: how much longer.
     pub retained: Option<Duration>,
 }
 
@@ -72,6 +75,8 @@ pub enum Standing {
     Held {
         /// Who owns it, as the node knows now.
         ownership: Ownership,
+        /// As in [`Entry`].
+        had: Vec<ConsumerName>,
         /// As in [`Entry`].
         retained: Option<Duration>,
     },
@@ -97,8 +102,10 @@ pub struct Handed {
     pub left: Duration,
     /// Who is to be told once it has been served.
     pub holders: Vec<NodeId>,
-    /// It has been served before and goes to every scrape.
+    /// The consumer has had it, and it goes to every scrape.
     pub retained: bool,
+    /// Some consumer has had it.
+    pub served_before: bool,
     /// As in [`Replica`].
     pub order: Option<u64>,
 }
@@ -116,6 +123,10 @@ pub enum Request {
         claim: ClaimId,
         /// The cluster's time where the claim is made.
         clock: u64,
+        /// Who scrapes; `None` from a node of an older release, which serves each push once.
+        consumer: Option<ConsumerName>,
+        /// What the claimant knows of consumers.
+        known: KnownConsumers,
     },
     /// The claim goes on for `kept` and gives the others back. Answered by [`Reply::Renew`].
     Renew {
@@ -146,13 +157,25 @@ pub enum Request {
     Owed,
 }
 
-/// Pushes whose wait is over.
+/// What has become of pushes.
 #[derive(Debug, Clone, Default)]
 pub struct Over {
-    /// Served: dropped, or retained if the node retains.
+    /// Consumers have had these.
+    pub had: BTreeMap<ConsumerName, Vec<PushId>>,
+    /// All have had these that they waited for: dropped, or retained if the node retains.
     pub served: Vec<PushId>,
     /// Retained and replaced by a newer one, or over for another reason: dropped.
     pub replaced: Vec<PushId>,
+}
+
+impl Over {
+    /// This one push is over.
+    pub(super) fn served(push: &PushId) -> Self {
+        Self {
+            served: vec![push.clone()],
+            ..Self::default()
+        }
+    }
 }
 
 /// The answer to a [`Request`].
@@ -170,6 +193,8 @@ pub enum Reply {
         lent: Lent,
         /// The cluster's time here.
         clock: u64,
+        /// What this node knows of consumers; `None` from a node of an older release.
+        known: Option<KnownConsumers>,
     },
     /// Done.
     Renew,
@@ -184,6 +209,8 @@ pub enum Reply {
         pushes: Option<usize>,
         /// The cluster's time here.
         clock: u64,
+        /// What this node knows of consumers.
+        known: KnownConsumers,
     },
 }
 
@@ -218,6 +245,8 @@ pub struct Effects {
     pub calls: Vec<(NodeId, Request)>,
     /// Pushes that may be acknowledged now.
     pub acknowledged: Vec<(PushId, Kept)>,
+    /// Consumers that were forgotten for others.
+    pub forgotten: Vec<ConsumerName>,
     /// What has happened, to be added to counters.
     pub tally: Tally,
 }
@@ -225,14 +254,18 @@ pub struct Effects {
 /// Numbers of what has happened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Pushes dropped by their owner because no scrape came in time.
+    /// Pushes dropped by their owner because no consumer that counts scraped in time.
     pub expired: usize,
+    /// Times that a push was over although a consumer that counts, or has counted and is remembered, had not had it, or
+    /// that one was dropped because fewer had it than should.
+    pub missed: usize,
     /// Pushes that this node owns now because their owner is gone.
     pub taken_over: usize,
     /// Pushes given to another owner because this node leaves.
     pub handed_over: usize,
-    /// Pushes that may be served twice: claimed anew after a lease had run out, or taken over from an owner that may have
-    /// handed them out. No push is served twice without having been counted here.
+    /// Times that a consumer may get a push twice: claimed anew after a lease had run out, taken over from an owner that may
+    /// have handed it out, or served to a consumer that was forgotten or is not remembered. No consumer gets a push twice
+    /// without that having been counted here.
     pub possible_duplicates: usize,
     /// Pushes handed out although an older one with a series in common waits at another node, because they have waited for
     /// it for too long; and pushes that wait while a newer one with a series in common has been served, as far as their

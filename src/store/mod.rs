@@ -90,6 +90,7 @@ mod accept;
 mod accounts;
 mod agreement;
 mod claim;
+mod consumers;
 mod holders;
 mod id;
 mod ledger;
@@ -101,6 +102,7 @@ mod outbox;
 mod ownership;
 mod replicate;
 mod selection;
+mod served;
 mod tombstones;
 mod underway;
 
@@ -111,7 +113,10 @@ use clap::Args;
 use prometheus_rsocket_config::values::{any_duration, bytes, duration};
 
 pub use accounts::{Holdings, MAX_WAITING, Refusals};
-pub use claim::Claimed;
+pub use claim::{Claimed, Delivered};
+pub use consumers::{
+    ConsumerCounts, ConsumerName, ConsumerStatus, KnownConsumer, KnownConsumers, MAX_NAME,
+};
 pub use id::{ClaimId, PushId};
 pub use members::View;
 pub use message::{
@@ -120,6 +125,7 @@ pub use message::{
 };
 
 use claim::Scrape;
+use consumers::{Consumers, Judges};
 use ledger::Ledger;
 use loans::Loans;
 use members::Members;
@@ -139,9 +145,18 @@ pub struct Limits {
     /// Serve a push in every scrape until this long after the first; 0s: in one scrape
     #[arg(id = "push.retention", long, value_name = "DURATION", default_value = "0s", value_parser = any_duration)]
     pub retention: Duration,
+    /// Number of consumers that must have scraped a push before it is dropped
+    #[arg(id = "push.consumers", long, value_name = "N", default_value = "1", value_parser = consumers)]
+    pub consumers: usize,
     /// Maximum memory for the pushes held, replicas included; when it is full, pushes are rejected
     #[arg(id = "push.max-bytes", long, value_name = "BYTES", default_value = "256MiB", value_parser = bytes)]
     pub max_bytes: usize,
+}
+
+fn consumers(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok();
+    let number = number.filter(|number| (1..=consumers::MAX_CONSUMERS).contains(number));
+    number.ok_or_else(|| format!("must be a number from 1 to {}", consumers::MAX_CONSUMERS))
 }
 
 /// How nodes hold pushes for each other. All nodes of a cluster should have the same.
@@ -157,6 +172,9 @@ pub struct Replication {
     pub agree_every: Duration,
     /// How long a claim keeps a push without being renewed. Claims are renewed after a third of it.
     pub lease: Duration,
+    /// No push is over before scrapes have been seen for this long, by this node or one that told it: until then not all
+    /// consumers are known.
+    pub watch: Duration,
     /// Pushes looked at for repair in one [`Store::tick`].
     pub max_repairs: usize,
     /// Replicas on their way to one node at a time; those of pushes that are acknowledged already take a quarter of it.
@@ -175,6 +193,7 @@ impl Default for Replication {
             resend: Duration::from_secs(1),
             agree_every: Duration::from_secs(2),
             lease: Duration::from_secs(10),
+            watch: Duration::from_secs(60),
             max_repairs: 2_000,
             max_sent: 256,
             max_sent_bytes: 64 << 20,
@@ -210,9 +229,11 @@ pub enum Refusal {
 pub struct Counts {
     /// Owned, and waiting for a scrape.
     pub pending: usize,
+    /// Owned, had by some consumers, and waiting for others.
+    pub partly_served: usize,
     /// Owned, and handed to a scrape whose response is not over as far as is known.
     pub claimed: usize,
-    /// Owned, served, and kept for the retention.
+    /// Owned, over, and kept for the retention.
     pub retained: usize,
     /// Held for another node.
     pub replicas: usize,
@@ -222,7 +243,7 @@ pub struct Counts {
 
 impl Counts {
     fn owned(&self) -> usize {
-        self.pending + self.claimed + self.retained
+        self.pending + self.partly_served + self.claimed + self.retained
     }
 }
 
@@ -234,6 +255,9 @@ pub struct Store {
     replication: Replication,
     members: Members,
     ledger: Ledger,
+    consumers: Consumers,
+    /// As of the last look.
+    judges: Judges,
     next_push: u64,
     clock: Clock,
     /// Accepted and not acknowledged; until when the acknowledgement waits.
@@ -268,6 +292,8 @@ impl Store {
         Self {
             members: Members::new(me.clone()),
             ledger: Ledger::new(me.clone(), limits.max_bytes),
+            consumers: Consumers::new(limits.ttl),
+            judges: Judges::default(),
             me,
             limits,
             replication,
@@ -303,11 +329,21 @@ impl Store {
                 Reply::Replicate(push, self.hold(from, replica, now))
             }
             Request::Sync(entries) => Reply::Sync(self.compare(from, entries, now)),
-            Request::Claim { claim, clock } => {
+            Request::Claim {
+                claim,
+                clock,
+                consumer,
+                known,
+            } => {
                 self.clock.hear(clock, now);
-                let lent = self.lend(from, &claim, now);
-                let clock = self.clock.read(now);
-                Reply::Claim { claim, lent, clock }
+                let lent = self.lend(from, &claim, consumer.as_ref(), now);
+                self.hear_of_consumers(&known, now);
+                Reply::Claim {
+                    claim,
+                    lent,
+                    clock: self.clock.read(now),
+                    known: Some(self.consumers.known(now)),
+                }
             }
             Request::Renew { claim, kept } => {
                 self.renew_loan(&claim, &kept.into_iter().collect(), now);
@@ -318,16 +354,17 @@ impl Store {
                 claim,
                 over,
             } => {
-                self.close_loan(&claim, &over, now);
+                self.close_loan(&claim, over, now);
                 Reply::Told { ticket }
             }
             Request::Served { ticket, over } => {
-                self.end_served(&over, now);
+                self.note_over(&over, now);
                 Reply::Told { ticket }
             }
             Request::Owed => Reply::Owed {
                 pushes: self.owed(from),
                 clock: self.clock.read(now),
+                known: self.consumers.known(now),
             },
         };
         (reply, self.effects(now))
@@ -347,12 +384,22 @@ impl Store {
                     self.heed(from, &push, &standing, now);
                 }
             }
-            Reply::Claim { claim, lent, clock } => {
+            Reply::Claim {
+                claim,
+                lent,
+                clock,
+                known,
+            } => {
                 self.clock.hear(clock, now);
-                self.take(from, &claim, lent, now);
+                let is_older = known.is_none();
+                self.hear_of_consumers(&known.unwrap_or_default(), now);
+                self.take(from, &claim, lent, is_older, now);
             }
             Reply::Told { ticket } => self.outbox.told(ticket),
-            Reply::Owed { clock, .. } => self.clock.hear(clock, now),
+            Reply::Owed { clock, known, .. } => {
+                self.clock.hear(clock, now);
+                self.hear_of_consumers(&known, now);
+            }
             Reply::Renew => {}
         }
         self.effects(now)
@@ -372,7 +419,9 @@ impl Store {
     pub fn tick(&mut self, now: Instant) -> Effects {
         self.clock.read(now);
         self.renew_scrapes(now);
+        self.reconsider(now);
         self.expire(now);
+        self.forget_silent(now);
         self.members.forget(now);
         self.ledger.forget(now);
         self.loans.forget(now);
@@ -396,6 +445,24 @@ impl Store {
         self.ledger.accounts().greatest(most)
     }
 
+    /// The consumers, by name.
+    pub fn consumers(&self, now: Instant) -> Vec<ConsumerStatus> {
+        let waiting = |slot| {
+            let taker = ledger::Taker::Consumer(slot);
+            let owned = self
+                .ledger
+                .iter()
+                .filter(|(_, held)| held.ownership().owner == self.me && !held.is_had_by(taker));
+            owned.count()
+        };
+        self.consumers.status(waiting, now)
+    }
+
+    /// How many consumers are in which state.
+    pub fn consumer_counts(&self, now: Instant) -> ConsumerCounts {
+        self.consumers.counts(now)
+    }
+
     /// Whether nothing is lost, and nothing served twice, by this node's end.
     pub fn may_leave(&self, now: Instant) -> bool {
         let since = self.members.draining_since();
@@ -412,13 +479,10 @@ impl Store {
     /// Drops what has outlived its time. A claimed push is left to its scrape, which may be about to deliver it.
     fn expire(&mut self, now: Instant) {
         let due = self.ledger.due(now);
-        let over: Vec<_> = due
-            .map(|(push, held)| (push.clone(), held.is_retained()))
-            .collect();
-        for (push, served) in over {
+        let due: Vec<_> = due.map(|(push, _)| push.clone()).collect();
+        for push in due {
             if self.owns(&push) {
-                self.out.tally.expired += usize::from(!served);
-                self.end_everywhere(&push, now);
+                self.expire_owned(&push, now);
             } else {
                 // Its owner may have a reason to keep it, such as a scrape that has it.
                 self.ledger.remove(&push);
@@ -427,13 +491,34 @@ impl Store {
         }
     }
 
+    fn expire_owned(&mut self, push: &PushId, now: Instant) {
+        let Some(held) = self.ledger.get(push) else {
+            return;
+        };
+        let counted = self.judges.counted;
+        let tally = &mut self.out.tally;
+        let is_kept = held.is_kept(now) && !held.is_over();
+        if !held.is_over() {
+            if held.had().and(counted).is_empty() {
+                tally.expired += 1;
+            } else {
+                tally.missed += counted.without(held.had()).len().max(1);
+            }
+        }
+        if is_kept {
+            self.end_for_all(push, now);
+        } else {
+            self.end_everywhere(push, now);
+        }
+    }
+
     /// Ends an owned push's life, here and at the other holders.
     fn end_everywhere(&mut self, push: &PushId, now: Instant) {
         if let Some(held) = self.ledger.get(push) {
             let others: Vec<_> = held.holders.nodes().cloned().collect();
             let gone = Over {
-                served: Vec::new(),
                 replaced: vec![push.clone()],
+                ..Over::default()
             };
             self.relay(others, &gone);
         }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::holders::Holding;
-use super::ledger::State;
 use super::{Kept, Ownership, PushId, Store};
 use crate::nodes::NodeId;
 
@@ -76,11 +75,11 @@ impl Store {
             return;
         }
         self.out.tally.taken_over += 1;
-        self.out.tally.possible_duplicates += usize::from(!held.is_retained());
         let ownership = Ownership {
             term: held.ownership().term + 1,
             owner: self.me.clone(),
         };
+        self.out.tally.possible_duplicates += self.ledger.doubt(push, self.consumers.all());
         self.change_owner(push, &ownership, now);
     }
 
@@ -142,6 +141,7 @@ impl Store {
         self.unsettled.insert(push.clone());
         self.handing.remove(push);
         self.tell_all(&others, push);
+        self.finish_if_due(push, now);
     }
 
     /// Gives an owned push to an active node that holds it, unless a scrape has it. From now on this node does not own
@@ -168,11 +168,8 @@ impl Store {
         };
         let others: BTreeSet<_> = held.holders.nodes().cloned().collect();
         let term = held.ownership().term + 1;
-        if matches!(held.state(), State::Claimed { .. }) {
-            // Its lease has run out; that claim may yet turn out to have been served.
-            self.ledger.set_state(push, State::Pending);
-            self.out.tally.possible_duplicates += 1;
-        }
+        // Leases that have run out; these claims may yet turn out to have been served.
+        self.out.tally.possible_duplicates += self.ledger.take_back(push);
         self.ledger
             .set_ownership(push, Ownership { term, owner: heir });
         self.out.tally.handed_over += 1;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::holders::Holding;
-use super::ledger::{Held, State};
+use super::ledger::Held;
 use super::members::rank;
 use super::{PushId, Replica, Request, Store};
 use crate::nodes::NodeId;
@@ -169,16 +169,17 @@ impl Store {
                 Some(Holding::Confirmed) | None => 0,
             };
             let known = held.holders.put(node, Holding::Asked { again, failures });
-            if !known && matches!(held.state(), State::Claimed { .. }) {
+            if !known && held.is_lent() {
                 held.asked_since.insert((*node).clone());
             }
             self.underway.begin(node, push, held.bytes(), now);
         }
+        let had = self.consumers.names(held.had());
         let replica = Replica {
             push: push.clone(),
             content: Arc::clone(&held.content),
             left: held.expires.saturating_duration_since(now),
-            entry: held.entry(&self.me, now),
+            entry: held.entry(&self.me, had, now),
             order: Some(held.order),
         };
         for node in nodes {

@@ -24,7 +24,9 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
-use super::message::{Invalid, all, each, handed, millis, pusher, standing, standings};
+use super::message::{
+    Invalid, all, consumers, each, handed, known, millis, pusher, standing, standings,
+};
 use super::proto::replication_client::ReplicationClient;
 use super::{CallIdentity, Holder, Host, MAX_PULLS, Peer, Secret, proto};
 use crate::cluster::Metrics;
@@ -263,7 +265,21 @@ impl Caller {
     async fn make(&self, request: &Request) -> Result<Reply, CallFailure> {
         match request {
             Request::Replicate(replica) => self.replicate(replica).await,
-            Request::Claim { claim, clock } => self.claim(claim, *clock).await,
+            Request::Claim {
+                claim,
+                clock,
+                consumer,
+                known,
+            } => {
+                let request = proto::ClaimRequest {
+                    route: self.route(),
+                    claim: Some(claim.into()),
+                    clock: *clock,
+                    consumer: consumer.as_ref().map(Into::into),
+                    known: Some(consumers(known)),
+                };
+                self.claim(claim, request).await
+            }
             Request::Sync(entries) => {
                 let request = proto::SyncRequest {
                     route: self.route(),
@@ -330,18 +346,18 @@ impl Caller {
         Ok(Reply::Replicate(replica.push.clone(), standing))
     }
 
-    async fn claim(&self, claim: &ClaimId, clock: u64) -> Result<Reply, CallFailure> {
-        let request = proto::ClaimRequest {
-            route: self.route(),
-            claim: Some(claim.into()),
-            clock,
-        };
+    async fn claim(
+        &self,
+        claim: &ClaimId,
+        request: proto::ClaimRequest,
+    ) -> Result<Reply, CallFailure> {
         let mut client = self.client.clone();
         let reply = within(CLAIM_WITHIN, client.claim(asking(CLAIM_WITHIN, request))).await?;
         let deferred = usize::try_from(reply.deferred).unwrap_or(usize::MAX);
         Ok(Reply::Claim {
             claim: claim.clone(),
             clock: reply.clock,
+            known: reply.known.map(known).transpose()?,
             lent: Lent {
                 deferred,
                 waiting: each(reply.waiting)?,
@@ -425,6 +441,7 @@ impl Caller {
         Ok(Reply::Owed {
             pushes: pushes.map(|pushes| usize::try_from(pushes).unwrap_or(usize::MAX)),
             clock: reply.clock,
+            known: known(reply.known.unwrap_or_default())?,
         })
     }
 

@@ -10,7 +10,10 @@ use tonic::Status;
 
 use super::proto::{self, pusher::Who, standing::State};
 use crate::nodes::NodeId;
-use crate::store::{ClaimId, Content, Entry, Handed, Over, Ownership, PushId, Standing};
+use crate::store::{
+    ClaimId, ConsumerName, Content, Entry, Handed, KnownConsumer, KnownConsumers, Over, Ownership,
+    PushId, Standing,
+};
 use crate::tenant::Tenant;
 
 /// Bytes of a node's name, or an identity's.
@@ -188,6 +191,7 @@ impl From<&Entry> for proto::Entry {
             ownership: Some((&entry.ownership).into()),
             holders: all(&entry.holders),
             retained_ms: entry.retained.map(millis),
+            had: all(&entry.had),
         }
     }
 }
@@ -199,6 +203,7 @@ impl TryFrom<proto::Entry> for Entry {
         Ok(Self {
             ownership: need(entry.ownership, "an ownership")?,
             holders: each(entry.holders)?,
+            had: each(entry.had)?,
             retained: entry.retained_ms.map(Duration::from_millis),
         })
     }
@@ -235,9 +240,11 @@ impl From<&Standing> for proto::Standing {
         };
         if let Standing::Held {
             ownership,
+            had,
             retained,
         } = standing
         {
+            said.had = all(had);
             said.ownership = Some(ownership.into());
             said.retained_ms = retained.map(millis);
         }
@@ -252,6 +259,7 @@ pub(super) fn standing(said: Option<proto::Standing>) -> Result<Option<Standing>
     let standing = match State::try_from(said.state) {
         Ok(State::Held) => Standing::Held {
             ownership: need(said.ownership, "an ownership")?,
+            had: each(said.had)?,
             retained: said.retained_ms.map(Duration::from_millis),
         },
         Ok(State::Gone) => Standing::Gone,
@@ -285,11 +293,71 @@ pub(super) fn standings(
     Ok(known)
 }
 
+impl From<&ConsumerName> for String {
+    fn from(name: &ConsumerName) -> Self {
+        name.as_str().to_owned()
+    }
+}
+
+impl TryFrom<String> for ConsumerName {
+    type Error = Invalid;
+
+    fn try_from(name: String) -> Result<Self, Invalid> {
+        Self::new(&name).ok_or(Invalid("a consumer's name"))
+    }
+}
+
+/// What a node knows of consumers, as it travels.
+pub(super) fn consumers(known: &KnownConsumers) -> proto::Consumers {
+    let consumers = known.consumers.iter().map(|one| proto::Consumer {
+        name: (&one.name).into(),
+        interval_ms: one.interval.map(millis),
+        silent_ms: millis(one.silent),
+    });
+    proto::Consumers {
+        consumers: consumers.collect(),
+        watched_ms: millis(known.watched),
+    }
+}
+
+/// What another node knows of consumers.
+pub(super) fn known(said: proto::Consumers) -> Result<KnownConsumers, Invalid> {
+    let consumers = said.consumers.into_iter().map(|one| {
+        Ok(KnownConsumer {
+            name: one.name.try_into()?,
+            interval: one.interval_ms.map(Duration::from_millis),
+            silent: Duration::from_millis(one.silent_ms),
+        })
+    });
+    Ok(KnownConsumers {
+        consumers: consumers.collect::<Result<_, Invalid>>()?,
+        watched: Duration::from_millis(said.watched_ms),
+    })
+}
+
+impl From<(&ConsumerName, &Vec<PushId>)> for proto::Had {
+    fn from((consumer, pushes): (&ConsumerName, &Vec<PushId>)) -> Self {
+        Self {
+            consumer: consumer.into(),
+            pushes: all(pushes),
+        }
+    }
+}
+
+impl TryFrom<proto::Had> for (ConsumerName, Vec<PushId>) {
+    type Error = Invalid;
+
+    fn try_from(had: proto::Had) -> Result<Self, Invalid> {
+        Ok((had.consumer.try_into()?, each(had.pushes)?))
+    }
+}
+
 impl From<&Over> for proto::Over {
     fn from(over: &Over) -> Self {
         Self {
             served: all(&over.served),
             replaced: all(&over.replaced),
+            had: over.had.iter().map(Into::into).collect(),
         }
     }
 }
@@ -299,6 +367,7 @@ impl TryFrom<proto::Over> for Over {
 
     fn try_from(over: proto::Over) -> Result<Self, Invalid> {
         Ok(Self {
+            had: each(over.had)?.into_iter().collect(),
             served: each(over.served)?,
             replaced: each(over.replaced)?,
         })
@@ -315,6 +384,7 @@ pub(super) fn handed_without_text(handed: &Handed) -> proto::Handed {
         retained: handed.retained,
         pusher: None,
         order: handed.order,
+        served_before: handed.served_before,
     }
 }
 
@@ -329,6 +399,7 @@ pub(super) fn handed(
         left: Duration::from_millis(said.left_ms),
         holders: each(said.holders)?,
         retained: said.retained,
+        served_before: said.served_before,
         order: said.order,
     })
 }
@@ -436,15 +507,18 @@ mod tests {
             generation: u64,
             retained in prop::option::of(0..=u64::MAX),
         ) {
+            let had = ConsumerName::new("a").unwrap();
             let nodes: Vec<_> = names.iter().map(|name| NodeId::new(name, generation)).collect();
             let entry = Entry {
                 ownership: Ownership { term, owner: node() },
                 holders: nodes.clone(),
+                had: vec![had.clone()],
                 retained: retained.map(Duration::from_millis),
             };
             let read = Entry::try_from(proto::Entry::from(&entry)).unwrap();
             prop_assert_eq!(read.ownership, entry.ownership);
             prop_assert_eq!(read.holders, nodes);
+            prop_assert_eq!(read.had, [had]);
             prop_assert_eq!(read.retained, entry.retained);
         }
     }

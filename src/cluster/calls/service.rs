@@ -13,7 +13,9 @@ use tokio::sync::Semaphore;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
-use super::message::{Invalid, all, caller, each, handed_without_text, need, pusher};
+use super::message::{
+    Invalid, all, caller, consumers, each, handed_without_text, known, need, pusher,
+};
 use super::proto::replication_server::{Replication, ReplicationServer};
 use super::{Calling, Holder, proto};
 use crate::nodes::NodeId;
@@ -141,13 +143,18 @@ impl Replication for Service {
         let asked = store::Request::Claim {
             claim: need(said.claim, "a claim")?,
             clock: said.clock,
+            consumer: said.consumer.map(TryInto::try_into).transpose()?,
+            known: known(said.known.unwrap_or_default())?,
         };
         match self.holder.serve(&from, asked) {
-            Reply::Claim { lent, clock, .. } => {
+            Reply::Claim {
+                lent, clock, known, ..
+            } => {
                 let mut response = Response::new(proto::ClaimReply {
                     deferred: lent.deferred as u64,
                     waiting: all(&lent.waiting),
                     clock,
+                    known: known.as_ref().map(consumers),
                     handed: self.hand(lent.handed).await,
                 });
                 // Its texts are compressed already.
@@ -197,9 +204,14 @@ impl Replication for Service {
     async fn owed(&self, request: Request<proto::OwedRequest>) -> Answer<proto::OwedReply> {
         let from = caller(request.into_inner().route, &self.me)?;
         match self.holder.serve(&from, store::Request::Owed) {
-            Reply::Owed { pushes, clock } => Ok(Response::new(proto::OwedReply {
+            Reply::Owed {
+                pushes,
+                clock,
+                known,
+            } => Ok(Response::new(proto::OwedReply {
                 pushes: pushes.map(|pushes| pushes as u64),
                 clock,
+                known: Some(consumers(&known)),
             })),
             _ => Err(mismatch()),
         }
@@ -343,6 +355,7 @@ mod tests {
                 }),
                 holders: vec![id("caller", 1)],
                 retained_ms: None,
+                had: Vec::new(),
             }),
             pusher: None,
             order: None,

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::http::applications::Counts;
 use crate::http::status::{
-    Connection, Gone, LastScrape, Member, Node, Pusher, Pushes, Rebalance, Refusal, Refused,
-    Status, TargetFailure, Targets,
+    Connection, Consumer, Gone, LastScrape, Member, Node, Pusher, Pushes, Rebalance, Refusal,
+    Refused, Status, TargetFailure, Targets,
 };
 
 /// When everything in here happened.
@@ -86,6 +86,16 @@ pub(super) fn gone(number: usize, reason: &str) -> Gone {
     }
 }
 
+fn consumer(name: &str, interval_seconds: Option<f64>, waiting: usize) -> Consumer {
+    Consumer {
+        name: name.to_owned(),
+        interval_seconds,
+        last_scrape: noon(),
+        counts: interval_seconds.is_some(),
+        waiting,
+    }
+}
+
 /// A node, the only one.
 pub(super) fn status(connections: Vec<Connection>) -> Status {
     let node = Node {
@@ -98,10 +108,15 @@ pub(super) fn status(connections: Vec<Connection>) -> Status {
     };
     let pushes = Pushes {
         pending: 3,
+        partly_served: 1,
         claimed: 1,
         retained: 0,
         replicas: 2,
         bytes: 4096,
+        consumers: vec![
+            consumer("a", Some(15.0), 3),
+            consumer("10.1.0.9 curl", None, 5),
+        ],
         pushers: vec![
             pusher("backup", 5, 3072, None),
             pusher("192.0.2.1", 1, 1024, Some((1, 120))),

@@ -9,11 +9,11 @@ use crate::tenant::Tenant;
 
 fn store(retention: Duration, max_bytes: usize) -> Store {
     let limits = Limits {
-        ttl: TTL,
         retention,
         max_bytes,
+        ..limits()
     };
-    Store::new(node(0), limits, Replication::default())
+    known_store(node(0), limits, Replication::default())
 }
 
 fn push(store: &mut Store, series: &[u64], now: Instant) -> Result<PushId, Refusal> {
@@ -24,7 +24,7 @@ fn push(store: &mut Store, series: &[u64], now: Instant) -> Result<PushId, Refus
 }
 
 fn claim(store: &mut Store, now: Instant) -> (ClaimId, Claimed) {
-    let (claim, _) = store.begin(now);
+    let (claim, _) = store.begin(&prometheus(), now);
     assert!(store.awaited(&claim).next().is_none());
     let (claimed, effects) = store.choose(&claim, now).unwrap();
     assert!(effects.calls.is_empty());
@@ -46,7 +46,7 @@ fn a_claimed_push_goes_to_nobody_else_until_it_is_given_back() {
     store.release(&first, now);
     let (second, claimed) = claim(&mut store, now);
     assert_eq!(claimed.texts.len(), 1);
-    assert_eq!(store.commit(&second, now).0, 1);
+    assert_eq!(store.commit(&second, now).0.first, 1);
     assert_eq!(store.counts(), Counts::default());
 }
 
@@ -70,7 +70,7 @@ fn a_scrape_that_outlives_lease_and_time_to_live_still_delivers() {
     push(&mut store, &[1], now).unwrap();
     let (claim, _) = claim(&mut store, now);
     assert_eq!(expired(&mut store, now + 2 * TTL), 0);
-    assert_eq!(store.commit(&claim, now + 2 * TTL).0, 1);
+    assert_eq!(store.commit(&claim, now + 2 * TTL).0.first, 1);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_retained_push_gives_way_to_a_newer_one_and_to_its_time() {
     push(&mut store, &[2], now).unwrap();
     let (second, claimed) = claim(&mut store, now);
     assert_eq!((claimed.texts.len(), claimed.again.len()), (1, 1));
-    assert_eq!(store.commit(&second, now + TTL / 2).0, 1);
+    assert_eq!(store.commit(&second, now + TTL / 2).0.first, 1);
     assert_eq!(
         expired(&mut store, now + TTL),
         0,
@@ -205,7 +205,7 @@ proptest! {
                 Step::Claim => open.push(claim(&mut store, now)),
                 Step::Commit(at) if !open.is_empty() => {
                     let (claim, claimed) = open.swap_remove(at.index(open.len()));
-                    prop_assert_eq!(store.commit(&claim, now).0, claimed.pushes.len());
+                    prop_assert_eq!(store.commit(&claim, now).0.first, claimed.pushes.len());
                     served.extend(claimed.pushes);
                 }
                 Step::Release(at) if !open.is_empty() => {

@@ -30,7 +30,7 @@ fn scattered(number: u64) -> u64 {
 #[ignore = "prints figures instead of checking any"]
 fn a_push_held_and_served() {
     for (pushes, series) in [(PUSHES, 1), (10_000, 100), (1_000, 1_000)] {
-        let mut store = Store::new(node(0), roomy(), Replication::default());
+        let mut store = known_store(node(0), roomy(), Replication::default());
         let contents = contents(pushes, series);
         let now = Instant::now();
         for content in contents {
@@ -38,7 +38,7 @@ fn a_push_held_and_served() {
         }
         let accepting = now.elapsed();
         let started = Instant::now();
-        let (claim, _) = store.begin(now);
+        let (claim, _) = store.begin(&prometheus(), now);
         let claiming = started.elapsed();
         store.choose(&claim, now).unwrap();
         let started = Instant::now();

@@ -27,12 +27,37 @@ fn limits() -> Limits {
     Limits {
         ttl: TTL,
         retention: Duration::ZERO,
+        consumers: 1,
         max_bytes: usize::MAX,
     }
 }
 
 fn node(number: u64) -> NodeId {
     NodeId::new(&format!("node-{number}"), 1)
+}
+
+fn consumer(name: &str) -> ConsumerName {
+    ConsumerName::new(name).unwrap()
+}
+
+/// Who scrapes where a test is about something else.
+fn prometheus() -> ConsumerName {
+    consumer("prometheus")
+}
+
+/// The store of a node that knows that Prometheus scrapes, and nobody else.
+fn known_store(id: NodeId, limits: Limits, replication: Replication) -> Store {
+    let known = KnownConsumers {
+        consumers: vec![KnownConsumer {
+            name: prometheus(),
+            interval: Some(Duration::from_secs(1)),
+            silent: Duration::ZERO,
+        }],
+        watched: replication.watch + TTL,
+    };
+    let mut store = Store::new(id, limits, replication);
+    store.hear_of_consumers(&known, Instant::now());
+    store
 }
 
 fn view(numbers: &[u64]) -> View {

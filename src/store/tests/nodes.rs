@@ -34,7 +34,7 @@ impl Nodes {
         let stores = all
             .keys()
             .map(|id| {
-                let store = Store::new(id.clone(), limits.clone(), replication.clone());
+                let store = known_store(id.clone(), limits.clone(), replication.clone());
                 (id.clone(), store)
             })
             .collect();
@@ -131,7 +131,7 @@ impl Nodes {
     /// Adds a node, seen by all in that state.
     pub(super) fn join(&mut self, number: u64, state: NodeState) {
         let replication = Replication::default();
-        let store = Store::new(node(number), limits(), replication);
+        let store = known_store(node(number), limits(), replication);
         self.stores.insert(node(number), store);
         let stores = self.stores.keys();
         let mut view: View = stores.map(|id| (id.clone(), NodeState::Active)).collect();
@@ -173,7 +173,7 @@ impl Nodes {
 
     pub(super) fn begin(&mut self, at: &NodeId) -> ClaimId {
         let store = self.stores.get_mut(at).expect("a live node");
-        let (claim, effects) = store.begin(self.now);
+        let (claim, effects) = store.begin(&prometheus(), self.now);
         self.carry_out(at, effects);
         claim
     }
@@ -240,6 +240,7 @@ impl Tally {
     pub(super) fn add(&mut self, other: &Self) {
         let Self {
             expired,
+            missed,
             taken_over,
             handed_over,
             possible_duplicates,
@@ -248,6 +249,7 @@ impl Tally {
             untold,
         } = other;
         self.expired += expired;
+        self.missed += missed;
         self.taken_over += taken_over;
         self.handed_over += handed_over;
         self.possible_duplicates += possible_duplicates;

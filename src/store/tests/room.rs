@@ -12,7 +12,7 @@ fn limited(max_bytes: usize) -> Limits {
 }
 
 fn store(max_bytes: usize) -> Store {
-    Store::new(node(0), limited(max_bytes), Replication::default())
+    known_store(node(0), limited(max_bytes), Replication::default())
 }
 
 fn identity(name: &str) -> Tenant {
@@ -74,7 +74,7 @@ fn what_has_been_served_or_has_expired_makes_room_for_its_pusher() {
     let now = Instant::now();
     let mut store = store(4 * one());
     assert_eq!(fill(&mut store, "a").0, 2);
-    let (claim, _) = store.begin(now);
+    let (claim, _) = store.begin(&prometheus(), now);
     store.choose(&claim, now).unwrap();
     store.commit(&claim, now);
     assert_eq!(fill(&mut store, "a").0, 2);
@@ -96,7 +96,7 @@ fn no_more_pushes_of_one_series_wait_than_so_many_and_others_may_push_it_all_the
     assert_eq!(store.accept(both, now).unwrap_err(), Refusal::Backlog);
     accept(&mut store, "a", 2).unwrap();
     accept(&mut store, "b", 1).unwrap();
-    let (claim, _) = store.begin(now);
+    let (claim, _) = store.begin(&prometheus(), now);
     store.choose(&claim, now).unwrap();
     store.commit(&claim, now);
     accept(&mut store, "a", 1).unwrap();
@@ -110,10 +110,10 @@ fn what_is_retained_waits_for_nothing() {
         ..limits()
     };
     let now = Instant::now();
-    let mut store = Store::new(node(0), retaining, Replication::default());
+    let mut store = known_store(node(0), retaining, Replication::default());
     for _ in 0..2 * MAX_WAITING {
         accept(&mut store, "a", 1).unwrap();
-        let (claim, _) = store.begin(now);
+        let (claim, _) = store.begin(&prometheus(), now);
         store.choose(&claim, now).unwrap();
         store.commit(&claim, now);
     }
@@ -176,7 +176,7 @@ fn a_replica_takes_its_pushers_room_wherever_it_is() {
 #[test]
 fn a_node_without_room_for_one_pusher_is_asked_to_hold_what_others_push() {
     let mut nodes = Nodes::new(1, &limits(), &Replication::default());
-    let small = Store::new(node(1), limited(20 * one()), Replication::default());
+    let small = known_store(node(1), limited(20 * one()), Replication::default());
     nodes.stores.insert(node(1), small);
     nodes.see(&view(&[0, 1]));
     let push = |nodes: &mut Nodes, pusher: &str, series| {

@@ -4,10 +4,15 @@ use super::super::*;
 use super::plan::{Plan, Trouble};
 use super::world::World;
 
+/// By then a Prometheus counts that began to scrape, however late its scrapes reach some nodes, and scrapes have been seen
+/// for long enough.
+const SETTLED: u64 = 60_000;
+
 #[derive(Debug, Default)]
 struct Life {
+    accepted: u64,
     kept: Option<Kept>,
-    served: usize,
+    served: BTreeMap<ConsumerName, usize>,
 }
 
 #[derive(Debug, Default)]
@@ -28,13 +33,14 @@ impl Account {
         }
     }
 
-    pub(super) fn accepted(&mut self, push: PushId) {
-        self.lives.entry(push).or_default();
+    pub(super) fn accepted(&mut self, push: PushId, at: u64) {
+        self.lives.entry(push).or_default().accepted = at;
     }
 
-    pub(super) fn served(&mut self, pushes: &[PushId]) {
+    pub(super) fn served(&mut self, consumer: &ConsumerName, pushes: &[PushId]) {
         for push in pushes {
-            self.lives.entry(push.clone()).or_default().served += 1;
+            let life = self.lives.entry(push.clone()).or_default();
+            *life.served.entry(consumer.clone()).or_default() += 1;
         }
     }
 
@@ -47,7 +53,7 @@ impl Account {
     pub(super) fn waiting(&self) -> impl Iterator<Item = &PushId> {
         let lives = self.lives.iter();
         lives
-            .filter(|(_, life)| life.kept == Some(Kept::Replicated) && life.served == 0)
+            .filter(|(_, life)| life.kept == Some(Kept::Replicated) && life.served.is_empty())
             .map(|(push, _)| push)
     }
 }
@@ -75,17 +81,47 @@ impl World {
 }
 
 impl Account {
-    /// Without crashes everything that was accepted is served; with one at a time, everything that was acknowledged as
-    /// replicated; if it did not expire.
+    /// Without crashes everything that was accepted is served to each Prometheus that is there; with one at a time,
+    /// everything that was acknowledged as replicated; if it did not expire, and the Prometheus was not silent for long.
     fn check_losses(&self, plan: &Plan) {
         let failed = self.crashes > 0;
         let replicated = plan.trouble != Trouble::Chaos;
-        let unserved = self.lives.iter().filter(|(_, life)| life.served == 0);
-        let lost: Vec<_> = unserved
-            .filter(|(_, life)| !failed || (replicated && life.kept == Some(Kept::Replicated)))
-            .collect();
-        let expired = self.tally.expired;
-        assert!(lost.len() <= expired, "{lost:?} lost, {expired} expired");
+        let kept = self
+            .lives
+            .iter()
+            .filter(|(_, life)| !failed || (replicated && life.kept == Some(Kept::Replicated)));
+        let kept: Vec<_> = kept.collect();
+        let Tally {
+            expired, missed, ..
+        } = self.tally;
+        let unserved = kept.iter().filter(|(_, life)| !life.is_served(plan));
+        let lost = unserved.count();
+        assert!(lost <= expired + missed, "{lost} lost, {expired} expired");
+        let mut lacking = Vec::new();
+        for (number, scraper) in plan.consumers.iter().enumerate() {
+            let name = consumer(&format!("prometheus-{number}"));
+            let since = scraper.from + SETTLED;
+            let until = scraper.silent.start;
+            let times = since..until;
+            let due = kept
+                .iter()
+                .filter(|(_, life)| times.contains(&life.accepted));
+            let lacks = due.filter(|(_, life)| !life.served.contains_key(&name));
+            lacking.extend(lacks.map(|(push, life)| (name.clone(), *push, life.accepted)));
+        }
+        let gone = plan
+            .consumers
+            .iter()
+            .filter(|one| one.silent.start < u64::MAX);
+        let allowed = expired * plan.consumers.len() + missed;
+        assert!(
+            lacking.len() <= allowed,
+            "{lacking:?} lacking, {expired} expired, {missed} missed, {gone} silent",
+            gone = gone.clone().count(),
+        );
+        if gone.count() == 0 && self.crashes + self.partitions == 0 && plan.has_long_ttl() {
+            assert_eq!(missed, 0, "a Prometheus that scraped missed pushes");
+        }
         let mut lives = self.lives.values();
         assert!(
             failed || lives.all(|life| life.kept.is_some()),
@@ -96,8 +132,8 @@ impl Account {
     fn check_duplicates(&self, plan: &Plan) {
         let counted = self.tally.possible_duplicates;
         if plan.limits.retention.is_zero() {
-            let lives = self.lives.values();
-            let again: usize = lives.map(|life| life.served.saturating_sub(1)).sum();
+            let times = self.lives.values().flat_map(|life| life.served.values());
+            let again: usize = times.map(|times| times - 1).sum();
             assert!(again <= counted, "{again} served again, {counted} counted");
         }
         if self.crashes + self.partitions == 0 && plan.clean {
@@ -106,5 +142,16 @@ impl Account {
                 "nothing went wrong, all the same pushes may be served twice"
             );
         }
+    }
+}
+
+impl Life {
+    /// Whether a Prometheus has had it, not just somebody who looked once.
+    fn is_served(&self, plan: &Plan) -> bool {
+        let mut numbers = 0..plan.consumers.len();
+        numbers.any(|number| {
+            let name = consumer(&format!("prometheus-{number}"));
+            self.served.contains_key(&name)
+        })
     }
 }

@@ -142,10 +142,10 @@ impl World {
         self.account.crashes += 1;
         let mine = |claim: &ClaimId| claim.scraper == *victim;
         let open = self.responses.extract_if(.., |claim, _| mine(claim));
-        for (_, pushes) in open.collect::<Vec<_>>() {
+        for (claim, pushes) in open.collect::<Vec<_>>() {
             // Handed over whole right before the crash, with nobody told.
             if self.plan.rng.bool() {
-                self.account.served(&pushes);
+                self.account.served(&self.consumers[&claim], &pushes);
             }
         }
         self.remove(victim);

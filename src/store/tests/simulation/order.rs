@@ -9,9 +9,9 @@ const SETTLED: u64 = 30_000;
 /// For each push, the older ones with a series in common that are not over.
 #[derive(Debug, Default)]
 pub(super) struct Precedence {
-    /// Acknowledged when the push came, and not served yet.
+    /// Acknowledged when the push came.
     older: BTreeMap<PushId, Vec<PushId>>,
-    served: BTreeSet<PushId>,
+    served: BTreeSet<(ConsumerName, PushId)>,
     /// For each claim, when it began: what was to go before what, as a node knew that held both.
     known: BTreeMap<ClaimId, Vec<(PushId, PushId)>>,
 }
@@ -25,7 +25,7 @@ impl World {
         let mine = &self.series[push];
         let others = self.series.iter().filter(|(other, series)| {
             let common = series.iter().any(|one| mine.contains(one));
-            common && *other != push && !self.precedence.served.contains(other)
+            common && *other != push
         });
         let older = others.filter(|(other, _)| self.account.is_acknowledged(other));
         let older = older.map(|(other, _)| other.clone()).collect();
@@ -33,11 +33,12 @@ impl World {
     }
 
     /// Takes note of what holders know as a claim begins.
-    pub(super) fn note_begun(&mut self, claim: &ClaimId) {
+    pub(super) fn note_begun(&mut self, claim: &ClaimId, consumer: &ConsumerName) {
         let pairs = self.precedence.older.iter().flat_map(|(newer, older)| {
             let older = older.iter().map(move |older| (older, newer));
             older.filter(|(older, newer)| {
-                !self.precedence.served.contains(*older) && self.is_known(older, newer)
+                let had = (consumer.clone(), (*older).clone());
+                !self.precedence.served.contains(&had) && self.is_known(older, newer)
             })
         });
         let pairs = pairs
@@ -56,8 +57,10 @@ impl World {
     /// What was to go before a push that goes out has been served.
     pub(super) fn check_order(&mut self, claim: &ClaimId, chosen: &[PushId]) {
         let known = self.precedence.known.remove(claim).unwrap_or_default();
+        let consumer = &self.consumers[claim];
         for (older, newer) in known {
-            let first = self.precedence.served.contains(&older);
+            let had = (consumer.clone(), older.clone());
+            let first = self.precedence.served.contains(&had);
             assert!(
                 first || !chosen.contains(&newer),
                 "{newer:?} goes out before {older:?}"
@@ -65,10 +68,9 @@ impl World {
         }
     }
 
-    pub(super) fn note_served(&mut self, pushes: &[PushId]) {
-        for push in pushes {
-            self.precedence.older.remove(push);
-        }
-        self.precedence.served.extend(pushes.iter().cloned());
+    pub(super) fn note_served(&mut self, claim: &ClaimId, pushes: &[PushId]) {
+        let consumer = &self.consumers[claim];
+        let had = pushes.iter().map(|push| (consumer.clone(), push.clone()));
+        self.precedence.served.extend(had);
     }
 }

@@ -20,7 +20,10 @@ pub(super) enum Event {
     GiveUp(NodeId, NodeId, PushId),
     Tick(NodeId),
     Push,
-    Scrape,
+    /// Of the Prometheus with this number.
+    Scrape(usize),
+    /// Somebody looks at what is pushed.
+    Look,
     /// Chooses if all have answered or this is the time to stop waiting.
     Choose(ClaimId, u64),
     /// The response is over: whole, or broken off.
@@ -53,7 +56,10 @@ pub(super) struct World {
     pub(super) account: Account,
     pub(super) series: BTreeMap<PushId, Vec<u64>>,
     pub(super) precedence: Precedence,
+    /// Who scrapes with which claim.
+    pub(super) consumers: BTreeMap<ClaimId, ConsumerName>,
     pub(super) responses: BTreeMap<ClaimId, Vec<PushId>>,
+    looks: usize,
 }
 
 impl World {
@@ -69,14 +75,19 @@ impl World {
             account: Account::default(),
             series: BTreeMap::new(),
             precedence: Precedence::default(),
+            consumers: BTreeMap::new(),
             responses: BTreeMap::new(),
+            looks: 0,
             plan,
         };
         for _ in 0..world.plan.nodes {
             world.start_node();
         }
         world.after(0, Event::Push);
-        world.after(1_000, Event::Scrape);
+        for number in 0..world.plan.consumers.len() {
+            world.after(world.plan.consumers[number].from, Event::Scrape(number));
+        }
+        world.after(world.plan.look_every, Event::Look);
         if world.plan.trouble != Trouble::None {
             world.after(5_000, Event::Trouble);
         }
@@ -134,7 +145,8 @@ impl World {
             }
             Event::Tick(id) => self.tick(&id),
             Event::Push => self.push(),
-            Event::Scrape => self.scrape(),
+            Event::Scrape(number) => self.scrape(number),
+            Event::Look => self.look(),
             Event::Choose(claim, deadline) => self.choose(claim, deadline),
             Event::End(claim, whole) => self.end(&claim, whole),
             Event::Notice(observer, subject) => self.notice(&observer, &subject),
@@ -253,31 +265,48 @@ impl World {
         if let Some(push) = accepted.flatten() {
             self.series.insert(push.clone(), series);
             self.note_precedence(&push);
-            self.account.accepted(push);
+            self.account.accepted(push, self.clock);
         }
     }
 
-    fn scrape(&mut self) {
+    fn scrape(&mut self, number: usize) {
         // At the end any node may be scraped, lest the one that is has left.
         let healed = self.is_quiet();
-        let next = if healed {
-            1_000
-        } else {
-            self.plan.scrape_every
-        };
+        let scraper = self.plan.consumers[number].clone();
+        let next = if healed { 1_000 } else { scraper.every };
         let next = next + self.plan.rng.u64(0..500);
-        self.after(next, Event::Scrape);
-        let scraped = match self.plan.scraped {
+        self.after(next, Event::Scrape(number));
+        if scraper.silent.contains(&self.clock) {
+            return;
+        }
+        let scraped = match scraper.scraped {
             Scraped::One if !healed => self.nodes.keys().next().cloned().into_iter().collect(),
             Scraped::All => self.nodes.keys().cloned().collect(),
             Scraped::One | Scraped::Any => Vec::from_iter(self.any_node()),
         };
         for id in scraped {
-            if let Some(claim) = self.with(&id, Store::begin) {
-                self.note_begun(&claim);
-                let deadline = self.clock + GATHERING;
-                self.after(20, Event::Choose(claim, deadline));
-            }
+            self.begin(&id, &consumer(&format!("prometheus-{number}")));
+        }
+    }
+
+    fn look(&mut self) {
+        if self.clock > self.plan.duration {
+            return;
+        }
+        self.after(self.plan.look_every, Event::Look);
+        self.looks += 1;
+        let name = consumer(&format!("curl-{}", self.looks));
+        if let Some(id) = self.any_node() {
+            self.begin(&id, &name);
+        }
+    }
+
+    fn begin(&mut self, id: &NodeId, consumer: &ConsumerName) {
+        if let Some(claim) = self.with(id, |store, now| store.begin(consumer, now)) {
+            self.consumers.insert(claim.clone(), consumer.clone());
+            self.note_begun(&claim, consumer);
+            let deadline = self.clock + GATHERING;
+            self.after(20, Event::Choose(claim, deadline));
         }
     }
 
@@ -321,8 +350,8 @@ impl World {
             return;
         };
         if whole {
-            self.note_served(&pushes);
-            self.account.served(&pushes);
+            self.note_served(claim, &pushes);
+            self.account.served(&self.consumers[claim], &pushes);
             self.with(&claim.scraper, |store, now| store.commit(claim, now));
         } else {
             self.with(&claim.scraper, |store, now| ((), store.release(claim, now)));
