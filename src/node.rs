@@ -357,6 +357,7 @@ impl Parts {
             settings.push.limits.clone(),
             Replication {
                 replicas: settings.push.replicas,
+                watch: settings.push.watch,
                 max_claim_bytes: settings.scrape.max_payload,
                 ..Replication::default()
             },

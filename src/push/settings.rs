@@ -1,8 +1,13 @@
 //! How pushing is set.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use crate::store::Limits;
+
+/// The default interval of Prometheus.
+const WATCH: Duration = Duration::from_secs(60);
 
 /// Pushes held for the next scrape.
 #[derive(Debug, Clone, Args)]
@@ -17,4 +22,7 @@ pub struct Settings {
     /// Number of other nodes that hold a copy of each push
     #[arg(id = "push.replicas", long, value_name = "N", default_value = "2")]
     pub replicas: usize,
+    /// No push is over before scrapes have been seen for so long. Long enough for those of all consumers, as a rule.
+    #[arg(skip = WATCH)]
+    pub watch: Duration,
 }

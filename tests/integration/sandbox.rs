@@ -64,7 +64,10 @@ impl Sandbox {
         let free = ports
             .iter()
             .filter(|port| !flags.iter().any(|flag| name(flag) == name(port)));
-        cli::settings(free.chain(flags).copied()).expect("valid flags")
+        let mut checked = cli::settings(free.chain(flags).copied()).expect("valid flags");
+        // What all have had is over at once.
+        checked.settings.push.watch = Duration::ZERO;
+        checked
     }
 
     pub(crate) fn web(&self) -> SocketAddr {
@@ -86,6 +89,12 @@ impl Sandbox {
     /// The samples of a scrape, a line each, without comments.
     pub(crate) async fn scrape(&self) -> Vec<String> {
         samples(self.get("/metrics/connected").await.text())
+    }
+
+    /// The samples of a scrape of this consumer.
+    pub(crate) async fn scrape_as(&self, consumer: &str) -> Vec<String> {
+        let path = format!("/metrics/connected?consumer={consumer}");
+        samples(self.get(&path).await.text())
     }
 
     pub(crate) async fn status(&self) -> Value {

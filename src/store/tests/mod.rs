@@ -1,7 +1,8 @@
-//! A node alone; nodes that talk; whose room a push takes, and in what order pushes go out; any interleaving; a simulated cluster.
+//! A node alone; nodes that talk; who gets a push; whose room a push takes, and in what order pushes go out; any interleaving; a simulated cluster.
 
 mod alone;
 mod cluster;
+mod consumers;
 mod figures;
 mod interleavings;
 mod nodes;

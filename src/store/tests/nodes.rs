@@ -25,6 +25,7 @@ pub(super) struct Nodes {
     pub(super) mail: VecDeque<Mail>,
     pub(super) now: Instant,
     pub(super) acknowledged: BTreeMap<PushId, Kept>,
+    pub(super) forgotten: Vec<ConsumerName>,
     pub(super) tally: Tally,
 }
 
@@ -43,6 +44,7 @@ impl Nodes {
             mail: VecDeque::new(),
             now: Instant::now(),
             acknowledged: BTreeMap::new(),
+            forgotten: Vec::new(),
             tally: Tally::default(),
         };
         nodes.see(&all);
@@ -67,6 +69,7 @@ impl Nodes {
     pub(super) fn carry_out(&mut self, from: &NodeId, effects: Effects) {
         self.tally.add(&effects.tally);
         self.acknowledged.extend(effects.acknowledged);
+        self.forgotten.extend(effects.forgotten);
         for (to, request) in effects.calls {
             self.mail.push_back(Mail {
                 from: from.clone(),
@@ -172,8 +175,12 @@ impl Nodes {
     }
 
     pub(super) fn begin(&mut self, at: &NodeId) -> ClaimId {
+        self.begin_as(at, prometheus().as_str())
+    }
+
+    pub(super) fn begin_as(&mut self, at: &NodeId, name: &str) -> ClaimId {
         let store = self.stores.get_mut(at).expect("a live node");
-        let (claim, effects) = store.begin(&prometheus(), self.now);
+        let (claim, effects) = store.begin(&consumer(name), self.now);
         self.carry_out(at, effects);
         claim
     }
@@ -197,7 +204,11 @@ impl Nodes {
 
     /// A claim to which everybody has answered, and what it got.
     pub(super) fn claim(&mut self, at: &NodeId) -> (ClaimId, Claimed) {
-        let claim = self.begin(at);
+        self.claim_as(at, prometheus().as_str())
+    }
+
+    pub(super) fn claim_as(&mut self, at: &NodeId, name: &str) -> (ClaimId, Claimed) {
+        let claim = self.begin_as(at, name);
         self.talk();
         let claimed = self.choose(&claim).expect("an open claim");
         (claim, claimed)
@@ -205,7 +216,11 @@ impl Nodes {
 
     /// A whole scrape, with everything delivered at once.
     pub(super) fn scrape(&mut self, at: &NodeId) -> Vec<PushId> {
-        let (claim, claimed) = self.claim(at);
+        self.scrape_as(at, prometheus().as_str())
+    }
+
+    pub(super) fn scrape_as(&mut self, at: &NodeId, name: &str) -> Vec<PushId> {
+        let (claim, claimed) = self.claim_as(at, name);
         self.commit(&claim);
         self.talk();
         claimed.pushes
