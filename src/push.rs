@@ -1,4 +1,4 @@
-//! Pushes: an application's last words, held until a scrape has served them.
+//! Pushes: an application's last words, held until each consumer has had them.
 //!
 //! A push arrives from a connection, is opened and checked, and goes into the [`Store`]; it is acknowledged when another
 //! node holds it too, or none does in time, or there is none. A scrape takes what is due, here and at the other nodes, as

@@ -1,4 +1,4 @@
-//! The pushes that a cluster of nodes holds: pending, then claimed by one scrape, then served, then gone.
+//! The pushes that a cluster of nodes holds: pending, then served to each consumer, then gone.
 //!
 //! Plain data: no lock, no clock, no socket. The owner of a [`Store`] passes in the time and what came from other nodes,
 //! and carries out the [`Effects`]. A node without peers is a cluster of one: the same machine, nobody to call.
@@ -8,21 +8,34 @@
 //! - **Accept.** The node that took a push owns it. It asks the first peers in the push's rendezvous order to hold a
 //!   replica. The push may be acknowledged as soon as one has confirmed, or if there is no peer; where no peer has room or
 //!   none answers in time, it is acknowledged as [`Kept::Short`] and the owner keeps trying.
-//! - **Claim.** A node that is scraped begins a claim: it asks every peer, itself included, for what that peer owns. An
-//!   owner hands a push to one claim, on a lease, with the text unless the claimant holds it. Pushes with a series in
+//! - **Claim.** A node that is scraped begins a claim for the consumer that scrapes: it asks every peer, itself included,
+//!   for what that peer owns. An owner hands a push to one claim of a consumer at a time, on a lease, with the text unless
+//!   the claimant holds it. Pushes with a series in
 //!   common never go out in one response: Prometheus would keep the first sample and drop the others. Owner and claimant
 //!   both see to it, and what is deferred is given back at once.
 //! - **Renew.** While the response is under way the claimant renews, naming what it still wants. A lease that has run out,
-//!   because the claimant died or cannot be heard, makes the push available to others; until one takes it, it stays with
-//!   its claim, so that a late commit finds it.
+//!   because the claimant died or cannot be heard, makes the push available to other claims of the consumer; until one
+//!   takes it, it stays with its claim, so that a late commit finds it.
 //! - **Close.** A response that was handed over whole is committed, one that broke off is released: both close the claim
-//!   at each node that lent to it or may have, and tell every holder what was served. That is repeated until answered, at
-//!   most for two minutes. A holder drops what was served, and keeps a tombstone for as long as the push could have lived,
-//!   so that no late replica brings it back.
-//! - **Retention.** With one, a served push goes out in every scrape until that long after the first. A newer push with
+//!   at each node that lent to it or may have, and tell every holder what the consumer has had. That is repeated until
+//!   answered, at most for two minutes.
+//! - **Over.** Once every consumer that counts has had it, and as many as should, the owner says that a push is over. A holder
+//!   drops it, and keeps a tombstone for as long as the push could have lived, so that no late replica brings it back.
+//! - **Retention.** With one, a push goes out in every scrape of those that have had it until that long after the first. A newer push with
 //!   one of its series replaces it: at once if one node owns both, else when a claim that saw both has been committed. A
 //!   scrape that cannot reach the newer push's owner may serve the older one again.
-//! - **Expiry.** What nobody claims is dropped after its time to live. Time travels as what is left of it.
+//! - **Expiry.** What waits for a consumer yet is dropped after its time to live. Time travels as what is left of it.
+//!
+//! # Consumers
+//!
+//! Who scrapes is a consumer, known by a name. It counts from its second scrape on, until it has been silent for three of
+//! its intervals. Every claim goes to all nodes and says whose it is, and nodes tell each other in claims what they know of
+//! consumers, so all come to know the same; a node that joins is told before it is ready. What a consumer has had is kept
+//! with each push, at all holders: a new owner knows it. No push is over before scrapes have been seen for a minute
+//! ([`Replication::watch`]): a Prometheus that scrapes three nodes counts within seconds, when another may not have been
+//! seen yet.
+//!
+//! A node of an older release names no consumer. What it serves is over for all, and so is what it lent.
 //!
 //! # Room
 //!
@@ -33,8 +46,8 @@
 //!
 //! # Order
 //!
-//! Of two pushes with a series in common the older goes first, and none goes out for the first time while a response is
-//! under way that brings one of its series: Prometheus would drop the older sample as out of order, or take it for the
+//! Of two pushes with a series in common the older goes first to each consumer, and none goes to it for the first time while
+//! a response to it is under way that brings one of its series: Prometheus would drop the older sample as out of order, or take it for the
 //! last one. Which is older, a time of the cluster's own says, the same at every node (`nodes::Clock`); so what waits for what
 //! is never a circle. Each node that is asked by a claim sees to it, for what it owns and for what it holds for others: it
 //! defers its own, and names the others to the claimant ([`Lent::waiting`]).
@@ -56,7 +69,7 @@
 //! that is in no view yet counts as alive for some seconds: views lag.
 //!
 //! A partition may make two owners, and an owner that died may have lent what its heir lends again: duplicates over loss.
-//! [`Tally::possible_duplicates`] counts each push for which that may happen.
+//! [`Tally::possible_duplicates`] counts each time that it may happen.
 //!
 //! # Agreement
 //!
@@ -82,6 +95,7 @@
 //! | closings not yet answered | the oldest is given up and counted; agreement repairs it |
 //! | pushes looked at for repair, or taken over, in a tick; pushes in one round of agreement | the rest follows with the next |
 //! | pushes of other nodes that an answer to a claim names as waiting | the others are not named |
+//! | consumers remembered | see [`consumers`]: one is forgotten, which is counted, or the newcomer is served and takes nothing |
 //! | pushers whose refusals are remembered | the one refused longest ago is forgotten |
 //! | nodes that no view has named, nodes that are gone | a further one counts as dead; the one gone longest is forgotten |
 //! | tombstones | those that are needed least long are forgotten |
@@ -142,7 +156,7 @@ pub struct Limits {
     /// Drop a push that has not been scraped after this
     #[arg(id = "push.ttl", long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     pub ttl: Duration,
-    /// Serve a push in every scrape until this long after the first; 0s: in one scrape
+    /// Serve a push in every scrape until this long after the first; 0s: once to each consumer
     #[arg(id = "push.retention", long, value_name = "DURATION", default_value = "0s", value_parser = any_duration)]
     pub retention: Duration,
     /// Number of consumers that must have scraped a push before it is dropped

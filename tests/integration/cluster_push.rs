@@ -140,9 +140,9 @@ async fn what_a_killed_node_had_acknowledged_is_served_once_by_another() {
     introduce(&members).await;
     counted(&members, "prometheus_proxy_pushes_taken_over_total", 1.0).await;
     assert_eq!(members[0].proxy.scrape().await, ["jobs_total 1"]);
-    counted(&members, "prometheus_proxy_pushes{state=\"replica\"}", 0.0).await;
     assert!(members[1].proxy.scrape().await.is_empty());
     assert!(members[0].proxy.scrape().await.is_empty());
+    counted(&members, "prometheus_proxy_pushes{state=\"replica\"}", 0.0).await;
 }
 
 #[tokio::test]
@@ -166,8 +166,59 @@ async fn all_nodes_scraped_at_once_serve_each_push_once() {
 }
 
 #[tokio::test]
+async fn each_consumer_of_three_nodes_gets_each_push_once_and_who_looks_takes_nothing() {
+    let members = cluster(3, Some("secret")).await;
+    for name in ["a", "b", "a", "b"] {
+        members[0].proxy.scrape_as(name).await;
+    }
+    let expected = scatter(&members, 12).await;
+    assert_eq!(members[0].proxy.scrape().await.len(), 12);
+    for name in ["a", "b"] {
+        let mut served = Vec::new();
+        for member in &members {
+            served.extend(member.proxy.scrape_as(name).await);
+        }
+        served.sort_unstable();
+        assert_eq!(served, expected, "{name}");
+    }
+    counted(&members, "prometheus_proxy_push_bytes", 0.0).await;
+    for (series, value) in [
+        ("prometheus_proxy_pushes_served_total", 12.0),
+        ("prometheus_proxy_push_deliveries_total", 36.0),
+        ("prometheus_proxy_pushes_possible_duplicates_total", 0.0),
+        ("prometheus_proxy_pushes_missed_total", 0.0),
+        ("prometheus_proxy_push_consumers{state=\"counting\"}", 6.0),
+        ("prometheus_proxy_push_consumers{state=\"new\"}", 3.0),
+    ] {
+        counted(&members, series, value).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_started_again_keeps_a_push_for_the_consumer_that_has_not_had_it() {
+    let mut members = cluster(3, Some("secret")).await;
+    for name in ["a", "b", "a", "b"] {
+        members[0].proxy.scrape_as(name).await;
+    }
+    members[0].push("jobs_total 1\n").await.unwrap();
+    assert_eq!(members[1].proxy.scrape_as("a").await.len(), 1);
+    let leaving = members.remove(0);
+    timeout(PATIENCE, leaving.proxy.node.drain(PATIENCE))
+        .await
+        .expect("no wait for a scrape");
+    members.push(Member::start("node-3", Some("secret"), &[]).await);
+    introduce(&members).await;
+    for member in &members {
+        assert!(member.proxy.scrape_as("a").await.is_empty());
+    }
+    assert_eq!(members[2].proxy.scrape_as("b").await, ["jobs_total 1"]);
+    counted(&members, "prometheus_proxy_push_bytes", 0.0).await;
+}
+
+#[tokio::test]
 async fn one_node_alone_scraped_serves_what_all_have_taken() {
     let members = cluster(3, Some("secret")).await;
+    members[1].proxy.scrape().await;
     let expected = scatter(&members, 30).await;
     let mut served = members[1].proxy.scrape().await;
     served.sort_unstable();

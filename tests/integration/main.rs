@@ -26,6 +26,7 @@ mod cluster_partition;
 mod cluster_push;
 mod cluster_tls;
 mod compat;
+mod consumers;
 mod docs;
 mod drain;
 mod envelope;

@@ -25,7 +25,7 @@ pub(crate) struct Prometheus {
 }
 
 /// One series of an answer: its labels and its value.
-type Series = (Value, f64);
+pub(crate) type Series = (Value, f64);
 
 impl Prometheus {
     /// Scrapes the applications behind `proxy`, and the node itself.
@@ -102,7 +102,7 @@ impl Prometheus {
     }
 
     /// The instant query's vector.
-    async fn query(&self, query: &str) -> Vec<Series> {
+    pub(crate) async fn query(&self, query: &str) -> Vec<Series> {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let data = self.api(&format!("/api/v1/query?query={encoded}")).await;
         let value = |series: &Value| {

@@ -41,6 +41,42 @@ async fn an_acknowledged_push_is_served_by_the_next_scrape_and_only_by_that() {
 }
 
 #[tokio::test]
+async fn a_push_waits_for_each_consumer_and_the_status_says_for_which() {
+    let proxy = Sandbox::start(&[]).await;
+    for name in ["a", "b", "a", "b"] {
+        proxy.scrape_as(name).await;
+    }
+    let mut app = pusher(&proxy).await;
+    app.push("jobs_total 1\n").await.unwrap();
+    leave(&proxy, app).await;
+    let look = [("user-agent", "curl/8.0")];
+    let looked = proxy.get_with("/metrics/pushes", &look).await;
+    assert_eq!(looked.text(), "jobs_total 1\n");
+    assert_eq!(proxy.scrape_as("a").await, ["jobs_total 1"]);
+    assert!(proxy.scrape_as("a").await.is_empty());
+    let status = proxy.status().await;
+    let consumers = status["pushes"]["consumers"].as_array().expect("consumers");
+    let seen = consumers.iter().map(|one| {
+        (
+            one["name"].as_str(),
+            one["counts"].as_bool(),
+            one["waiting"].as_u64(),
+        )
+    });
+    let expected = [
+        (Some("127.0.0.1 curl"), Some(false), Some(0)),
+        (Some("a"), Some(true), Some(0)),
+        (Some("b"), Some(true), Some(1)),
+    ];
+    assert_eq!(Vec::from_iter(seen), expected);
+    assert_eq!(proxy.scrape_as("b").await, ["jobs_total 1"]);
+    eventually("the push to be over", async || {
+        proxy.own("prometheus_proxy_push_bytes").await == 0.0
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_push_right_before_the_end_of_the_connection_is_read() {
     let proxy = Sandbox::start(&[]).await;
     for _ in 0..20 {

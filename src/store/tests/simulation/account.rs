@@ -19,6 +19,8 @@ struct Life {
 pub(super) struct Account {
     lives: BTreeMap<PushId, Life>,
     tally: Tally,
+    /// Consumers forgotten for others: they may get pushes again.
+    forgotten: usize,
     pub(super) crashes: usize,
     pub(super) partitions: usize,
 }
@@ -26,6 +28,7 @@ pub(super) struct Account {
 impl Account {
     pub(super) fn note(&mut self, effects: &Effects) {
         self.tally.add(&effects.tally);
+        self.forgotten += effects.forgotten.len();
         for (push, kept) in &effects.acknowledged {
             let life = self.lives.entry(push.clone()).or_default();
             assert_eq!(life.kept, None, "acknowledged twice");
@@ -136,7 +139,7 @@ impl Account {
             let again: usize = times.map(|times| times - 1).sum();
             assert!(again <= counted, "{again} served again, {counted} counted");
         }
-        if self.crashes + self.partitions == 0 && plan.clean {
+        if self.crashes + self.partitions + self.forgotten == 0 && plan.clean {
             assert_eq!(
                 counted, 0,
                 "nothing went wrong, all the same pushes may be served twice"
