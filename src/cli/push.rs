@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Args;
 use prometheus_rsocket_client::{Builder, Client, ConnectError, Description, PushError};
 use prometheus_rsocket_config::values;
-use prometheus_rsocket_exposition::{Exposition, ParseError};
+use prometheus_rsocket_exposition::{Exposition, Labels, Limits, ParseError, merge};
 
 use super::proxies::ProxyArgs;
 use super::{bad_usage, failure, runtime};
@@ -19,6 +20,8 @@ use crate::logging;
 
 /// The client's name and version.
 const CLIENT: &str = concat!("push ", env!("CARGO_PKG_VERSION"));
+/// Bytes of labelled text that are copied at a time.
+const CHUNK: usize = 64 << 10;
 /// The delays between attempts to connect: a proxy that restarts is back within seconds.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
@@ -28,6 +31,9 @@ pub(super) struct PushArgs {
     /// File to push; - or none: standard input
     #[arg(value_name = "FILE", default_value = "-", hide_default_value = true)]
     file: PathBuf,
+    /// Add this label to every sample. A sample's own label of that name is renamed to exported_NAME. Repeatable
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = Label::parse)]
+    labels: Vec<Label>,
     #[command(flatten)]
     proxy: ProxyArgs,
     /// Give up if the proxy has not acknowledged the push after this, reconnects included
@@ -43,13 +49,54 @@ pub(super) struct PushArgs {
     log: logging::Settings,
 }
 
+/// A label that the command line adds.
+#[derive(Debug, Clone)]
+struct Label {
+    name: String,
+    value: String,
+}
+
+impl Label {
+    /// An empty value is mostly that of a variable that is not set, and would be no label to Prometheus.
+    fn parse(text: &str) -> Result<Self, String> {
+        let (name, value) = text
+            .split_once('=')
+            .filter(|(_, value)| !value.is_empty())
+            .ok_or("a label is written NAME=VALUE")?;
+        Labels::default()
+            .insert(name, value)
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        })
+    }
+}
+
+impl PushArgs {
+    fn labels(&self) -> Result<Labels, String> {
+        let mut labels = Labels::default();
+        for Label { name, value } in &self.labels {
+            if labels.get(name).is_some() {
+                return Err(format!("--label names {name} twice"));
+            }
+            labels
+                .insert(name, value)
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(labels)
+    }
+}
+
 /// Exit status 0 says that the proxy has acknowledged the push, and nothing less.
 pub(super) fn run(args: &PushArgs) -> ExitCode {
     // What is wrong with the flags is said before a producer is waited for.
-    if let Err(line) = builder(args, Bytes::new()) {
-        return bad_usage(&line);
-    }
-    match push(args) {
+    let checked = builder(args, Bytes::new()).and_then(|_| args.labels());
+    let labels = match checked {
+        Ok(labels) => labels,
+        Err(line) => return bad_usage(&line),
+    };
+    match push(args, &labels) {
         Ok(text) => {
             if !args.quiet {
                 report(&text);
@@ -68,8 +115,8 @@ fn point_at(error: &Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn push(args: &PushArgs) -> Result<Text, Error> {
-    let text = Text::read(&args.file, args.max_bytes)?;
+fn push(args: &PushArgs, labels: &Labels) -> Result<Text, Error> {
+    let text = Text::read(&args.file, args.max_bytes, labels)?;
     if !args.quiet {
         logging::init(&args.log);
     }
@@ -131,7 +178,7 @@ impl From<ParseError> for Position {
     }
 }
 
-/// A text that the proxy would take.
+/// A text that the proxy would take, with its labels.
 #[derive(Debug)]
 struct Text {
     bytes: Bytes,
@@ -140,7 +187,7 @@ struct Text {
 
 impl Text {
     /// Reads to the end, however long a producer takes for it.
-    fn read(file: &Path, max_bytes: usize) -> Result<Self, Error> {
+    fn read(file: &Path, max_bytes: usize, labels: &Labels) -> Result<Self, Error> {
         let (name, bytes) = if file == Path::new("-") {
             let name = "<stdin>".to_owned();
             (name, read_at_most(io::stdin().lock(), max_bytes))
@@ -150,34 +197,49 @@ impl Text {
         };
         match bytes {
             Ok(bytes) if bytes.len() > max_bytes => Err(Error::TooLong { name, max_bytes }),
-            Ok(bytes) => Self::check(name, bytes.into()),
+            Ok(bytes) => Self::check(name, bytes.into(), labels),
             Err(error) => Err(Error::Read { name, error }),
         }
     }
 
-    fn check(name: String, bytes: Bytes) -> Result<Self, Error> {
-        let exposition = match Exposition::parse(bytes.clone()) {
-            Ok(exposition) => exposition,
-            Err(error) => {
-                return Err(Error::Invalid {
-                    name,
-                    position: error.into(),
-                    reason: error.kind().as_str(),
-                });
-            }
+    /// What is wrong is said where it stands in the text as it came.
+    fn check(name: String, bytes: Bytes, labels: &Labels) -> Result<Self, Error> {
+        let refused = |name, position, reason| Error::Invalid {
+            name,
+            position,
+            reason,
+        };
+        let checked = Exposition::parse(bytes.clone()).and_then(|exposition| {
+            let labelled = exposition.with_labels(labels, false, &Limits::NONE)?;
+            Ok((exposition, labelled))
+        });
+        let (exposition, labelled) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return Err(refused(name, error.into(), error.kind().as_str())),
         };
         if exposition.has_timestamps() {
-            return Err(Error::Invalid {
+            return Err(refused(
                 name,
-                position: first_timestamp(&bytes),
-                reason: "a timestamp, which would be out of date when the push is scraped",
-            });
+                first_timestamp(&bytes),
+                "a timestamp, which would be out of date when the push is scraped",
+            ));
         }
         match exposition.samples() {
             0 => Err(Error::NoSamples { name }),
-            samples => Ok(Self { bytes, samples }),
+            samples if labels.is_empty() => Ok(Self { bytes, samples }),
+            samples => Ok(Self {
+                bytes: written(labelled),
+                samples,
+            }),
         }
     }
+}
+
+/// An exposition as a text.
+fn written(exposition: Exposition) -> Bytes {
+    let merged = merge(vec![Arc::new(exposition).into()]);
+    let chunks = merged.into_chunks(CHUNK);
+    chunks.flatten().collect::<Vec<u8>>().into()
 }
 
 /// One byte more than `max_bytes` tells that there is more.
@@ -253,7 +315,11 @@ mod tests {
     use super::*;
 
     fn refused(text: &'static str) -> String {
-        let checked = Text::check("text".into(), Bytes::from_static(text.as_bytes()));
+        let checked = Text::check(
+            "text".into(),
+            Bytes::from_static(text.as_bytes()),
+            &Labels::default(),
+        );
         checked.expect_err("a refusal").to_string()
     }
 

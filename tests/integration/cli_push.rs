@@ -73,12 +73,32 @@ async fn a_text_from_a_pipe_or_a_file_is_held_when_the_program_has_ended_well() 
 }
 
 #[tokio::test]
+async fn labels_of_the_command_line_are_added_as_those_of_a_target_are() {
+    let proxy = Sandbox::start(&[]).await;
+    let to = at(proxy.tcp());
+    let arguments = [&*to, "--label=job=backup", "--label", "path=a=\"b\\c"];
+    let text = "# TYPE runs counter\nruns_total{a=\"1\"} 1\n# TYPE took gauge\ntook{job=\"own\"} 2\n# EOF\n";
+    let output = push(&arguments, text).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    proxy.connected(0).await;
+    let path = r#"path="a=\"b\\c""#;
+    assert_eq!(
+        proxy.scrape().await,
+        [
+            format!("runs_total{{job=\"backup\",{path},a=\"1\"}} 1"),
+            format!("took{{job=\"backup\",{path},exported_job=\"own\"}} 2"),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn a_text_that_the_proxy_would_refuse_is_not_sent() {
     let scratch = Scratch::new();
     let file = scratch.file("metrics.prom", "up 1\nup{ 1\n");
     let place = format!("{file}:2:5: invalid label name\n");
     for (arguments, input, reason) in [
         (&[NOBODY, &*file][..], "", &*place),
+        (&[NOBODY, &*file, "--label=job=backup"], "", &*place),
         (
             &[NOBODY],
             "up 1 1700000000000\n",
@@ -107,6 +127,13 @@ async fn a_mistake_in_the_usage_is_told_from_a_failure() {
         &["--proxy=http://proxy:7001"][..],
         &["--timeout=0s"],
         &["one", "two"],
+        &["--label=job"],
+        &["--label=job="],
+        &["--label==backup"],
+        &["--label=1job=backup"],
+        &["--label=__job=backup"],
+        &["--label=le=1"],
+        &["--label=job=a", "--label=job=b"],
     ] {
         let output = push(arguments, "up 1\n").await;
         assert_eq!(output.status.code(), Some(2), "{output:?}");
