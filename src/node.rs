@@ -23,7 +23,7 @@ use crate::cluster::{Cluster, Introduction, Load, Members, Vitals};
 use crate::directory::SharedDirectory;
 use crate::drain::{self, Leaving, Lifecycle};
 use crate::files::Rereads;
-use crate::http::{self, Identity, Site};
+use crate::http::{self, Identity, PushReceiver, Senders, Site};
 use crate::identity::Table;
 use crate::limits::rate::Rate;
 use crate::metrics::{ConfigFile, FileMetrics};
@@ -162,14 +162,7 @@ impl Node {
             (joining, _) => joining,
         };
         let rebalance = parts.rebalance(&settings, &cluster);
-        let site = parts.site(
-            &settings,
-            &cluster,
-            rebalance.report.subscribe(),
-            web_address,
-            started_at,
-        );
-
+        let rebalancing = rebalance.report.subscribe();
         let ended = CancellationToken::new();
         let stop_accepting = CancellationToken::new();
         parts.work_together(
@@ -195,6 +188,14 @@ impl Node {
             }
             None => watch::channel(Arc::new(Table::of_everybody(settings.scrape.terms()))).1,
         };
+        let site = parts.site(
+            &settings,
+            &cluster,
+            rebalancing,
+            parts.push_receiver(&settings, &identities),
+            web_address,
+            started_at,
+        );
         let mut apps = parts.applications(&settings, identities, &ended);
         if let Some(tls) = tls {
             let mutual = tls.is_mutual();
@@ -221,6 +222,7 @@ impl Node {
                 .run(Arc::clone(&apps), stop_accepting.clone()),
         );
         let web_metrics = Arc::clone(&parts.metrics.http);
+        let own_credentials = site.own_credentials();
         Ok(Self {
             web_address,
             tcp_address,
@@ -233,9 +235,13 @@ impl Node {
             metrics: parts.metrics.drain,
             lifecycle: parts.lifecycle,
             shutdown: settings.shutdown,
-            web: ports
-                .web
-                .serve(http::router(site), access, web_metrics, ended.clone()),
+            web: ports.web.serve(
+                http::router(site),
+                access,
+                own_credentials,
+                web_metrics,
+                ended.clone(),
+            ),
             rereads,
             stop_accepting,
             background,
@@ -447,6 +453,7 @@ impl Parts {
         settings: &Settings,
         cluster: &Cluster,
         rebalancing: watch::Receiver<rebalance::Report>,
+        push_receiver: Option<PushReceiver>,
         web_address: SocketAddr,
         started_at: SystemTime,
     ) -> Site {
@@ -470,7 +477,23 @@ impl Parts {
             pushes: Arc::clone(&self.pushes),
             lifecycle: Arc::clone(&self.lifecycle),
             lifecycle_enabled: settings.web.enable_lifecycle,
+            push_receiver: push_receiver.map(Arc::new),
         }
+    }
+
+    fn push_receiver(
+        &self,
+        settings: &Settings,
+        identities: &watch::Receiver<Arc<Table>>,
+    ) -> Option<PushReceiver> {
+        let senders = || Senders {
+            pushes: Arc::clone(&self.pushes),
+            identities: identities.clone(),
+            memory: Arc::clone(&self.memory),
+            rate: Rate::per_second(settings.push.max_rate),
+        };
+        let enabled = settings.web.enable_push_receiver;
+        enabled.then(|| PushReceiver::new(&settings.web, senders()))
     }
 
     /// Keeps pushes and the directory going, with the other nodes where there are any.

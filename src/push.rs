@@ -32,10 +32,12 @@ use self::foreign::Lookups;
 pub use self::metrics::Metrics;
 pub use self::settings::Settings;
 use crate::cluster::calls::{Calling, Holder, Peer, Peers};
+use crate::identity::Terms;
 use crate::limits::log_limit::LogLimit;
 use crate::nodes::{NodeId, NodeState};
 use crate::rsocket::{
-    KeyRing, OpenFailure, Opened, Opener, PushOutcome, PushRefusal, PushSink, Rejection, Sealed,
+    KeyRing, OpenFailure, Opened, Opener, PlainText, PushOutcome, PushRefusal, PushSink, Rejection,
+    Sealed,
 };
 use crate::store::{
     ClaimId, ConsumerName, ConsumerStatus, Content, Counts, Effects, Holdings, Kept, Limits,
@@ -85,9 +87,50 @@ impl HeldPushes {
 }
 
 /// Who pushes.
-struct Sender {
+pub(crate) struct Sender {
     peer: SocketAddr,
     identity: Option<Arc<str>>,
+}
+
+impl Sender {
+    /// One at this address for which these terms hold.
+    pub(crate) fn new(terms: &Terms, peer: SocketAddr) -> Self {
+        Self {
+            peer,
+            identity: terms.identity.clone(),
+        }
+    }
+
+    /// One at this address that has not shown who it is.
+    pub(crate) fn unknown(peer: SocketAddr) -> Self {
+        Self {
+            peer,
+            identity: None,
+        }
+    }
+
+    /// Whom its pushes are put down to.
+    pub(crate) fn tenant(&self) -> Tenant {
+        Tenant::of(self.identity.as_ref(), self.peer)
+    }
+}
+
+/// A text that was opened, ready to be held.
+struct Read {
+    opened: Opened,
+    content: Content,
+    /// Series that stand in it again.
+    repeated: usize,
+}
+
+/// A push that is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) samples: usize,
+    pub(crate) series: usize,
+    /// Of the text as it came.
+    pub(crate) bytes: usize,
+    pub(crate) kept: Kept,
 }
 
 /// Why a push is not held.
@@ -235,45 +278,79 @@ impl Pushes {
         self.held.lock().closed
     }
 
-    async fn take(&self, sealed: Sealed, peer: SocketAddr) -> Result<(), Rejection> {
-        let sender = Sender {
-            peer,
-            identity: sealed.terms.identity.clone(),
-        };
-        let pusher = Tenant::of(sender.identity.as_ref(), peer);
-        let hasher = self.hasher.clone();
-        let hash = move |opened: Opened| {
-            let content = content_of(Arc::clone(&opened.exposition), pusher, &hasher);
-            (opened, content)
-        };
-        let (opened, (content, repeated)) = match self.open(sealed, hash).await {
-            Ok(opened) => opened,
-            Err(unusable) => return Err(self.refuse(&unusable, &sender)),
-        };
+    /// Takes what came from an application.
+    async fn take(&self, sealed: Sealed, peer: SocketAddr) -> Result<Taken, Rejection> {
+        let sender = Sender::new(&sealed.terms, peer);
+        let opened = self.open(sealed, self.read(&sender)).await;
+        let read = opened.map_err(|unusable| self.refuse_unusable(&unusable, &sender))?;
         self.metrics
             .envelopes
-            .with_label_values(&[opened.envelope])
+            .with_label_values(&[read.opened.envelope])
             .inc();
+        self.keep(read, &sender).await
+    }
+
+    /// Takes a text that came without an envelope. One without samples is refused: mostly whatever was to write them has
+    /// failed.
+    pub(crate) async fn take_plain(
+        &self,
+        plain: PlainText,
+        sender: &Sender,
+    ) -> Result<Taken, Rejection> {
+        let opened = self.opener.read_plain(plain, self.read(sender)).await;
+        let read = opened.map_err(|unusable| self.refuse_unusable(&unusable, sender))?;
+        if read.opened.exposition.samples() == 0 {
+            return Err(self.refuse(
+                PushRefusal::Exposition,
+                ErrorCode::INVALID,
+                "no samples, nothing to push".into(),
+                sender,
+            ));
+        }
+        self.keep(read, sender).await
+    }
+
+    /// What is made of a text when it has been opened.
+    fn read(&self, sender: &Sender) -> impl FnOnce(Opened) -> Read + Clone + Send + 'static {
+        let (hasher, pusher) = (self.hasher.clone(), sender.tenant());
+        move |opened| {
+            let (content, repeated) = content_of(Arc::clone(&opened.exposition), pusher, &hasher);
+            Read {
+                opened,
+                content,
+                repeated,
+            }
+        }
+    }
+
+    /// Holds a text, unless it is not one to be held.
+    async fn keep(&self, read: Read, sender: &Sender) -> Result<Taken, Rejection> {
+        let Read {
+            opened,
+            content,
+            repeated,
+        } = read;
         if opened.exposition.has_timestamps() {
-            return Err(self.refuse_with(
+            return Err(self.refuse(
                 PushRefusal::Timestamp,
                 ErrorCode::INVALID,
                 "a pushed sample has a timestamp, and would be out of date when it is scraped"
                     .into(),
-                &sender,
+                sender,
             ));
         }
         if opened.exposition.text().len() > self.opener.max_text() {
-            return Err(self.refuse_with(
+            return Err(self.refuse(
                 PushRefusal::Limit,
                 ErrorCode::INVALID,
                 "with the labels of its identity the text is longer than --scrape.max-payload, and no other node would \
                  take it"
                     .into(),
-                &sender,
+                sender,
             ));
         }
         self.metrics.duplicate_series.inc_by(repeated as u64);
+        let series = content.series.len();
         let kept = match self.hold(content).await {
             Ok(kept) => kept,
             Err(Untaken::Closed) => {
@@ -288,17 +365,23 @@ impl Pushes {
                     Refusal::Share => PushRefusal::Share,
                     Refusal::Backlog => PushRefusal::Backlog,
                 };
-                return Err(self.refuse_with(
+                return Err(self.refuse(
                     label,
                     ErrorCode::APPLICATION_ERROR,
                     refusal.to_string(),
-                    &sender,
+                    sender,
                 ));
             }
         };
-        let identity = sender.identity.as_deref();
-        debug!(%peer, identity, samples = opened.exposition.samples(), bytes = opened.bytes, ?kept, "push accepted");
-        Ok(())
+        let (peer, identity) = (sender.peer, sender.identity.as_deref());
+        let taken = Taken {
+            samples: opened.exposition.samples(),
+            series,
+            bytes: opened.bytes,
+            kept,
+        };
+        debug!(%peer, identity, samples = taken.samples, bytes = taken.bytes, ?kept, "push accepted");
+        Ok(taken)
     }
 
     /// Holds a push, and waits until it may be acknowledged.
@@ -332,7 +415,7 @@ impl Pushes {
         Ok(kept)
     }
 
-    fn refuse(&self, unusable: &OpenFailure, sender: &Sender) -> Rejection {
+    fn refuse_unusable(&self, unusable: &OpenFailure, sender: &Sender) -> Rejection {
         let (label, code) = match unusable {
             OpenFailure::Envelope(_) => (PushRefusal::Envelope, ErrorCode::APPLICATION_ERROR),
             OpenFailure::Exposition(error) if error.kind().is_limit() => {
@@ -345,10 +428,11 @@ impl Pushes {
             OpenFailure::Busy => (PushRefusal::Busy, ErrorCode::APPLICATION_ERROR),
             OpenFailure::Aborted => (PushRefusal::Aborted, ErrorCode::APPLICATION_ERROR),
         };
-        self.refuse_with(label, code, unusable.to_string(), sender)
+        self.refuse(label, code, unusable.to_string(), sender)
     }
 
-    fn refuse_with(
+    /// Counts and logs a refusal.
+    pub(crate) fn refuse(
         &self,
         refusal: PushRefusal,
         code: ErrorCode,
@@ -475,7 +559,7 @@ pub struct Sink(pub Arc<Pushes>);
 impl PushSink for Sink {
     fn push(&self, sealed: Sealed, peer: SocketAddr) -> PushOutcome {
         let pushes = Arc::clone(&self.0);
-        Box::pin(async move { pushes.take(sealed, peer).await })
+        Box::pin(async move { pushes.take(sealed, peer).await.map(drop) })
     }
 }
 

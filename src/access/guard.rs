@@ -13,20 +13,30 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::{Active, Rules};
-use crate::passwords::Verdict;
+use crate::passwords::{Users, Verdict};
 
 /// Whose password a request has.
 #[derive(Debug, Clone)]
 pub(crate) struct User(pub(crate) Arc<str>);
 
+/// What holds before every path.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    pub(crate) active: watch::Receiver<Arc<Active>>,
+    /// The path that asks for credentials of its own, if there is one: the password is not asked for there.
+    pub(crate) own_credentials: Option<&'static str>,
+}
+
 /// Answers what may not be asked; a header that a response has of its own stays.
 pub(crate) async fn guard(
-    State(active): State<watch::Receiver<Arc<Active>>>,
+    State(guard): State<Guard>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let rules = Arc::clone(&active.borrow().rules);
-    let mut response = match admit(&rules, request.headers()).await {
+    let rules = Arc::clone(&guard.active.borrow().rules);
+    let own = guard.own_credentials == Some(request.uri().path());
+    let users = rules.users.as_ref().filter(|_| !own);
+    let mut response = match admit(&rules, users, request.headers()).await {
         Ok(user) => {
             if let Some(user) = user {
                 request.extensions_mut().insert(user);
@@ -43,11 +53,15 @@ pub(crate) async fn guard(
 }
 
 /// The rate comes first, so that guesses count.
-async fn admit(rules: &Rules, headers: &HeaderMap) -> Result<Option<User>, Response> {
+async fn admit(
+    rules: &Rules,
+    users: Option<&Users>,
+    headers: &HeaderMap,
+) -> Result<Option<User>, Response> {
     if rules.bucket.as_ref().is_some_and(|bucket| !bucket.take()) {
         return Err((StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n").into_response());
     }
-    let Some(users) = &rules.users else {
+    let Some(users) = users else {
         return Ok(None);
     };
     let Some((name, password)) = credentials(headers) else {
@@ -70,7 +84,7 @@ fn unauthorized() -> Response {
 }
 
 /// The name and the password of `Authorization: Basic` (RFC 7617).
-pub(super) fn credentials(headers: &HeaderMap) -> Option<(String, Zeroizing<Vec<u8>>)> {
+pub(crate) fn credentials(headers: &HeaderMap) -> Option<(String, Zeroizing<Vec<u8>>)> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

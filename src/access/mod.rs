@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use file::Parsed;
-pub(crate) use guard::{User, guard};
+pub(crate) use guard::{Guard, User, credentials, guard};
 use prometheus_rsocket_config::yaml::FileError;
 use prometheus_rsocket_config::{ReadError, read_text};
 use rustls::ServerConfig;

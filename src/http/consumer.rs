@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::HeaderMap;
 use axum::http::header::USER_AGENT;
 use axum::http::request::Parts;
@@ -16,10 +16,6 @@ use crate::store::{ConsumerName, MAX_NAME};
 pub(super) const PARAMETER: &str = "consumer";
 /// What Prometheus calls itself: its address alone is its name.
 const PROMETHEUS: &str = "Prometheus";
-
-/// Where a request came from.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) SocketAddr);
 
 /// The name of the consumer: what the request says, else its user, else its address.
 pub(super) struct Consumer(pub(super) ConsumerName);
@@ -46,8 +42,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Consumer {
 }
 
 /// An address, and which program asks from there: what somebody fetches on the host of a Prometheus takes nothing from it.
-fn by_address(peer: Option<&Peer>, headers: &HeaderMap) -> String {
-    let address = peer.map(|peer| peer.0.ip().to_canonical().to_string());
+fn by_address(peer: Option<&ConnectInfo<SocketAddr>>, headers: &HeaderMap) -> String {
+    let address = peer.map(|ConnectInfo(peer)| peer.ip().to_string());
     let address = address.unwrap_or_else(|| "unknown".to_owned());
     let agent = headers
         .get(USER_AGENT)
@@ -83,8 +79,8 @@ mod tests {
             request = request.header(USER_AGENT, agent);
         }
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        let peer = "[::ffff:10.0.0.7]:4711".parse().unwrap();
-        parts.extensions.insert(Peer(peer));
+        let peer: SocketAddr = "10.0.0.7:4711".parse().unwrap();
+        parts.extensions.insert(ConnectInfo(peer));
         if let Some(user) = user {
             parts.extensions.insert(User(user.into()));
         }

@@ -9,6 +9,7 @@
 //! | `GET /metrics/proxy`, `GET /metrics` | the node's own metrics |
 //! | `GET /-/healthy`, `GET /-/ready` | for probes |
 //! | `PUT /-/drain`, `POST /-/drain` | the node leaves, where that is enabled |
+//! | `POST /api/v1/push` | a push, where that is enabled |
 //! | `GET /api/v1/status` | what the node knows, as JSON |
 //! | `GET /api/v1/applications` | the applications of the cluster, by name |
 //! | `GET /`, `GET /applications` | both as pages for people |
@@ -25,6 +26,7 @@ mod metrics;
 mod page;
 mod parameters;
 mod proxy;
+mod push_receiver;
 mod refusal;
 mod server;
 mod settings;
@@ -37,10 +39,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::uri::Authority;
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 pub use metrics::Metrics;
 use prometheus::IntGauge;
 use prometheus_rsocket_wire::memory::Memory;
+pub use push_receiver::{PushReceiver, Senders};
 pub use server::{Listener, Server};
 pub use settings::Settings;
 pub use status::Identity;
@@ -88,6 +91,20 @@ pub struct Site {
     pub lifecycle: Arc<Lifecycle>,
     /// Whether a request may drain the node.
     pub lifecycle_enabled: bool,
+    /// Takes pushes over HTTP, where that is enabled.
+    pub push_receiver: Option<Arc<PushReceiver>>,
+}
+
+/// Where pushes are taken.
+const PUSH: &str = "/api/v1/push";
+
+impl Site {
+    /// The path where those who ask show who they are as applications do, instead of with a password of the web
+    /// configuration.
+    pub fn own_credentials(&self) -> Option<&'static str> {
+        let receiver = self.push_receiver.as_ref();
+        receiver.filter(|receiver| receiver.asks()).map(|_| PUSH)
+    }
 }
 
 /// All paths.
@@ -111,6 +128,7 @@ pub fn router(site: Site) -> Router {
         .route("/-/healthy", get(health::healthy))
         .route("/-/ready", get(health::ready))
         .route("/-/drain", put(leave::drain).post(leave::drain))
+        .route(PUSH, post(push_receiver::push))
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/applications", get(applications::applications))
         .merge(page::routes())

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use hyper::server::conn::http1;
@@ -32,11 +32,10 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::CompressionLevel;
 use tracing::{debug, warn};
 
-use super::consumer::Peer;
 use super::delivery::{self, Committing, Left, Outbox};
 use super::metrics::HttpFault;
 use super::{Metrics, Settings};
-use crate::access::{Active, guard};
+use crate::access::{Active, Guard, guard};
 use crate::limits::eviction::{self, Evictable, EvictionQueue};
 use crate::limits::log_limit::LogLimit;
 use crate::sockets::canonical;
@@ -73,17 +72,26 @@ impl Listener {
     }
 
     /// Serves `router`, to those that `access` allows, until told to finish; once `ended`, every connection ends at once.
+    /// The path `own_credentials` asks for credentials of its own.
     pub fn serve(
         self,
         router: Router,
         access: Option<watch::Receiver<Arc<Active>>>,
+        own_credentials: Option<&'static str>,
         metrics: Arc<Metrics>,
         ended: CancellationToken,
     ) -> Server {
         let stop = CancellationToken::new();
         let router = match &access {
             None => router,
-            Some(active) => router.layer(from_fn_with_state(active.clone(), guard)),
+            Some(active) => {
+                let active = active.clone();
+                let state = Guard {
+                    active,
+                    own_credentials,
+                };
+                router.layer(from_fn_with_state(state, guard))
+            }
         };
         // The fastest level: a scrape goes over the network once, and its CPU is spent every few seconds.
         let router = router.layer(CompressionLayer::new().quality(CompressionLevel::Fastest));
@@ -115,7 +123,7 @@ impl Listener {
                         let handler = handler.clone();
                         let watcher = graceful.watcher();
                         tokio::spawn(async move {
-                            let connection = handler.serve((stream, Peer(peer)), watcher, &end);
+                            let connection = handler.serve(stream, peer, watcher, &end);
                             if let Some(Err(error)) = end.run_until_cancelled(connection).await {
                                 handler.failed(&error);
                                 debug!(%peer, %error, "HTTP connection ended early");
@@ -169,7 +177,8 @@ impl ConnectionHandler {
     /// Serves one connection, from its handshake to its end.
     async fn serve(
         &self,
-        (stream, peer): (TcpStream, Peer),
+        stream: TcpStream,
+        peer: SocketAddr,
         watcher: Watcher,
         end: &CancellationToken,
     ) -> Result<(), EndError> {
@@ -181,13 +190,13 @@ impl ConnectionHandler {
         let stream = Box::pin(stream);
         let active = self.access.as_ref();
         match active.and_then(|active| active.borrow().tls.clone()) {
-            None => self.speak((stream, peer), watcher, idle).await,
+            None => self.speak(stream, peer, watcher, idle).await,
             Some(config) => {
                 let secure = Box::pin(self.secure(stream, config));
                 // Nothing is under way before the handshake is over: a node that leaves does not wait for it.
                 match self.stop.run_until_cancelled(secure).await {
                     None => Ok(()),
-                    Some(stream) => self.speak((stream?, peer), watcher, idle).await,
+                    Some(stream) => self.speak(stream?, peer, watcher, idle).await,
                 }
             }
         }
@@ -204,7 +213,8 @@ impl ConnectionHandler {
 
     async fn speak<S>(
         &self,
-        (stream, peer): (S, Peer),
+        stream: S,
+        peer: SocketAddr,
         watcher: Watcher,
         idle: Idle,
     ) -> Result<(), EndError>
@@ -352,7 +362,7 @@ impl Drop for Asked {
 #[derive(Clone)]
 struct AttachClaims {
     router: Router,
-    peer: Peer,
+    peer: SocketAddr,
     metrics: Arc<Metrics>,
     outbox: Outbox<Asked>,
     idle: Idle,
@@ -372,7 +382,7 @@ impl tower::Service<Request<hyper::body::Incoming>> for AttachClaims {
     }
 
     fn call(&mut self, mut request: Request<hyper::body::Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(ConnectInfo(self.peer));
         let mut asked = self.idle.asked();
         let outbox = self.outbox.clone();
         let metrics = Arc::clone(&self.metrics);
@@ -429,8 +439,8 @@ mod tests {
             let end = CancellationToken::new();
             let idle = Idle::new(&handler.idle, &end);
             let graceful = GracefulShutdown::new();
-            let peer = Peer(([127, 0, 0, 1], 1).into());
-            let speaking = handler.speak((stream, peer), graceful.watcher(), idle);
+            let peer = ([127, 0, 0, 1], 1).into();
+            let speaking = handler.speak(stream, peer, graceful.watcher(), idle);
             end.run_until_cancelled(speaking).await
         });
         (reader, metrics)

@@ -37,6 +37,9 @@ pub struct Settings {
     /// Enable shutdown via HTTP request (PUT /-/drain)
     #[arg(id = "web.enable-lifecycle", long)]
     pub enable_lifecycle: bool,
+    /// Enable pushes over HTTP (POST /api/v1/push)
+    #[arg(id = "web.enable-push-receiver", long)]
+    pub enable_push_receiver: bool,
 }
 
 impl Settings {

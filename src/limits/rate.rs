@@ -1,5 +1,7 @@
 //! A rate limit: a bucket of tokens, as in exporter-toolkit.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -52,6 +54,44 @@ impl Bucket {
         *full_after = now.saturating_add(missing);
         true
     }
+
+    /// Whether all tokens are back.
+    fn is_full(&self) -> bool {
+        *self.full_after.lock() <= self.made_at.elapsed()
+    }
+}
+
+/// A bucket for each of those that ask.
+#[derive(Debug)]
+pub(crate) struct Buckets<K> {
+    rate: Rate,
+    max: usize,
+    of: Mutex<HashMap<K, Bucket>>,
+}
+
+impl<K: Eq + Hash> Buckets<K> {
+    /// Each may ask at this rate. Buckets of no more than `max` are kept.
+    pub(crate) fn new(rate: Rate, max: usize) -> Self {
+        Self {
+            rate,
+            max,
+            of: Mutex::default(),
+        }
+    }
+
+    /// Takes a token of the bucket of `key`, if there is one. Where there is no room for one more bucket, the full ones
+    /// are forgotten; if none is full, a newcomer gets no token.
+    pub(crate) fn take(&self, key: K) -> bool {
+        let mut of = self.of.lock();
+        if of.len() >= self.max && !of.contains_key(&key) {
+            of.retain(|_, bucket| !bucket.is_full());
+            if of.len() >= self.max {
+                return false;
+            }
+        }
+        let bucket = of.entry(key).or_insert_with(|| Bucket::new(self.rate));
+        bucket.take()
+    }
 }
 
 #[cfg(test)]
@@ -79,6 +119,21 @@ mod tests {
         assert_eq!(taken(&bucket), 1);
         advance(60 * SECOND).await;
         assert_eq!(taken(&bucket), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_has_a_bucket_of_its_own_and_so_many_are_kept() {
+        let rate = Rate {
+            interval: SECOND,
+            burst: 1,
+        };
+        let buckets = Buckets::new(rate, 2);
+        assert!(buckets.take("a") && buckets.take("b"));
+        assert!(!buckets.take("a"), "its token is taken");
+        assert!(!buckets.take("c"), "there is no room");
+        advance(SECOND).await;
+        assert!(buckets.take("c") && buckets.take("a"));
+        assert_eq!(buckets.of.lock().len(), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -45,7 +45,7 @@ impl Admission {
 
 /// How many places each has.
 #[derive(Debug)]
-pub(super) struct Shares<K>(Mutex<HashMap<K, Share>>);
+pub(crate) struct Shares<K>(Mutex<HashMap<K, Share>>);
 
 /// What one has; it is forgotten with its last connection, of those that wait too.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ impl<K: Clone + Eq + Hash> Shares<K> {
     }
 
     /// One of `max` places, if one is free; zero: there is no limit.
-    pub(super) fn take(self: &Arc<Self>, key: &K, max: usize) -> Option<Place<K>> {
+    pub(crate) fn take(self: &Arc<Self>, key: &K, max: usize) -> Option<Place<K>> {
         let mut shares = self.0.lock();
         let share = shares.entry(key.clone()).or_default();
         if max > 0 && share.taken >= max {
@@ -113,7 +113,7 @@ impl<K: Clone + Eq + Hash> Shares<K> {
 
 /// A place among the connections of an address or an identity; dropped, it is free again.
 #[derive(Debug)]
-pub(super) struct Place<K: Clone + Eq + Hash> {
+pub(crate) struct Place<K: Clone + Eq + Hash> {
     shares: Arc<Shares<K>>,
     key: K,
 }

@@ -35,12 +35,13 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
+pub(crate) use admission::Shares;
 pub use applications::{Applications, Shared};
 pub use keys::{Key, KeyRing, Keys};
 pub use listener::Listener;
 pub use metrics::Metrics;
 pub(crate) use metrics::PushRefusal;
-pub use opener::{HeldText, Keep, OpenFailure, Opened, Opener, Sealed};
+pub use opener::{HeldText, Keep, OpenFailure, Opened, Opener, PlainText, Sealed};
 pub use parts::{TargetFailure, TargetOutcome, Targets};
 use prometheus_rsocket_wire::ErrorCode;
 pub use pull::{Answer, PullError};

@@ -110,6 +110,19 @@ impl Sealed {
     }
 }
 
+/// A push that came without an envelope.
+#[derive(Debug)]
+pub struct PlainText {
+    /// The text.
+    pub text: Bytes,
+    /// What holds for it.
+    pub terms: Arc<Terms>,
+    /// Whose turn it takes to read it.
+    pub flow: Flow,
+    /// Keeps it counted.
+    pub held: Reservation,
+}
+
 /// A text that was opened and validated, counted against the memory bound, with all that it costs beside
 /// ([`Exposition::memory`]), until it is dropped.
 #[derive(Debug)]
@@ -253,6 +266,31 @@ impl Opener {
             };
             let opened = opener.read(&sealed.terms, Texts::whole, Keep::Text, wanted, open);
             opened.map(then)
+        };
+        self.run_for_push(&flow, bytes, open).await?
+    }
+
+    /// As [`Opener::open`], a push that came without an envelope.
+    pub async fn read_plain<R: Send + 'static>(
+        &self,
+        plain: PlainText,
+        then: impl FnOnce(Opened) -> R + Send + 'static,
+    ) -> Result<R, OpenFailure> {
+        let opener = self.clone();
+        let (flow, bytes) = (plain.flow.clone(), plain.text.len());
+        let open = move |wanted: &Wanted| {
+            let PlainText {
+                text, terms, held, ..
+            } = plain;
+            let read = opener.read(&terms, Texts::whole, wanted, |max_text| {
+                match text.len() > max_text {
+                    true => Err(OpenError::TooLong),
+                    false => Ok((text, "plaintext")),
+                }
+            });
+            // Counted by what was read of it from now on.
+            drop(held);
+            read.map(then)
         };
         self.run_for_push(&flow, bytes, open).await?
     }

@@ -46,6 +46,7 @@ mod peers;
 mod prometheus;
 mod proxy_protocol;
 mod push;
+mod push_receiver;
 mod rebalance;
 mod sandbox;
 mod scrape;

@@ -29,6 +29,7 @@ pub(crate) enum Tool {
     Networks,
     Haproxy,
     Openssl,
+    Curl,
     Browser,
 }
 
@@ -51,6 +52,7 @@ impl Tool {
             Self::Networks => &["ip", "iptables"],
             Self::Haproxy => &["haproxy"],
             Self::Openssl => &["openssl"],
+            Self::Curl => &["curl"],
             Self::Browser => &["node", "npm"],
         };
         if let Some(program) = programs.iter().find(|program| !installed(program)) {
@@ -75,7 +77,8 @@ impl Tool {
             | Self::Promtool
             | Self::NodeExporter
             | Self::Haproxy
-            | Self::Openssl => {}
+            | Self::Openssl
+            | Self::Curl => {}
         }
         None
     }

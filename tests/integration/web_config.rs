@@ -139,6 +139,7 @@ async fn nobody_is_answered_without_the_password() {
         "/metrics/app/a",
         "/targets",
         "/api/v1/applications",
+        "/api/v1/push",
         "/-/healthy",
         "/",
         "/applications",

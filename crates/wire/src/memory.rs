@@ -106,20 +106,22 @@ impl Drop for Reservation {
 
 /// What one connection holds unfinished.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub struct Share {
     memory: Arc<Memory>,
     /// Its place among the holders, and since when; `None`: it holds next to nothing.
     held: Option<(u64, Instant)>,
 }
 
 impl Share {
-    pub(crate) fn new(memory: Arc<Memory>) -> Self {
+    /// It holds nothing yet.
+    #[must_use]
+    pub fn new(memory: Arc<Memory>) -> Self {
         Self { memory, held: None }
     }
 
     /// Counts so many bytes from now on. `waker` is woken where the connection has to go; `false`:
     /// that is now.
-    pub(crate) fn hold(&mut self, bytes: usize, waker: &Waker, now: Instant) -> bool {
+    pub fn hold(&mut self, bytes: usize, waker: &Waker, now: Instant) -> bool {
         if self.held.is_none() && bytes <= FREE {
             return true;
         }
