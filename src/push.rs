@@ -41,7 +41,7 @@ use crate::rsocket::{
 };
 use crate::store::{
     ClaimId, ConsumerName, ConsumerStatus, Content, Counts, Effects, Holdings, Kept, Limits,
-    PushId, Refusal, Replication, Store, Tally, View,
+    Listing, PushId, Refusal, Replication, Store, Tally, View,
 };
 use crate::tenant::Tenant;
 
@@ -202,6 +202,12 @@ impl Pushes {
     /// The consumers, by name.
     pub fn consumers(&self) -> Vec<ConsumerStatus> {
         self.held.lock().store.consumers(Instant::now())
+    }
+
+    /// Up to `most` pushes after the `before` newest, of these pushers; of everybody where there are none.
+    pub fn list(&self, of: &[Tenant], before: usize, most: usize) -> Listing {
+        let held = self.held.lock();
+        held.store.list(of, before, most, Instant::now())
     }
 
     /// Whether no other node is known.

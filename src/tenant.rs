@@ -7,6 +7,9 @@ use std::sync::Arc;
 /// Bits of an IPv6 address that a host cannot choose itself (RFC 4291, section 2.5.1).
 const IPV6_PREFIX: u32 = 64;
 
+/// What [`Tenant::Unknown`] is called.
+const UNKNOWN: &str = "unknown";
+
 /// Who has a share of what a node gives: an identity with all its connections, else an address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Tenant {
@@ -27,6 +30,14 @@ impl Tenant {
         }
     }
 
+    /// Those that are displayed so: an identity, and what a network has where it is an address.
+    pub fn called(name: &str) -> Vec<Self> {
+        let mut called = vec![Self::Identity(name.into())];
+        called.extend(name.parse().map(|address| Self::Address(network(address))));
+        called.extend((name == UNKNOWN).then_some(Self::Unknown));
+        called
+    }
+
     /// Bytes on the heap that a copy received from another node takes.
     pub fn memory(&self) -> usize {
         match self {
@@ -41,7 +52,7 @@ impl fmt::Display for Tenant {
         match self {
             Self::Identity(name) => formatter.write_str(name),
             Self::Address(address) => address.fmt(formatter),
-            Self::Unknown => formatter.write_str("unknown"),
+            Self::Unknown => formatter.write_str(UNKNOWN),
         }
     }
 }
@@ -60,6 +71,21 @@ pub fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tenant_is_found_by_what_it_is_called() {
+        let name: Arc<str> = "billing".into();
+        for peer in ["192.0.2.1:1", "[2001:db8::1]:1", "[::ffff:192.0.2.1]:1"] {
+            let peer = peer.parse().unwrap();
+            for identity in [None, Some(&name)] {
+                let tenant = Tenant::of(identity, peer);
+                assert!(Tenant::called(&tenant.to_string()).contains(&tenant));
+            }
+            let address = Tenant::of(None, peer);
+            assert!(Tenant::called(&peer.ip().to_string()).contains(&address));
+        }
+        assert!(Tenant::called("unknown").contains(&Tenant::Unknown));
+    }
 
     #[test]
     fn a_tenant_is_an_identity_else_an_address() {

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,16 +12,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::Site;
-use super::parameters::{self, Unreadable};
+use super::parameters::{self, Paging, Unreadable};
 use super::timestamp::rfc3339;
 use super::words::Words;
 use crate::directory;
 use crate::targets;
-
-/// Applications on one page of JSON, unless the request says how many.
-const PER_PAGE: usize = 100;
-/// And how many it may say.
-const PER_PAGE_BOUNDS: RangeInclusive<usize> = 1..=1000;
 
 /// The states of an application.
 const STATES: [&str; 5] = [CONNECTED, SUPERSEDED, "lost", "moved", "left"];
@@ -88,9 +82,7 @@ pub(super) struct Search {
     pub(super) choice: Choice,
     /// Words that belong to the application, all of them.
     pub(super) filter: String,
-    /// From 1.
-    pub(super) page: usize,
-    pub(super) per_page: usize,
+    pub(super) paging: Paging,
 }
 
 /// One page of what was found, in the order of names.
@@ -180,16 +172,11 @@ impl Search {
     fn read(query: Option<&str>) -> Result<Self, Unreadable> {
         let known = ["page", "per_page", "q", "state"];
         let [page, per_page, filter, state] = parameters::read(query, known)?;
-        let number = |text: Option<&str>, otherwise, bounds: RangeInclusive<usize>| {
-            let number = text.map_or(Some(otherwise), |text| text.parse().ok());
-            number.filter(|number| bounds.contains(number))
-        };
         let search = || {
             Some(Self {
                 choice: state.map_or(Some(Choice::All), |state| Choice::named(&state))?,
                 filter: filter.unwrap_or_default().into_owned(),
-                page: number(page.as_deref(), 1, 1..=usize::MAX)?,
-                per_page: number(per_page.as_deref(), PER_PAGE, PER_PAGE_BOUNDS)?,
+                paging: Paging::read(page.as_deref(), per_page.as_deref())?,
             })
         };
         search().ok_or(Unreadable::Value(
@@ -211,12 +198,14 @@ impl Found {
             described.filter(move |application| choice.includes(application))
         };
         let matching = chosen(search.choice).count();
-        let before = (search.page - 1).saturating_mul(search.per_page);
-        let rows = chosen(search.choice).skip(before).take(search.per_page);
+        let paging = search.paging;
+        let rows = chosen(search.choice)
+            .skip(paging.before())
+            .take(paging.per_page);
         Self {
-            page: search.page,
-            pages: matching.div_ceil(search.per_page).max(1),
-            per_page: search.per_page,
+            page: paging.page,
+            pages: paging.pages(matching),
+            per_page: paging.per_page,
             matching,
             choices: Choice::all()
                 .map(|choice| (choice, chosen(choice).count()))

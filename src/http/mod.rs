@@ -12,7 +12,8 @@
 //! | `POST /api/v1/push` | a push, where that is enabled |
 //! | `GET /api/v1/status` | what the node knows, as JSON |
 //! | `GET /api/v1/applications` | the applications of the cluster, by name |
-//! | `GET /`, `GET /applications` | both as pages for people |
+//! | `GET /api/v1/pushes` | the pushes that this node holds |
+//! | `GET /`, `GET /applications`, `GET /pushes` | these as pages for people |
 
 mod application;
 mod applications;
@@ -27,6 +28,7 @@ mod page;
 mod parameters;
 mod proxy;
 mod push_receiver;
+mod pushes;
 mod refusal;
 mod server;
 mod settings;
@@ -131,6 +133,7 @@ pub fn router(site: Site) -> Router {
         .route(PUSH, post(push_receiver::push))
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/applications", get(applications::applications))
+        .route("/api/v1/pushes", get(pushes::pushes))
         .merge(page::routes())
         .with_state(site)
 }

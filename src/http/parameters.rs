@@ -2,6 +2,7 @@
 
 use std::array;
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -23,6 +24,43 @@ pub(super) enum Unreadable {
 impl From<Unreadable> for Response {
     fn from(unreadable: Unreadable) -> Self {
         refusal(StatusCode::BAD_REQUEST, &unreadable.to_string())
+    }
+}
+
+/// Rows on one page of JSON, unless the request says how many.
+const PER_PAGE: usize = 100;
+/// And how many it may say.
+const PER_PAGE_BOUNDS: RangeInclusive<usize> = 1..=1000;
+
+/// Which of several pages is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Paging {
+    /// From 1.
+    pub(super) page: usize,
+    pub(super) per_page: usize,
+}
+
+impl Paging {
+    /// The values of `page` and `per_page`; `None`: they make no sense.
+    pub(super) fn read(page: Option<&str>, per_page: Option<&str>) -> Option<Self> {
+        let number = |text: Option<&str>, otherwise, bounds: RangeInclusive<usize>| {
+            let number = text.map_or(Some(otherwise), |text| text.parse().ok());
+            number.filter(|number| bounds.contains(number))
+        };
+        Some(Self {
+            page: number(page, 1, 1..=usize::MAX)?,
+            per_page: number(per_page, PER_PAGE, PER_PAGE_BOUNDS)?,
+        })
+    }
+
+    /// How many rows come before.
+    pub(super) fn before(self) -> usize {
+        (self.page - 1).saturating_mul(self.per_page)
+    }
+
+    /// How many pages so many rows have.
+    pub(super) fn pages(self, rows: usize) -> usize {
+        rows.div_ceil(self.per_page).max(1)
     }
 }
 

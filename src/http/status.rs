@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::Site;
 use super::applications::Counts;
+use super::pushes::pushes_of;
 use super::timestamp::rfc3339;
 use crate::cluster::{self, Load, Me};
 use crate::nodes::NodeState;
@@ -228,6 +229,13 @@ pub(super) struct Pusher {
     pub(super) pushes: usize,
     pub(super) bytes: usize,
     pub(super) refused: Option<Refused>,
+}
+
+impl Pusher {
+    /// Where its pushes are listed.
+    pub(super) fn held(&self) -> String {
+        pushes_of(&self.pusher)
+    }
 }
 
 /// Pushes that were refused, none of them more than 15 minutes after the one before.

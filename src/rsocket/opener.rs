@@ -282,12 +282,15 @@ impl Opener {
             let PlainText {
                 text, terms, held, ..
             } = plain;
-            let read = opener.read(&terms, Texts::whole, wanted, |max_text| {
-                match text.len() > max_text {
-                    true => Err(OpenError::TooLong),
-                    false => Ok((text, "plaintext")),
-                }
-            });
+            let open = |max_text| match text.len() > max_text {
+                true => Err(OpenError::TooLong),
+                false => Ok(Contents {
+                    text,
+                    block: None,
+                    envelope: "plaintext",
+                }),
+            };
+            let read = opener.read(&terms, Texts::whole, Keep::Text, wanted, open);
             // Counted by what was read of it from now on.
             drop(held);
             read.map(then)

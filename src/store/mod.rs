@@ -109,6 +109,7 @@ mod holders;
 mod id;
 mod ledger;
 mod lend;
+mod listing;
 mod loans;
 mod members;
 mod message;
@@ -132,6 +133,7 @@ pub use consumers::{
     ConsumerCounts, ConsumerName, ConsumerStatus, KnownConsumer, KnownConsumers, MAX_NAME,
 };
 pub use id::{ClaimId, PushId};
+pub use listing::{Listed, Listing, PushState};
 pub use members::View;
 pub use message::{
     Content, Effects, Entry, Handed, Kept, Lent, Over, Ownership, Replica, Reply, Request,

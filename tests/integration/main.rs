@@ -47,6 +47,7 @@ mod prometheus;
 mod proxy_protocol;
 mod push;
 mod push_receiver;
+mod pushes_page;
 mod rebalance;
 mod sandbox;
 mod scrape;

@@ -1,8 +1,5 @@
 //! `GET /applications`: every application of the cluster, for people who look for one by name.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use askama::Template;
@@ -11,12 +8,11 @@ use axum::response::Response;
 use form_urlencoded::Serializer;
 
 use super::listing::ROWS;
+use super::members::{Nodes, others};
 use super::{answer, units};
 use crate::http::Site;
 use crate::http::applications::{Application, Choice, Found, Search};
-
-/// Where other nodes serve their pages.
-type Nodes = HashMap<Arc<str>, SocketAddr>;
+use crate::http::parameters::Paging;
 
 pub(super) async fn page(State(site): State<Site>, RawQuery(query): RawQuery) -> Response {
     let search = parse(query.as_deref().unwrap_or_default());
@@ -39,14 +35,16 @@ fn parse(query: &str) -> Search {
     let mut search = Search {
         choice: Choice::All,
         filter: String::new(),
-        page: 1,
-        per_page: ROWS,
+        paging: Paging {
+            page: 1,
+            per_page: ROWS,
+        },
     };
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*name {
             "state" => search.choice = Choice::named(&value).unwrap_or(Choice::All),
             "filter" => value.trim().clone_into(&mut search.filter),
-            "page" => search.page = value.parse().unwrap_or(1).max(1),
+            "page" => search.paging.page = value.parse().unwrap_or(1).max(1),
             _ => {}
         }
     }
@@ -56,19 +54,11 @@ fn parse(query: &str) -> Search {
 /// Past the last page, the last is meant.
 fn found(applications: &[crate::targets::Application], mut search: Search) -> Found {
     let found = Found::new(applications, &search);
-    if search.page <= found.pages {
+    if search.paging.page <= found.pages {
         return found;
     }
-    search.page = found.pages;
+    search.paging.page = found.pages;
     Found::new(applications, &search)
-}
-
-fn others(site: &Site) -> Nodes {
-    let members = site.members.borrow();
-    let alive = members.alive();
-    alive
-        .map(|member| (Arc::clone(&member.id.name), member.profile.http_address))
-        .collect()
 }
 
 #[derive(Template)]
@@ -104,7 +94,7 @@ impl Page<'_> {
 
     /// How many rows come before.
     fn before(&self) -> usize {
-        (self.found.page - 1) * self.found.per_page
+        self.search.paging.before()
     }
 
     /// The address of another choice.
@@ -164,6 +154,8 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use crate::directory::End;
     use crate::http::applications::sample::{application, ended, pulled};

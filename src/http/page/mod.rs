@@ -1,9 +1,12 @@
-//! `GET /`: what [`Status`] says, for people who ask why an application is not scraped; and `GET /applications`.
+//! `GET /`: what [`Status`] says, for people who ask why an application is not scraped; `GET /applications`; and
+//! `GET /pushes`.
 //!
 //! They work by links and one form. A script fetches them again and again and puts their parts in place of the old ones.
 
 mod applications;
 mod listing;
+mod members;
+mod pushes;
 mod query;
 #[cfg(test)]
 mod sample;
@@ -49,6 +52,7 @@ pub(super) fn routes() -> Router<Site> {
     Router::new()
         .route("/", get(page))
         .route("/applications", get(applications::page))
+        .route("/pushes", get(pushes::page))
         .route(
             "/status.css",
             get(|| asset("text/css; charset=utf-8", STYLE)),
@@ -225,7 +229,8 @@ mod tests {
     #[test]
     fn who_has_most_pushes_and_was_refused_some_is_listed() {
         let page = page(&status(Vec::new()), "");
-        assert!(page.contains("<th scope=\"row\">backup</th>"), "{page}");
+        let link = "<th scope=\"row\"><a href=\"pushes?filter=backup\">backup</a></th>";
+        assert!(page.contains(link), "{page}");
         assert!(page.contains("1 share, 120 backlog, last "), "{page}");
     }
 

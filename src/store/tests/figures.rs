@@ -56,6 +56,25 @@ fn a_push_held_and_served() {
 
 #[test]
 #[ignore = "prints figures instead of checking any"]
+fn a_page_of_the_pushes_held() {
+    let mut store = Store::new(node(0), roomy(), Replication::default());
+    let now = Instant::now();
+    for content in contents(PUSHES, 1) {
+        store.accept(content, now).unwrap();
+    }
+    for before in [0, 50_000, 99_900] {
+        let started = Instant::now();
+        let listing = store.list(&[], before, 100, now);
+        println!(
+            "{PUSHES} pushes, {} after {before}: {:?}",
+            listing.pushes.len(),
+            started.elapsed()
+        );
+    }
+}
+
+#[test]
+#[ignore = "prints figures instead of checking any"]
 fn a_claim_where_most_are_replicas() {
     let mut nodes = Nodes::new(3, &roomy(), &Replication::default());
     for (number, content) in contents(PUSHES, 1).into_iter().enumerate() {

@@ -1,10 +1,11 @@
-//! A node alone; nodes that talk; who gets a push; whose room a push takes, and in what order pushes go out; any interleaving; a simulated cluster.
+//! A node alone; nodes that talk; who gets a push; whose room a push takes, and in what order pushes go out; what is listed; any interleaving; a simulated cluster.
 
 mod alone;
 mod cluster;
 mod consumers;
 mod figures;
 mod interleavings;
+mod listing;
 mod nodes;
 mod order;
 mod room;
