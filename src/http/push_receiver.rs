@@ -135,7 +135,7 @@ impl PushReceiver {
             held,
         };
         let taken = Box::pin(self.senders.pushes.take_plain(plain, sender));
-        Ok(taken.await.map_err(NotTaken::Rejected)?)
+        taken.await.map_err(NotTaken::Rejected)
     }
 
     /// Whether one more push is not too often.

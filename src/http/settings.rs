@@ -26,8 +26,9 @@ pub struct Settings {
     /// Maximum number of HTTP connections; more wait until one of them ends
     #[arg(id = "web.max-connections", long, value_name = "N", default_value = "512", value_parser = positive)]
     pub max_connections: usize,
-    /// Close an HTTP connection when its request header is not complete after this, when the client reads nothing of a
-    /// response for this long, or still reads it this long after the scrape timed out
+    /// Close an HTTP connection when its request header is not complete after this, when nothing of a push comes for
+    /// this long, when the client reads nothing of a response for this long, or still reads it this long after the
+    /// scrape timed out
     #[arg(id = "web.io-timeout", long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub io_timeout: Duration,
     /// Path to the file that enables TLS or authentication, in the format of Prometheus' exporter-toolkit. Read again

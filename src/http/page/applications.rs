@@ -94,7 +94,7 @@ impl Page<'_> {
 
     /// How many rows come before.
     fn before(&self) -> usize {
-        self.search.paging.before()
+        (self.found.page - 1) * self.found.per_page
     }
 
     /// The address of another choice.

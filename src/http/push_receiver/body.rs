@@ -79,7 +79,7 @@ mod tests {
     use std::convert::Infallible;
 
     use futures_util::{FutureExt, StreamExt, stream};
-    use tokio::time::{interval, sleep};
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -92,14 +92,12 @@ mod tests {
     /// So many pieces of this length, one in a second.
     fn slow(pieces: usize, bytes: usize) -> Body {
         let piece = Bytes::from(vec![b'#'; bytes]);
-        let mut ticks = interval(SECOND);
-        ticks.reset();
-        let pieces = stream::unfold((ticks, pieces), move |(mut ticks, left)| {
+        let pieces = stream::unfold(pieces, move |left| {
             let piece = piece.clone();
             async move {
                 let left = left.checked_sub(1)?;
-                ticks.tick().await;
-                Some((Ok::<_, Infallible>(piece), (ticks, left)))
+                sleep(SECOND).await;
+                Some((Ok::<_, Infallible>(piece), left))
             }
         });
         Body::from_stream(pieces)
