@@ -28,7 +28,7 @@ use crate::identity::Table;
 use crate::limits::rate::Rate;
 use crate::metrics::{ConfigFile, FileMetrics};
 use crate::nodes::{NodeId, NodeState};
-use crate::push::{Pushes, Sink};
+use crate::push::{Directory, DirectoryError, Pushes, Sink};
 use crate::rebalance;
 use crate::rsocket::{Applications, KeyRing, Listener, Opener, Registry, Shared, Transport};
 use crate::scrape::{self, Scraper};
@@ -64,6 +64,9 @@ pub enum StartError {
     /// The cluster's secret cannot be made use of.
     #[error("identity between nodes: {0}")]
     Identity(#[from] calls::IdentityError),
+    /// The directory for pushes cannot be used.
+    #[error("{0}")]
+    Directory(#[from] DirectoryError),
     /// Signals cannot be listened for.
     #[error("signals: {0}")]
     Signals(#[from] io::Error),
@@ -120,12 +123,17 @@ impl Node {
         let (web_address, tcp_address) = (ports.web.address, ports.tcp.address);
         let websocket_address = ports.websocket.address;
 
-        let member = member_id(web_address, started_at);
+        let directory = settings.push.dir.as_deref().map(Directory::open);
+        let directory = directory.transpose()?;
+        let mut member = member_id(web_address, started_at);
+        if let Some(directory) = &directory {
+            member.generation = directory.begin_life(member.generation)?;
+        }
         let me = match &joining {
             Some(joining) => joining.me.clone(),
             None => NodeId::new(&member.name, member.generation),
         };
-        let parts = Parts::new(&settings, me)?;
+        let parts = Parts::new(&settings, me, directory)?;
         let vitals = Vitals {
             id: member,
             http_address: web_address,
@@ -264,6 +272,9 @@ impl Node {
             ..self.shutdown
         };
         drain::run(&leaving, self.web.finish(), self.cluster, times).await;
+        let pushes = Arc::clone(&leaving.pushes);
+        // The ends of what was served last are on disk before the process is gone.
+        let _ = tokio::task::spawn_blocking(move || pushes.close_disk()).await;
         drop((self.background, self.ended));
     }
 
@@ -341,7 +352,11 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(settings: &Settings, me: NodeId) -> Result<Self, StartError> {
+    fn new(
+        settings: &Settings,
+        me: NodeId,
+        directory: Option<Directory>,
+    ) -> Result<Self, StartError> {
         let metrics = Metrics::register(settings.push.limits.max_bytes)?;
         let keys = Arc::new(KeyRing::new(
             settings.rsocket.envelopes(),
@@ -358,7 +373,7 @@ impl Parts {
             settings.scrape.max_memory,
         );
         let peers = Arc::new(Peers::default());
-        let pushes = Arc::new(Pushes::new(
+        let pushes = Pushes::new(
             me.clone(),
             settings.push.limits.clone(),
             Replication {
@@ -371,7 +386,11 @@ impl Parts {
             Arc::clone(&keys),
             Arc::clone(&peers),
             Arc::clone(&metrics.push),
-        ));
+        );
+        let pushes = match directory {
+            Some(directory) => Arc::new(pushes.keep_in(directory)?),
+            None => Arc::new(pushes),
+        };
         let lifecycle = Arc::new(Lifecycle::new());
         let directory = Arc::new(SharedDirectory::new(me.clone(), settings.targets.linger));
         let scraper = Arc::new(Scraper::new(
@@ -526,6 +545,8 @@ impl Parts {
         let pushes = Arc::clone(&self.pushes);
         let state = self.lifecycle.subscribe();
         background.spawn(async move { pushes.run(state, peers, calling).await });
+        let pushes = Arc::clone(&self.pushes);
+        background.spawn(async move { pushes.follow_disk().await });
     }
 
     /// Ready means that an application that connects gets its key, and that other nodes know this one: what they push from

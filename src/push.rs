@@ -9,6 +9,7 @@
 //! be told goes to [`Peers`], what they say comes back as [`Holder`].
 
 mod calls;
+mod disk;
 mod foreign;
 mod metrics;
 mod settings;
@@ -19,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::RandomState;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use prometheus_rsocket_exposition::Exposition;
@@ -28,6 +29,8 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout_at;
 use tracing::{debug, info, warn};
 
+use self::disk::Disk;
+pub use self::disk::{Directory, DirectoryError, DiskReport};
 use self::foreign::Lookups;
 pub use self::metrics::Metrics;
 pub use self::settings::Settings;
@@ -58,6 +61,8 @@ pub struct Pushes {
     metrics: Arc<Metrics>,
     hasher: RandomState,
     lookups: Lookups,
+    /// Where `--push.dir` is set.
+    disk: Option<Disk>,
     changed: Notify,
     answers: Notify,
 }
@@ -66,7 +71,7 @@ pub struct Pushes {
 struct HeldPushes {
     store: Store,
     /// Pushes not yet acknowledged; their number is bounded by that of pushes under way on connections.
-    waiting: BTreeMap<PushId, oneshot::Sender<Kept>>,
+    waiting: BTreeMap<PushId, oneshot::Sender<Result<Kept, Untaken>>>,
     /// Claims under way, with the nodes that cannot be asked.
     scrapes: BTreeMap<ClaimId, BTreeSet<NodeId>>,
     /// No other node is known.
@@ -138,6 +143,8 @@ enum Untaken {
     /// The node leaves.
     Closed,
     Refused(Refusal),
+    /// The disk does not take it.
+    Disk,
 }
 
 impl Pushes {
@@ -169,8 +176,63 @@ impl Pushes {
             metrics,
             hasher: RandomState::new(),
             lookups: Lookups::new(),
+            disk: None,
             changed: Notify::new(),
             answers: Notify::new(),
+        }
+    }
+
+    /// Takes in what `directory` has of an earlier life, and keeps every push there from now on. Blocks while it reads.
+    pub fn keep_in(mut self, directory: Directory) -> Result<Self, DirectoryError> {
+        let (now, time) = (Instant::now(), SystemTime::now());
+        let found = directory.read(time, |text| {
+            let pusher = text.pusher()?;
+            let content = calls::read(&text.snappy, pusher, usize::MAX, &self.hasher);
+            content.ok_or(disk::Unreadable)
+        })?;
+        let own = |owner: &&NodeId| owner.name == self.me.name;
+        let expired = found.expired.iter().filter(own).count();
+        let restored = found.pushes.len();
+        if restored + found.expired.len() + found.unreadable > 0 {
+            info!(
+                pushes = restored,
+                expired,
+                unreadable = found.unreadable,
+                "restored pushes from --push.dir"
+            );
+        }
+        self.metrics
+            .disk
+            .restored(restored, expired, found.unreadable);
+        let store = &mut self.held.get_mut().store;
+        store.keep_on_disk();
+        let effects = store.restore(found.pushes, found.over, now);
+        self.note(&effects.tally);
+        self.disk = Some(directory.start(self.metrics.disk.clone())?);
+        Ok(self)
+    }
+
+    /// How `--push.dir` does, where it is set.
+    pub fn disk(&self) -> Option<DiskReport> {
+        self.disk.as_ref().map(Disk::report)
+    }
+
+    /// Lets the store know what is on disk, until the process ends.
+    pub async fn follow_disk(&self) {
+        let reports = self.disk.as_ref().and_then(Disk::reports);
+        let Some(mut reports) = reports else {
+            return;
+        };
+        while let Some(results) = reports.recv().await {
+            self.with(|held, now| ((), held.store.written(results, now)));
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Writes to disk what is not there yet. Blocks; nothing is written afterwards.
+    pub fn close_disk(&self) {
+        if let Some(disk) = &self.disk {
+            disk.close();
         }
     }
 
@@ -365,6 +427,15 @@ impl Pushes {
                     reason: "the proxy is shutting down".into(),
                 });
             }
+            Err(Untaken::Disk) => {
+                return Err(self.refuse(
+                    PushRefusal::Disk,
+                    ErrorCode::APPLICATION_ERROR,
+                    "the proxy cannot write this push to its disk (--push.dir); push again later"
+                        .into(),
+                    sender,
+                ));
+            }
             Err(Untaken::Refused(refusal)) => {
                 let label = match refusal {
                     Refusal::Full => PushRefusal::Full,
@@ -394,6 +465,9 @@ impl Pushes {
     async fn hold(&self, content: Content) -> Result<Kept, Untaken> {
         let started = Instant::now();
         let (done, kept) = oneshot::channel();
+        if self.disk.as_ref().is_some_and(Disk::is_failing) {
+            return Err(Untaken::Disk);
+        }
         self.with(|held, now| {
             if !held.may_be_served() {
                 return (Err(Untaken::Closed), Effects::default());
@@ -408,7 +482,7 @@ impl Pushes {
         })?;
         self.metrics.accepted.inc();
         // The store names every push that it accepted, at the latest when it has waited long enough.
-        let kept = kept.await.unwrap_or(Kept::Short);
+        let kept = kept.await.unwrap_or(Ok(Kept::Short))?;
         match kept {
             Kept::Replicated => {
                 let seconds = started.elapsed().as_secs_f64();
@@ -462,12 +536,21 @@ impl Pushes {
     fn with<R>(&self, step: impl FnOnce(&mut HeldPushes, Instant) -> (R, Effects)) -> R {
         let (result, effects) = {
             let mut held = self.held.lock();
-            let (result, effects) = step(&mut held, Instant::now());
+            let (result, mut effects) = step(&mut held, Instant::now());
             for (push, kept) in &effects.acknowledged {
                 if let Some(waiting) = held.waiting.remove(push) {
                     // An application that is gone is not told.
-                    let _ = waiting.send(*kept);
+                    let _ = waiting.send(Ok(*kept));
                 }
+            }
+            for push in &effects.refused {
+                if let Some(waiting) = held.waiting.remove(push) {
+                    let _ = waiting.send(Err(Untaken::Disk));
+                }
+            }
+            if let Some(disk) = &self.disk {
+                // Under the lock, so that the disk is told in the order of the steps.
+                disk.write(std::mem::take(&mut effects.writes));
             }
             (result, effects)
         };

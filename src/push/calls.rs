@@ -91,7 +91,12 @@ impl Holder for Pushes {
 }
 
 /// The same demands as on what an application pushes.
-fn read(packed: &[u8], pusher: Tenant, max: usize, hasher: &RandomState) -> Option<Arc<Content>> {
+pub(super) fn read(
+    packed: &[u8],
+    pusher: Tenant,
+    max: usize,
+    hasher: &RandomState,
+) -> Option<Arc<Content>> {
     let text = calls::unpack(packed, max)?;
     let exposition = Exposition::parse(text).ok()?;
     if exposition.has_timestamps() {
@@ -120,8 +125,10 @@ impl Pushes {
         if !held.alone {
             return held.store.may_leave(now);
         }
+        // What is on disk is there again when the node is.
+        let kept = self.disk.is_some() && held.waiting.is_empty() && held.scrapes.is_empty();
         let all_had = held.store.is_all_had();
-        held.closed |= all_had;
+        held.closed |= kept || all_had;
         held.closed
     }
 }

@@ -1,5 +1,7 @@
 //! What is counted of pushes.
 
+use std::time::Duration;
+
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use crate::metrics::{Distribution, OwnMetrics};
@@ -27,6 +29,20 @@ pub struct Metrics {
     pub(super) duplicate_series: IntCounter,
     /// What other nodes have to do with them.
     pub(super) copies: Copies,
+    /// What `--push.dir` has to do with them.
+    pub(super) disk: DiskMetrics,
+}
+
+/// What is counted of `--push.dir`.
+#[derive(Clone)]
+pub(super) struct DiskMetrics {
+    seconds: Distribution<0>,
+    bytes: IntGauge,
+    free: IntGauge,
+    failing: IntGauge,
+    failures: IntCounter,
+    /// Label `outcome`.
+    restored: IntCounterVec,
 }
 
 /// What is counted of pushes that several nodes hold.
@@ -109,6 +125,7 @@ impl Metrics {
                 "Total number of series that occurred twice in a push; Prometheus keeps the first.",
             )?,
             copies: Copies::register(own)?,
+            disk: DiskMetrics::register(own)?,
         };
         metrics.hold(&Counts::default());
         metrics.see_consumers(&ConsumerCounts::default());
@@ -223,6 +240,71 @@ impl Copies {
                 "Total number of times that another node could not be told which pushes were served.",
             )?,
         })
+    }
+}
+
+impl DiskMetrics {
+    fn register(own: &OwnMetrics) -> prometheus::Result<Self> {
+        Ok(Self {
+            seconds: own.distribution(
+                "prometheus_proxy_push_disk_write_seconds",
+                "Duration of writing what has gathered to --push.dir, until it is on disk, in seconds.",
+                [],
+                &[[]],
+            )?,
+            bytes: own.gauge(
+                "prometheus_proxy_push_disk_bytes",
+                "Current size of the file in --push.dir in bytes.",
+            )?,
+            free: own.gauge(
+                "prometheus_proxy_push_disk_free_bytes",
+                "Current free space on the disk of --push.dir in bytes.",
+            )?,
+            failing: own.gauge(
+                "prometheus_proxy_push_disk_failing",
+                "Whether pushes are refused because --push.dir cannot be written.",
+            )?,
+            failures: own.counter(
+                "prometheus_proxy_push_disk_failures_total",
+                "Total number of failed attempts to write to --push.dir.",
+            )?,
+            restored: own.counters_of(
+                "prometheus_proxy_pushes_restored_total",
+                "Total number of pushes found in --push.dir at the start, by what became of them.",
+                "outcome",
+                ["restored", "expired", "unreadable"],
+            )?,
+        })
+    }
+
+    pub(super) fn restored(&self, restored: usize, expired: usize, unreadable: usize) {
+        for (outcome, pushes) in [
+            ("restored", restored),
+            ("expired", expired),
+            ("unreadable", unreadable),
+        ] {
+            let counter = self.restored.with_label_values(&[outcome]);
+            counter.inc_by(pushes as u64);
+        }
+    }
+
+    pub(super) fn wrote(&self, within: Duration) {
+        self.seconds.observe([], within.as_secs_f64());
+    }
+
+    pub(super) fn measured(&self, bytes: u64, free: u64) {
+        for (gauge, value) in [(&self.bytes, bytes), (&self.free, free)] {
+            gauge.set(value.try_into().unwrap_or(i64::MAX));
+        }
+    }
+
+    pub(super) fn failed(&self) {
+        self.failures.inc();
+        self.failing.set(1);
+    }
+
+    pub(super) fn recovered(&self) {
+        self.failing.set(0);
     }
 }
 

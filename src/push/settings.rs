@@ -1,5 +1,6 @@
 //! How pushing is set.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -25,4 +26,8 @@ pub struct Settings {
     /// No push is over before scrapes have been seen for so long. Long enough for those of all consumers, as a rule.
     #[arg(skip = WATCH)]
     pub watch: Duration,
+    /// Write each push to this directory before it is acknowledged, and restore pushes from it at start; --push.ttl goes
+    /// on while the node is down, by the system clock
+    #[arg(id = "push.dir", long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }

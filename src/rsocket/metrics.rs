@@ -54,6 +54,7 @@ labels! {
         Backlog = "backlog",
         Busy = "busy",
         Credentials = "credentials",
+        Disk = "disk",
         Encoding = "encoding",
         Envelope = "envelope",
         Exposition = "exposition",

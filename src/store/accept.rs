@@ -44,6 +44,7 @@ impl Store {
         self.next_push += 1;
         let until = now + self.replication.acknowledge_within;
         self.unacknowledged.insert(push.clone(), until);
+        self.await_write(&push, now);
         self.unsettled.insert(push.clone());
         self.settle(&push, now);
         Ok(push)

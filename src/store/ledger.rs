@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::accounts::{Accounts, SERIES_BYTES};
 use super::consumers::{ConsumerName, Slot, Slots};
+use super::durable::Changes;
 use super::holders::Holders;
 use super::tombstones::Tombstones;
 use super::{ClaimId, Content, Counts, Entry, Ownership, PushId, Refusal};
@@ -103,6 +104,19 @@ impl Held {
             asked_since: BTreeSet::new(),
             orphaned: None,
         }
+    }
+
+    /// As it was when it was written to disk: had by these consumers, over if it says so, and kept until then.
+    pub(super) fn restore(&mut self, had: Slots, over: bool, kept_until: Instant) {
+        self.had = had;
+        self.served = over || !had.is_empty();
+        self.over = over;
+        self.kept_until = self.served.then_some(kept_until);
+    }
+
+    /// What the disk keeps of how it stands.
+    fn stored_standing(&self) -> (Slots, bool, Ownership) {
+        (self.had, self.over, self.ownership.clone())
     }
 
     pub(super) fn ownership(&self) -> &Ownership {
@@ -217,6 +231,8 @@ pub(super) struct Ledger {
     accounts: Accounts,
     tombstones: Tombstones,
     max_bytes: usize,
+    /// What the disk does not have yet.
+    pub(super) changes: Changes,
 }
 
 impl Ledger {
@@ -229,12 +245,29 @@ impl Ledger {
             accounts: Accounts::default(),
             tombstones: Tombstones::default(),
             max_bytes,
+            changes: Changes::default(),
         }
     }
 
     /// Takes a push in that is not here yet.
     pub(super) fn insert(&mut self, push: PushId, held: Held) -> Result<(), Refusal> {
         self.find_room(&held)?;
+        self.changes.enter(&push);
+        self.put(push, held);
+        Ok(())
+    }
+
+    /// Takes a push in that is on disk, whatever room there is.
+    pub(super) fn restore(&mut self, push: PushId, held: Held) {
+        self.put(push, held);
+    }
+
+    /// Takes an end in that is on disk.
+    pub(super) fn restore_end(&mut self, push: PushId, until: Instant) {
+        self.tombstones.put(push, until);
+    }
+
+    fn put(&mut self, push: PushId, held: Held) {
         let bytes = held.bytes();
         self.counts.bytes += bytes;
         self.accounts.enter(&held.content, bytes);
@@ -242,7 +275,6 @@ impl Ledger {
         let end = (held.dropped_at(&self.me), push.clone());
         self.ends.insert(end);
         self.pushes.insert(push, Box::new(held));
-        Ok(())
     }
 
     /// A pusher may have at most as many bytes as are free then, so that there is always room for one more pusher.
@@ -387,11 +419,15 @@ impl Ledger {
         };
         let before = held.dropped_at(&self.me);
         let waited = !held.served;
+        let stored = held.stored_standing();
         *self.counts.of(held, &self.me) -= 1;
         change(held);
         *self.counts.of(held, &self.me) += 1;
         if waited && held.served {
             self.accounts.stop_waiting(&held.content);
+        }
+        if stored != held.stored_standing() {
+            self.changes.alter(push);
         }
         let after = held.dropped_at(&self.me);
         if before != after {
@@ -425,12 +461,15 @@ impl Ledger {
     pub(super) fn end(&mut self, push: &PushId, now: Instant, ttl: Duration) {
         let held = self.remove(push);
         let expires = held.map_or(now + ttl, |held| held.expires);
-        self.tombstones.put(push.clone(), expires.max(now) + LATE);
+        let until = expires.max(now) + LATE;
+        self.changes.end(push, until);
+        self.tombstones.put(push.clone(), until);
     }
 
     /// Lets a push go of which another node has the say.
     pub(super) fn remove(&mut self, push: &PushId) -> Option<Box<Held>> {
         let held = self.pushes.remove(push)?;
+        self.changes.remove(push);
         self.counts.bytes -= held.bytes();
         if !held.served {
             self.accounts.stop_waiting(&held.content);

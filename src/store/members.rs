@@ -116,6 +116,11 @@ impl Members {
         self.state(&self.me) == Some(NodeState::Draining)
     }
 
+    /// Whether this node is not in service yet.
+    pub(super) fn am_starting(&self) -> bool {
+        self.state(&self.me) == Some(NodeState::Starting)
+    }
+
     /// Since when this node is about to leave.
     pub(super) fn draining_since(&self) -> Option<Instant> {
         self.draining_since

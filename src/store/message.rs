@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prometheus_rsocket_exposition::Exposition;
 
-use super::{ClaimId, ConsumerName, KnownConsumers, PushId};
+use super::{ClaimId, ConsumerName, KnownConsumers, PushId, Write};
 use crate::nodes::NodeId;
 use crate::tenant::Tenant;
 
@@ -247,6 +247,10 @@ pub struct Effects {
     pub acknowledged: Vec<(PushId, Kept)>,
     /// Consumers that were forgotten for others.
     pub forgotten: Vec<ConsumerName>,
+    /// Pushes that were accepted and are refused now, because the disk has not taken them.
+    pub refused: Vec<PushId>,
+    /// What the disk is to have; always in the order of the effects.
+    pub writes: Vec<(PushId, Write)>,
     /// What has happened, to be added to counters.
     pub tally: Tally,
 }

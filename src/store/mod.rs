@@ -105,6 +105,7 @@ mod accounts;
 mod agreement;
 mod claim;
 mod consumers;
+mod durable;
 mod holders;
 mod id;
 mod ledger;
@@ -132,6 +133,7 @@ pub use claim::{Claimed, Delivered};
 pub use consumers::{
     ConsumerCounts, ConsumerName, ConsumerStatus, KnownConsumer, KnownConsumers, MAX_NAME,
 };
+pub use durable::{Restored, StoredStanding, Write};
 pub use id::{ClaimId, PushId};
 pub use listing::{Listed, Listing, PushState};
 pub use members::View;
@@ -142,6 +144,7 @@ pub use message::{
 
 use claim::Scrape;
 use consumers::{Consumers, Judges};
+use durable::Durable;
 use ledger::Ledger;
 use loans::Loans;
 use members::Members;
@@ -299,6 +302,7 @@ pub struct Store {
     agreed_to: Option<PushId>,
     next_agreement: Option<Instant>,
     next_resend: Option<Instant>,
+    durable: Durable,
     out: Effects,
 }
 
@@ -332,6 +336,7 @@ impl Store {
             agreed_to: None,
             next_agreement: None,
             next_resend: None,
+            durable: Durable::default(),
             out: Effects::default(),
         }
     }
@@ -425,6 +430,7 @@ impl Store {
     pub fn members(&mut self, view: View, now: Instant) -> Effects {
         if self.members.update(view, now) {
             self.underway.retain(|node| self.members.is_alive(node));
+            self.ask_about_restored(now);
             self.review_all(now);
             self.next_agreement = None;
         }
@@ -445,6 +451,7 @@ impl Store {
         self.full.forget(now);
         self.resend(now);
         self.acknowledge_late(now);
+        self.withdraw_late(now);
         self.take_over(now);
         self.repair(now);
         self.agree(now);
@@ -502,6 +509,7 @@ impl Store {
             } else {
                 // Its owner may have a reason to keep it, such as a scrape that has it.
                 self.ledger.remove(&push);
+                self.durable.let_go(&push);
                 self.handing.remove(&push);
             }
         }
@@ -546,11 +554,15 @@ impl Store {
         self.ledger.end(push, now, self.limits.ttl);
         self.unsettled.remove(push);
         self.handing.remove(push);
+        self.durable.let_go(push);
         self.acknowledge(push, Kept::Replicated);
     }
 
     fn acknowledge(&mut self, push: &PushId, kept: Kept) {
         self.queued.remove(push);
+        if self.durable.puts_off(push, kept) {
+            return;
+        }
         if self.unacknowledged.remove(push).is_some() {
             self.out.acknowledged.push((push.clone(), kept));
         }
@@ -562,6 +574,7 @@ impl Store {
 
     fn effects(&mut self, now: Instant) -> Effects {
         self.say_words(now);
+        self.take_writes(now);
         std::mem::take(&mut self.out)
     }
 }

@@ -69,6 +69,10 @@ impl Store {
             .collect();
         let since = *held.orphaned.get_or_insert(now);
         let due = since + self.replication.resend;
+        if self.durable.is_restored(push) && self.members.am_starting() {
+            self.tell_all(&others, push);
+            return;
+        }
         if !others.is_empty() && now < due {
             self.orphans.insert((due, push.clone()));
             self.tell_all(&others, push);
@@ -123,6 +127,7 @@ impl Store {
             return;
         };
         held.orphaned = None;
+        self.durable.settle(push);
         if owner != self.me {
             if !held.holders.contains(&owner) {
                 held.holders.put(&owner, asked);

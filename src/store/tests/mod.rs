@@ -3,6 +3,8 @@
 mod alone;
 mod cluster;
 mod consumers;
+mod disk;
+mod durable;
 mod figures;
 mod interleavings;
 mod listing;
