@@ -51,6 +51,9 @@ use crate::tenant::Tenant;
 /// How often the store does what is due: calls repeated, claims renewed, pushes past their time to live dropped.
 const TICK: Duration = Duration::from_millis(250);
 
+/// The longest text that is put on disk.
+pub const MAX_DISK_TEXT: usize = 1 << 30;
+
 /// The pushes of this node, and the way in and out.
 pub struct Pushes {
     me: NodeId,
@@ -187,7 +190,7 @@ impl Pushes {
         let (now, time) = (Instant::now(), SystemTime::now());
         let found = directory.read(time, |text| {
             let pusher = text.pusher()?;
-            let content = calls::read(&text.snappy, pusher, usize::MAX, &self.hasher);
+            let content = calls::read(&text.snappy, pusher, MAX_DISK_TEXT, &self.hasher);
             content.ok_or(disk::Unreadable)
         })?;
         let own = |owner: &&NodeId| owner.name == self.me.name;

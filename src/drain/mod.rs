@@ -189,7 +189,7 @@ impl Leaving {
         let due = held.pending + held.claimed > 0;
         if !self.pushes.are_alone() && (due || held.retained > 0) {
             self.enter(Stage::HandingOver, deadline);
-        } else if due {
+        } else if due && self.pushes.disk().is_none() {
             self.enter(Stage::AwaitingScrape, deadline);
         }
         let now = Instant::now();
@@ -241,10 +241,18 @@ impl Leaving {
         let settled = timeout_at(deadline.at, self.pushes.all_settled()).await;
         if settled.is_err() {
             let held = self.pushes.counts();
-            warn!(
-                pushes = held.pending + held.claimed,
-                "no other node confirmed these pushes, they are lost unless one holds them already"
-            );
+            let pushes = held.pending + held.claimed;
+            if self.pushes.disk().is_some() {
+                warn!(
+                    pushes,
+                    "no other node confirmed these pushes, they stay on disk"
+                );
+            } else {
+                warn!(
+                    pushes,
+                    "no other node confirmed these pushes, they are lost unless one holds them already"
+                );
+            }
         }
     }
 }

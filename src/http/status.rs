@@ -15,6 +15,7 @@ use super::pushes::pushes_of;
 use super::timestamp::rfc3339;
 use crate::cluster::{self, Load, Me};
 use crate::nodes::NodeState;
+use crate::push::DiskReport;
 use crate::rebalance::{Report, Tally};
 use crate::rsocket::{self, Handle, Left};
 use crate::scrape::Duplicates;
@@ -205,6 +206,17 @@ pub(super) struct Pushes {
     pub(super) consumers: Vec<Consumer>,
     /// Those who have most, and those that were refused something lately.
     pub(super) pushers: Vec<Pusher>,
+    /// Where `--push.dir` is set.
+    pub(super) disk: Option<Disk>,
+}
+
+/// How the disk that has the pushes does.
+#[derive(Debug, Serialize)]
+pub(super) struct Disk {
+    pub(super) bytes: usize,
+    pub(super) free_bytes: usize,
+    pub(super) failing: bool,
+    pub(super) last_error: Option<String>,
 }
 
 /// Who scrapes pushes, as this node sees it.
@@ -294,6 +306,7 @@ impl Status {
             site.pushes.counts(),
             &site.pushes.consumers(),
             &site.pushes.pushers(PUSHERS),
+            site.pushes.disk(),
         );
         let load = Load {
             connections: connections.len(),
@@ -355,7 +368,12 @@ fn drain(site: &Site, connections: usize) -> Option<Drain> {
     })
 }
 
-fn pushes(counts: store::Counts, consumers: &[ConsumerStatus], pushers: &[Holdings]) -> Pushes {
+fn pushes(
+    counts: store::Counts,
+    consumers: &[ConsumerStatus],
+    pushers: &[Holdings],
+    disk: Option<DiskReport>,
+) -> Pushes {
     let store::Counts {
         pending,
         partly_served,
@@ -373,6 +391,12 @@ fn pushes(counts: store::Counts, consumers: &[ConsumerStatus], pushers: &[Holdin
         bytes,
         consumers: consumers.iter().map(consumer).collect(),
         pushers: pushers.iter().map(pusher).collect(),
+        disk: disk.map(|disk| Disk {
+            bytes: usize::try_from(disk.bytes).unwrap_or(usize::MAX),
+            free_bytes: usize::try_from(disk.free).unwrap_or(usize::MAX),
+            failing: disk.failing,
+            last_error: disk.last_error,
+        }),
     }
 }
 

@@ -64,6 +64,12 @@ impl Settings {
                     .into(),
             );
         }
+        if self.push.dir.is_some() && self.scrape.max_payload > push::MAX_DISK_TEXT {
+            return Err(
+                "--scrape.max-payload is more than the 1GiB that a push in --push.dir may have"
+                    .into(),
+            );
+        }
         Ok(Checked {
             access: self.web.access()?,
             tls,

@@ -145,6 +145,7 @@ impl Store {
         if let Some(left) = entry.retained {
             self.note_retained(push, now + left);
         }
+        self.note_owner(&from, push, &entry.ownership);
         if newer {
             self.change_owner(push, &entry.ownership, now);
         }
@@ -186,6 +187,7 @@ impl Store {
             } => {
                 self.note_aware(from, push, Some(ownership));
                 self.note_holder(from, push);
+                self.note_owner(from, push, ownership);
                 if let Some(left) = retained {
                     self.note_retained(push, now + *left);
                 }

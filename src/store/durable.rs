@@ -18,6 +18,7 @@ use super::consumers::{Consumers, Slots};
 use super::holders::Holders;
 use super::ledger::{Held, Ledger};
 use super::{ConsumerName, Content, Effects, Kept, Ownership, PushId, Store};
+use crate::nodes::NodeId;
 
 /// A push that is not on disk after this is refused.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
@@ -182,6 +183,12 @@ impl Durable {
         self.restored.remove(push);
     }
 
+    /// Whether nothing waits.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.unwritten.is_empty() && self.restored.is_empty()
+    }
+
     pub(super) fn is_restored(&self, push: &PushId) -> bool {
         self.restored.contains(push)
     }
@@ -314,6 +321,13 @@ impl Store {
                 held.orphaned = None;
                 self.tell_all(new, &push);
             }
+        }
+    }
+
+    /// A node that says it owns a push lives: the push need not be asked about.
+    pub(super) fn note_owner(&mut self, from: &NodeId, push: &PushId, ownership: &Ownership) {
+        if ownership.owner == *from {
+            self.durable.settle(push);
         }
     }
 

@@ -84,6 +84,11 @@
 //! each push that another active node holds and that no scrape has; what none holds it replicates first. It may go when
 //! every holder knows the new owner and what this node knows to be over ([`Store::may_leave`]).
 //!
+//! # Disk
+//!
+//! Where the owner of a store keeps pushes on disk, effects say what is to be written, and acknowledgements wait for that:
+//! `durable.rs` tells it.
+//!
 //! # Bounds
 //!
 //! | what | at the bound |

@@ -29,6 +29,7 @@ mod compat;
 mod consumers;
 mod docs;
 mod drain;
+mod durable;
 mod envelope;
 mod hardened;
 mod healthcheck;

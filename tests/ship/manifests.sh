@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=target/ship
 directories=(scripts/kubernetes/proxy scripts/kubernetes/prometheus scripts/kubernetes/grafana)
-overlays=(connections hardened targets)
+overlays=(connections durable hardened targets)
 
 if [ ! -e $work/venv/made ] || [ tests/ship/requirements.txt -nt $work/venv/made ]; then
     python3 -m venv --clear $work/venv

@@ -227,6 +227,16 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_fails_is_shown_with_its_error() {
+        let page = page(&status(Vec::new()), "");
+        assert!(
+            page.contains("2.0 KiB, 1.0 MiB free, <strong>cannot be written"),
+            "{page}"
+        );
+        assert!(page.contains("last error: No space left on device"));
+    }
+
+    #[test]
     fn who_has_most_pushes_and_was_refused_some_is_listed() {
         let page = page(&status(Vec::new()), "");
         let link = "<th scope=\"row\"><a href=\"pushes?filter=backup\">backup</a></th>";

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::http::applications::Counts;
 use crate::http::status::{
-    Connection, Consumer, Gone, LastScrape, Member, Node, Pusher, Pushes, Rebalance, Refusal,
+    Connection, Consumer, Disk, Gone, LastScrape, Member, Node, Pusher, Pushes, Rebalance, Refusal,
     Refused, Status, TargetFailure, Targets,
 };
 
@@ -121,6 +121,12 @@ pub(super) fn status(connections: Vec<Connection>) -> Status {
             pusher("backup", 5, 3072, None),
             pusher("192.0.2.1", 1, 1024, Some((1, 120))),
         ],
+        disk: Some(Disk {
+            bytes: 2048,
+            free_bytes: 1 << 20,
+            failing: true,
+            last_error: Some("No space left on device".into()),
+        }),
     };
     let rebalance = Rebalance {
         phase: "alone",

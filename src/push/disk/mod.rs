@@ -261,9 +261,9 @@ pub struct DiskReport {
     pub bytes: u64,
     /// Bytes that are free for it.
     pub free: u64,
-    /// Why nothing can be written; `None` if all is well.
-    pub failing: Option<String>,
-    /// What was last wrong, even if it is well again.
+    /// Whether the last attempt to write failed.
+    pub failing: bool,
+    /// Why one last failed, however long ago.
     pub last_error: Option<String>,
 }
 
@@ -347,7 +347,7 @@ impl Disk {
 
     /// Whether the last attempt to write failed.
     pub(super) fn is_failing(&self) -> bool {
-        self.shared.work.lock().report.failing.is_some()
+        self.shared.work.lock().report.failing
     }
 
     pub(super) fn report(&self) -> DiskReport {
@@ -453,19 +453,19 @@ impl Writer {
         let failure = failure.to_string();
         let mut work = self.shared.work.lock();
         work.queue.put_back(batch);
-        if work.report.failing.is_none() {
+        if !work.report.failing {
             error!(
                 error = failure,
                 "cannot write pushes to --push.dir, they are refused"
             );
         }
-        work.report.last_error = Some(failure.clone());
-        work.report.failing = Some(failure);
+        work.report.last_error = Some(failure);
+        work.report.failing = true;
     }
 
     fn recover(&self) {
         let mut work = self.shared.work.lock();
-        if work.report.failing.take().is_some() {
+        if std::mem::take(&mut work.report.failing) {
             self.metrics.recovered();
             info!("pushes are written to --push.dir again");
         }

@@ -100,7 +100,7 @@ pub(super) fn decode<R: Message + Default>(bytes: &[u8]) -> Result<R, Unreadable
 }
 
 impl TextRecord {
-    /// `None` if the text has 4 GiB or more.
+    /// `None` if the text has 4 GiB or more, which [`super::super::MAX_DISK_TEXT`] rules out.
     pub(super) fn of(content: &Content) -> Option<Self> {
         let (identity, address) = match &content.pusher {
             Tenant::Identity(name) => (Some(name.to_string()), None),

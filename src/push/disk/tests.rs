@@ -311,7 +311,8 @@ fn while_the_disk_is_full_nothing_is_said_to_be_written_and_afterwards_all_is() 
     disk.write(vec![held(2)]);
     assert_eq!(next(&mut reports), [(id(2), false)]);
     let report = disk.report();
-    assert!(report.failing.unwrap().contains("No space left"));
+    assert!(report.failing);
+    assert!(report.last_error.unwrap().contains("No space left"));
     disk.write(vec![(id(1), Write::Removed), held(3)]);
     assert!(next(&mut reports).iter().all(|(_, written)| !written));
 

@@ -12,6 +12,7 @@ const SETTLED: u64 = 60_000;
 struct Life {
     accepted: u64,
     kept: Option<Kept>,
+    refused: bool,
     served: BTreeMap<ConsumerName, usize>,
 }
 
@@ -32,7 +33,13 @@ impl Account {
         for (push, kept) in &effects.acknowledged {
             let life = self.lives.entry(push.clone()).or_default();
             assert_eq!(life.kept, None, "acknowledged twice");
+            assert!(!life.refused, "refused and acknowledged");
             life.kept = Some(*kept);
+        }
+        for push in &effects.refused {
+            let life = self.lives.entry(push.clone()).or_default();
+            assert_eq!(life.kept, None, "acknowledged and refused");
+            life.refused = true;
         }
     }
 
@@ -45,6 +52,11 @@ impl Account {
             let life = self.lives.entry(push.clone()).or_default();
             *life.served.entry(consumer.clone()).or_default() += 1;
         }
+    }
+
+    /// A node that starts again finds so many of its pushes over.
+    pub(super) fn expired_while_down(&mut self, pushes: usize) {
+        self.tally.expired += pushes;
     }
 
     /// Whether it has been acknowledged.
@@ -72,8 +84,10 @@ impl World {
                 unsettled,
                 queued,
                 handing,
+                durable,
                 ..
             } = &node.store;
+            assert!(durable.is_idle());
             assert!(unacknowledged.is_empty() && queued.is_empty());
             assert!(unsettled.is_empty() && handing.is_empty());
             let counts = node.store.counts();
@@ -88,11 +102,14 @@ impl Account {
     /// everything that was acknowledged as replicated; if it did not expire, and the Prometheus was not silent for long.
     fn check_losses(&self, plan: &Plan) {
         let failed = self.crashes > 0;
-        let replicated = plan.trouble != Trouble::Chaos;
-        let kept = self
-            .lives
-            .iter()
-            .filter(|(_, life)| !failed || (replicated && life.kept == Some(Kept::Replicated)));
+        let is_due = |life: &Life| match plan.trouble {
+            // Also what is not replicated.
+            Trouble::Power => life.kept.is_some(),
+            _ if !failed => !life.refused,
+            Trouble::Chaos => false,
+            _ => life.kept == Some(Kept::Replicated),
+        };
+        let kept = self.lives.iter().filter(|(_, life)| is_due(life));
         let kept: Vec<_> = kept.collect();
         let Tally {
             expired, missed, ..
@@ -127,7 +144,7 @@ impl Account {
         }
         let mut lives = self.lives.values();
         assert!(
-            failed || lives.all(|life| life.kept.is_some()),
+            failed || lives.all(|life| life.kept.is_some() || life.refused),
             "a push is not acknowledged"
         );
     }

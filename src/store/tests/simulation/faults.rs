@@ -1,5 +1,6 @@
 //! What goes wrong with nodes and between them, and how the others get to know.
 
+use super::super::disk::Disk;
 use super::super::*;
 use super::plan::Trouble;
 use super::world::{Event, SimulatedNode, World};
@@ -18,23 +19,38 @@ impl World {
         let id = NodeId::new(&format!("node-{}", number % 4), number);
         let (limits, replication) = (self.plan.limits.clone(), self.plan.replication.clone());
         let mut store = Store::new(id.clone(), limits, replication);
-        let view = View::from([(id.clone(), NodeState::Active)]);
+        let disk = (self.plan.trouble == Trouble::Power).then(|| {
+            store.keep_on_disk();
+            Disk::default()
+        });
+        self.enter(&id, store, disk, NodeState::Active);
+        id
+    }
+
+    pub(super) fn enter(
+        &mut self,
+        id: &NodeId,
+        mut store: Store,
+        disk: Option<Disk>,
+        state: NodeState,
+    ) {
+        let view = View::from([(id.clone(), state)]);
         store.members(view.clone(), self.now());
         let node = SimulatedNode {
             store,
-            state: NodeState::Active,
+            disk,
+            state,
             view,
             leaves_by: None,
         };
         self.nodes.insert(id.clone(), node);
         let first = self.plan.rng.u64(0..200);
         self.after(first, Event::Tick(id.clone()));
-        self.news_of(&id);
+        self.news_of(id);
         for other in self.nodes.keys().cloned().collect::<Vec<_>>() {
             let lag = self.plan.rng.u64(0..self.plan.view_lag);
             self.after(lag, Event::Notice(id.clone(), other));
         }
-        id
     }
 
     /// Everybody notices, each in its own time.
@@ -74,7 +90,7 @@ impl World {
             self.after(500, Event::Trouble);
             return;
         }
-        let gap = if self.plan.trouble == Trouble::Chaos {
+        let gap = if matches!(self.plan.trouble, Trouble::Chaos | Trouble::Power) {
             500..8_000
         } else {
             8_000..20_000
@@ -91,6 +107,7 @@ impl World {
                 self.start_node();
             }
             0 | 1 => self.drain_one(),
+            2 if self.plan.trouble == Trouble::Power => self.power_cut(),
             2 => self.crash_one(),
             _ => self.part(),
         }
@@ -138,7 +155,7 @@ impl World {
         }
     }
 
-    fn crash(&mut self, victim: &NodeId) {
+    pub(super) fn crash(&mut self, victim: &NodeId) {
         self.account.crashes += 1;
         let mine = |claim: &ClaimId| claim.scraper == *victim;
         let open = self.responses.extract_if(.., |claim, _| mine(claim));
@@ -152,9 +169,12 @@ impl World {
     }
 
     fn remove(&mut self, id: &NodeId) {
-        self.nodes.remove(id);
+        let node = self.nodes.remove(id);
         self.apart.remove(id);
         self.news_of(id);
+        if let Some(node) = node {
+            self.shelve(id, node);
+        }
     }
 
     fn drain_one(&mut self) {
@@ -184,9 +204,13 @@ impl World {
         let settled = node.view.get(id) == Some(&NodeState::Draining);
         if settled && node.store.may_leave(self.now()) {
             self.remove(id);
-            self.after(5_000, Event::Start);
         } else if by <= self.clock {
             self.crash(id);
+        } else {
+            return;
+        }
+        // One with a disk comes back by itself.
+        if self.plan.trouble != Trouble::Power {
             self.after(5_000, Event::Start);
         }
     }

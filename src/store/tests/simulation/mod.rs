@@ -3,7 +3,8 @@
 //! Three to seven nodes; applications push to any of them; Prometheis scrape one, all, or any; some read slowly, some
 //! break off. The network loses, delays, repeats and reorders messages and falls apart in two. Nodes crash, come back as
 //! others, join, and leave. Each node learns who lives late, and not when the others do. Then everything heals, scrapes go
-//! on, and the account is made up.
+//! on, and the account is made up. With disks, nodes come back with what was synced, and nothing acknowledged may be lost
+//! however many lose their power.
 //!
 //! `PROXY_SIMULATION_SEED=17` runs one seed, `PROXY_SIMULATION_SEEDS=100000` that many.
 
@@ -11,6 +12,7 @@ mod account;
 mod faults;
 mod order;
 mod plan;
+mod restarts;
 mod world;
 
 use std::panic::catch_unwind;
@@ -58,6 +60,11 @@ fn variable(name: &str) -> Option<u64> {
 #[test]
 fn nothing_acknowledged_is_lost_and_what_is_served_twice_is_counted() {
     run_all(SEEDS, Plan::new);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_nodes_with_disks_that_lose_their_power() {
+    run_all(SEEDS / 2, Plan::durable);
 }
 
 #[test]

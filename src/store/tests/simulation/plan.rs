@@ -15,6 +15,8 @@ pub(super) enum Trouble {
     Single,
     /// Crashes, partitions, leaves and joins as they come.
     Chaos,
+    /// As with chaos; and every node has a disk and comes back with it, as often as all lose their power at once.
+    Power,
 }
 
 /// Times are milliseconds.

@@ -1,10 +1,12 @@
 //! Time, the network, and what applications and Prometheis do.
 
+use super::super::disk::Disk;
 use super::super::nodes::{Mail, Word};
 use super::super::*;
 use super::account::Account;
 use super::order::Precedence;
 use super::plan::{Plan, Scraped, Trouble};
+use super::restarts::Shelved;
 use crate::nodes::{NodeId, NodeState};
 
 const TICK: u64 = 200;
@@ -33,10 +35,17 @@ pub(super) enum Event {
     Trouble,
     Heal,
     Start,
+    /// A node's disk syncs.
+    Sync(NodeId),
+    /// A node that was down starts with its disk.
+    Restart(Shelved),
+    /// A node is in service from now on.
+    Activate(NodeId),
 }
 
 pub(super) struct SimulatedNode {
     pub(super) store: Store,
+    pub(super) disk: Option<Disk>,
     pub(super) state: NodeState,
     pub(super) view: View,
     /// A node that leaves and may not after this is stopped.
@@ -51,6 +60,8 @@ pub(super) struct World {
     order: u64,
     pub(super) nodes: BTreeMap<NodeId, SimulatedNode>,
     pub(super) next_node: u64,
+    /// Nodes that will come back with their disks.
+    pub(super) down: usize,
     /// Nodes on the far side of the partition.
     pub(super) apart: BTreeSet<NodeId>,
     pub(super) account: Account,
@@ -71,6 +82,7 @@ impl World {
             order: 0,
             nodes: BTreeMap::new(),
             next_node: 0,
+            down: 0,
             apart: BTreeSet::new(),
             account: Account::default(),
             series: BTreeMap::new(),
@@ -122,7 +134,8 @@ impl World {
 
     fn is_held(&self) -> bool {
         let mut nodes = self.nodes.values();
-        !self.responses.is_empty() || nodes.any(|node| node.store.ledger.iter().next().is_some())
+        let busy = self.down > 0 || !self.responses.is_empty();
+        busy || nodes.any(|node| node.store.ledger.iter().next().is_some())
     }
 
     fn held(&self) -> Vec<String> {
@@ -155,6 +168,9 @@ impl World {
             Event::Start => {
                 self.start_node();
             }
+            Event::Sync(id) => self.sync(&id),
+            Event::Restart(shelved) => self.restart(shelved),
+            Event::Activate(id) => self.activate(&id),
         }
     }
 
@@ -167,6 +183,7 @@ impl World {
         let now = self.now();
         let (result, effects) = act(&mut self.nodes.get_mut(id)?.store, now);
         self.account.note(&effects);
+        self.write(id, effects.writes);
         for (to, request) in effects.calls {
             if let Request::Replicate(replica) = &request {
                 let push = replica.push.clone();
