@@ -39,6 +39,7 @@ impl Places {
         let flags = [
             other.as_str(),
             "--shutdown.grace-period=30s",
+            "--shutdown.delay=1s",
             "--rebalance.enabled=false",
         ];
         start(self.gossip[place], seed, self.ports[place], &flags).await

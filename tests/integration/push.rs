@@ -279,6 +279,7 @@ async fn a_push_that_nobody_scrapes_is_dropped_after_its_time_to_live() {
 #[tokio::test]
 async fn with_a_retention_a_push_is_served_until_a_newer_one_replaces_it() {
     let proxy = Sandbox::start(&["--push.retention=1h"]).await;
+    proxy.scrape().await;
     let mut app = pusher(&proxy).await;
     app.push("jobs_total 1\n").await.unwrap();
     leave(&proxy, app).await;

@@ -64,11 +64,11 @@ impl Account {
         self.lives.get(push).is_some_and(|life| life.kept.is_some())
     }
 
-    /// Pushes that were acknowledged as replicated and are not served yet.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = &PushId> {
+    /// Pushes that were acknowledged as replicated, for which some Prometheus may wait yet.
+    pub(super) fn replicated(&self) -> impl Iterator<Item = &PushId> {
         let lives = self.lives.iter();
         lives
-            .filter(|(_, life)| life.kept == Some(Kept::Replicated) && life.served.is_empty())
+            .filter(|(_, life)| life.kept == Some(Kept::Replicated))
             .map(|(push, _)| push)
     }
 }

@@ -124,10 +124,10 @@ impl World {
             .collect();
         let mut nodes = self.nodes.values();
         let agree = nodes.all(|node| node.view == live && node.leaves_by.is_none());
-        let mut waiting = self.account.waiting();
+        let mut replicated = self.account.replicated();
         agree
             && self.apart.is_empty()
-            && waiting.all(|push| self.copies(push) != 1 && !self.is_overdue(push))
+            && replicated.all(|push| self.copies(push) != 1 && !self.is_overdue(push))
     }
 
     fn is_overdue(&self, push: &PushId) -> bool {
