@@ -214,6 +214,7 @@ mod tests {
         status.left = vec![gone(3, hostile)];
         status.refused = vec![refusal(4, hostile)];
         status.pushes.pushers[0].pusher = hostile.to_owned();
+        status.pushes.consumers[0].name = hostile.to_owned();
         status.members.push(member(hostile, 2, "active", 1));
         let address = form_urlencoded::byte_serialize(hostile.as_bytes());
         let query = format!("filter={}", address.collect::<String>());
@@ -222,7 +223,7 @@ mod tests {
             assert!(!page.contains("<script>"), "{page}");
             assert!(!page.contains("<img"), "{page}");
             assert!(!page.contains(hostile), "{page}");
-            assert_eq!(page.matches("<tbody>").count(), 5, "{page}");
+            assert_eq!(page.matches("<tbody>").count(), 6, "{page}");
         }
     }
 
@@ -234,6 +235,16 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("last error: No space left on device"));
+    }
+
+    #[test]
+    fn who_scrapes_pushes_is_listed_and_whether_they_wait_for_it() {
+        let page = page(&status(Vec::new()), "");
+        assert!(
+            page.contains("<th scope=\"row\">10.1.0.9 curl</th>"),
+            "{page}"
+        );
+        assert!(page.contains("not waited for: scraped once"), "{page}");
     }
 
     #[test]
