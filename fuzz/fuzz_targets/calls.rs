@@ -22,7 +22,9 @@ use prometheus_rsocket_proxy::directory::{ApplicationId, Asked, Changes, SharedD
 use prometheus_rsocket_proxy::metrics::OwnMetrics;
 use prometheus_rsocket_proxy::nodes::{NodeId, NodeState};
 use prometheus_rsocket_proxy::tenant::Tenant;
-use prometheus_rsocket_proxy::store::{ClaimId, Content, Limits, Replication, Reply, Request, Store, View};
+use prometheus_rsocket_proxy::store::{
+    ClaimId, ConsumerName, Content, Limits, Replication, Reply, Request, Store, View,
+};
 
 const MAX_BYTES: usize = 40_000;
 const MAX_TEXT: usize = 1000;
@@ -109,6 +111,7 @@ fuzz_target!(|input: &[u8]| {
     let limits = Limits {
         ttl: TTL,
         retention: Duration::ZERO,
+        consumers: 1,
         max_bytes: MAX_BYTES,
     };
     let here = Arc::new(Here(Mutex::new(Node {
@@ -176,7 +179,10 @@ fn act(node: &mut Node, step: u8, number: u16) {
                 .collect();
             store.members(view, *now);
         }
-        3 => scrapes.push(store.begin(*now).0),
+        3 => {
+            let consumer = ConsumerName::new(&format!("consumer-{}", number % 20)).unwrap();
+            scrapes.push(store.begin(&consumer, *now).0);
+        }
         4 => {
             if let Some(claim) = scrapes.last() {
                 let _ = store.choose(claim, *now);

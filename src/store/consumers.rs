@@ -274,17 +274,18 @@ impl Consumers {
     fn hear_of(&mut self, known: &KnownConsumer, now: Instant) -> Option<(Slot, ConsumerName)> {
         let ttl = self.ttl;
         let last = now.checked_sub(known.silent).unwrap_or(now);
+        let interval = known.interval.map(|interval| interval.min(ttl));
         if let Some(consumer) = self.slot(&known.name).and_then(|slot| self.get_mut(slot)) {
             consumer.last = consumer.last.max(last);
-            consumer.told = consumer.told.max(known.interval);
+            consumer.told = consumer.told.max(interval);
             return None;
         }
         if known.silent > LONG_SILENCE {
             return None;
         }
-        let counted = known.interval.is_some();
+        let counted = interval.is_some();
         let room = self.room(|one| !one.counts(ttl, now) && (counted || one.last < last))?;
-        self.put(room, &known.name, known.interval, last)
+        self.put(room, &known.name, interval, last)
     }
 
     /// The slot of a consumer that has had a push, as another node says; `None` if it is not known here and there is no

@@ -363,6 +363,23 @@ fn the_interval_is_the_longest_gap_and_what_others_say_of_the_same_scrape_is_no_
 }
 
 #[test]
+fn what_another_node_says_is_never_out_of_range() {
+    let mut consumers = Consumers::new(TTL);
+    let now = Instant::now();
+    let absurd = KnownConsumers {
+        consumers: vec![KnownConsumer {
+            name: prometheus(),
+            interval: Some(Duration::MAX),
+            silent: Duration::ZERO,
+        }],
+        watched: Duration::MAX,
+    };
+    consumers.hear(&absurd, now);
+    consumers.scrapes(&prometheus(), now + TTL);
+    assert_eq!(consumers.known(now).consumers[0].interval, Some(TTL));
+}
+
+#[test]
 fn a_restart_of_prometheus_does_not_make_its_interval_longer() {
     let mut consumers = Consumers::new(Duration::from_secs(3600));
     let mut now = Instant::now();
