@@ -340,13 +340,13 @@ impl Ledger {
     }
 
     /// A push has been taken over, and may have been handed to `consumers`, or to others that are not known yet. Gives the
-    /// number of times that a consumer may get it again, as far as is known.
+    /// number of the former that may get it again; others count when it is handed to them.
     pub(super) fn doubt(&mut self, push: &PushId, consumers: Slots) -> usize {
         let Some(held) = self.get_mut(push).filter(|held| !held.over) else {
             return 0;
         };
         held.doubted = Some(consumers);
-        consumers.without(held.had).len().max(1)
+        consumers.without(held.had).len()
     }
 
     /// Hands a push to a scrape. Gives the number of times that a consumer may get it again: scrapes of the same consumer
