@@ -22,7 +22,7 @@ pub use failure::PullFailure;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 pub use metrics::Metrics;
-use prometheus_rsocket_exposition::{EqualSeries, Merged, Part, merge_in_front};
+use prometheus_rsocket_exposition::{Encoding, EqualSeries, Merged, Part, merge_in_front};
 pub use reserve::Reserve;
 pub use settings::Settings;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
@@ -163,7 +163,7 @@ impl Scraper {
         let behind = parts.into_iter().chain(again).collect();
         let next = self.duplicates.next();
         let merging = run(move || {
-            let merged = merge_in_front(first, behind);
+            let merged = merge_in_front(Encoding::TEXT, first, behind);
             let equal = merged.equal_series(applications, next, duplicates::BUDGET);
             (merged, equal)
         });
@@ -192,7 +192,7 @@ impl Scraper {
             .settle(deadline.min(Instant::now() + CLAIM_PATIENCE))
             .await;
         let (first, behind) = (self.pushed(&claim.texts), self.pushed(&claim.again));
-        let merging = run(move || merge_in_front(first, behind));
+        let merging = run(move || merge_in_front(Encoding::TEXT, first, behind));
         Ok(Scrape {
             merged: merging.await.ok_or(ScrapeError::Stopping)?,
             claim,

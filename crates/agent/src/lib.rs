@@ -332,8 +332,7 @@ fn prepared(
     exposition.retain_families(|name| families.passes(name));
     let exposition = exposition.with_labels(labels, settings.honor_labels, limits)?;
     let merged = merge(vec![Arc::new(exposition).into()]);
-    let length = merged.len();
-    let text = merged.into_chunks(length).next().unwrap_or_default();
+    let text = merged.into_chunks(usize::MAX).next().unwrap_or_default();
     if selected {
         Exposition::parse_as(text.clone(), Format::Text, limits)?;
     }

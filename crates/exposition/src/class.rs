@@ -63,6 +63,18 @@ pub(crate) fn label_end(line: &[u8], at: usize) -> usize {
     }
 }
 
+/// Whether a metric name needs no quotes.
+#[inline]
+pub(crate) fn is_classic(name: &[u8]) -> bool {
+    !name.is_empty() && name_end(name, 0) == name.len()
+}
+
+/// Whether a label name needs no quotes.
+#[inline]
+pub(crate) fn is_classic_label(name: &[u8]) -> bool {
+    !name.is_empty() && label_end(name, 0) == name.len()
+}
+
 /// Blanks are spaces and tabs; a carriage return is none, as for Prometheus.
 #[inline]
 pub(crate) fn is_blank(byte: u8) -> bool {

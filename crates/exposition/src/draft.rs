@@ -4,11 +4,13 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use crate::class::offset_in;
+use crate::class::{is_classic, offset_in};
 use crate::error::{Fault, ParseErrorKind, fault};
 use crate::exposition::{Exposition, Family, Format, bytes, rewritten_base};
 use crate::marks::Marks;
 use crate::metadata::{Kind, split_suffix};
+use crate::needs::Needs;
+use crate::openmetrics_type::OpenMetricsType;
 use crate::span::Span;
 use crate::tidy;
 
@@ -58,6 +60,30 @@ impl<'a> Families<'a> {
         }
     }
 
+    /// Notes why lines of this family cannot be served as they stand.
+    #[cold]
+    pub(crate) fn need(&mut self, id: u32, needs: Needs) {
+        if let Some(family) = self.draft.families.get_mut(id as usize) {
+            family.needs.add(needs);
+        }
+    }
+
+    /// Notes what OpenMetrics says of this family.
+    pub(crate) fn set_openmetrics(
+        &mut self,
+        id: u32,
+        kind: Option<OpenMetricsType>,
+        unit_len: usize,
+    ) {
+        if let Some(family) = self.draft.families.get_mut(id as usize) {
+            family.openmetrics = family.openmetrics.or(kind);
+            if family.unit == 0 {
+                // One that is longer is left out.
+                family.unit = u8::try_from(unit_len).unwrap_or_default();
+            }
+        }
+    }
+
     /// The histogram or summary which takes samples of this name, and their suffix.
     pub(crate) fn taker(&self, name: &[u8]) -> Option<(u32, &'static [u8])> {
         let (family, suffix) = split_suffix(name)?;
@@ -76,10 +102,11 @@ impl<'a> Families<'a> {
         let id = *self.index.entry(name).or_insert(next);
         if id == next {
             let start = offset_in(self.text, name) as u32;
-            self.add_family(Span {
-                start,
-                end: start + name.len() as u32,
-            })?;
+            let end = start + name.len() as u32;
+            self.add_family(Span { start, end })?;
+            if !is_classic(name) {
+                self.need(id, Needs::QUOTED);
+            }
         }
         Ok(id)
     }
@@ -134,11 +161,13 @@ impl<'a> Families<'a> {
         if let Some(&id) = self.index.get([name, suffix].concat().as_slice()) {
             return Ok(id);
         }
-        let name = self.rewrite(|out| {
+        let span = self.rewrite(|out| {
             out.extend_from_slice(name);
             out.extend_from_slice(suffix);
         })?;
-        self.add_family(name)
+        let id = self.add_family(span)?;
+        self.need(id, Needs::QUOTED.when(!is_classic(name)));
+        Ok(id)
     }
 
     /// Families of which nothing is declared, with their names.
@@ -165,13 +194,12 @@ impl<'a> Families<'a> {
             if let Some(join) = joins.get_mut(id as usize) {
                 *join = target;
             }
-            let marks = self
-                .draft
-                .families
-                .get(id as usize)
-                .map(|family| family.own);
-            if let Some(family) = self.draft.families.get_mut(target as usize) {
-                family.add_marks(suffix, marks.unwrap_or_default());
+            let joined = self.draft.families.get(id as usize).copied();
+            if let Some(joined) = joined
+                && let Some(family) = self.draft.families.get_mut(target as usize)
+            {
+                family.add_marks(suffix, joined.own);
+                family.needs.add(joined.needs);
             }
         }
         if !joins.is_empty() {
@@ -226,7 +254,7 @@ impl Draft {
     }
 
     /// Sorts the families by name and puts the lines of each together.
-    pub(crate) fn finish(mut self, text: Bytes) -> Exposition {
+    pub(crate) fn finish(mut self, text: Bytes, format: Format) -> Exposition {
         // Where the next span of each family goes; first, how many it has.
         let mut next = vec![0; self.families.len()];
         for &(family, _) in &self.runs {
@@ -262,6 +290,7 @@ impl Draft {
         self.rewritten.shrink_to_fit();
         Exposition {
             text,
+            format,
             rewritten: self.rewritten,
             heads: families.iter().map(Family::head_len).sum(),
             families,

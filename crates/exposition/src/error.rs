@@ -19,6 +19,7 @@ pub struct ParseError {
 impl ParseError {
     /// A fault in `line`, which stands in `text`; past its end is at its end.
     pub(crate) fn in_line(text: &[u8], line: &[u8], fault: Fault) -> Self {
+        let fault = fault.of_carriage_return(line).unwrap_or(fault);
         let at = offset_in(text, line) + fault.at.min(line.len());
         Self::at(text, at, fault.kind)
     }
@@ -60,6 +61,26 @@ pub(crate) struct Fault {
     pub(crate) kind: ParseErrorKind,
 }
 
+impl Fault {
+    /// The same for what it comes from, if the line's last word is at fault for the carriage return in it.
+    fn of_carriage_return(self, line: &[u8]) -> Option<Self> {
+        use ParseErrorKind::{
+            InvalidExemplar, InvalidTimestamp, InvalidType, InvalidValue, TrailingText,
+        };
+        let ends = matches!(
+            self.kind,
+            InvalidExemplar | InvalidTimestamp | InvalidType | InvalidValue | TrailingText
+        );
+        let word = line.get(self.at..)?;
+        let at = line.len().checked_sub(1)?;
+        let is_last = !word.contains(&b' ') && word.ends_with(b"\r");
+        (ends && is_last).then_some(Self {
+            at,
+            kind: ParseErrorKind::CarriageReturn,
+        })
+    }
+}
+
 pub(crate) fn fault<T>(at: usize, kind: ParseErrorKind) -> Result<T, Fault> {
     Err(Fault { at, kind })
 }
@@ -94,11 +115,9 @@ pub enum ParseErrorKind {
     InvalidUtf8,
     /// The text holds a NUL byte. Prometheus stops reading there without an error.
     NulByte,
-    /// A line starts with something which is neither a metric name nor a `#`.
+    /// No metric name where one must be, or one which must be in quotes, or has a backslash which starts no escape.
     InvalidMetricName,
-    /// A metric or label name in quotes, which text format 0.0.4 cannot carry.
-    QuotedName,
-    /// Something which is no label name where one must be.
+    /// No label name where one must be, or one which must be in quotes, or has a backslash which starts no escape.
     InvalidLabelName,
     /// A label `__name__`, which would be a second metric name.
     ReservedLabelName,
@@ -123,6 +142,8 @@ pub enum ParseErrorKind {
     UnexpectedExemplar,
     /// An exemplar which cannot be read.
     InvalidExemplar,
+    /// The line ends with a carriage return and a line feed.
+    CarriageReturn,
     /// Something after the last part of a line.
     TrailingText,
     /// No metric name after `# HELP` or `# TYPE`, or one which does not end with a blank.
@@ -164,7 +185,6 @@ impl ParseErrorKind {
             Self::InvalidUtf8 => "invalid UTF-8",
             Self::NulByte => "NUL byte",
             Self::InvalidMetricName => "invalid metric name",
-            Self::QuotedName => "quoted name needs a newer format",
             Self::InvalidLabelName => "invalid label name",
             Self::ReservedLabelName => "reserved label name",
             Self::DuplicateLabelName => "duplicate label name",
@@ -177,6 +197,7 @@ impl ParseErrorKind {
             Self::InvalidTimestamp => "invalid timestamp",
             Self::UnexpectedExemplar => "exemplar outside OpenMetrics",
             Self::InvalidExemplar => "invalid exemplar",
+            Self::CarriageReturn => "carriage return before the line feed",
             Self::TrailingText => "trailing text",
             Self::InvalidMetadataName => "invalid metric name in metadata",
             Self::InvalidType => "invalid metric type",

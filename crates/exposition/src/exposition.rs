@@ -4,9 +4,13 @@ use std::hash::BuildHasher;
 
 use bytes::Bytes;
 
-use crate::class::{name_end, part, skip_blanks};
+use crate::class::part;
+use crate::encoding::unescaped;
+use crate::line::start;
 use crate::marks::Marks;
 use crate::metadata::Kind;
+use crate::needs::Needs;
+use crate::openmetrics_type::OpenMetricsType;
 use crate::series::read_labels;
 use crate::span::{Piece, Span};
 
@@ -14,23 +18,24 @@ use crate::span::{Piece, Span};
 /// the groups, and a name in a hash table that has just grown. Measured by the test `memory`.
 const MERGED_FAMILY: usize = 150;
 
-/// What a text is read as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a text is read as, or written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// Text format 0.0.4: `# EOF` is a comment, timestamps are in milliseconds.
+    /// Text format 0.0.4, or 1.0.0 with names in quotes: `# EOF` is a comment, timestamps are in milliseconds.
     Text,
-    /// OpenMetrics 1.0: ends with `# EOF`, timestamps are in seconds.
+    /// OpenMetrics 1.0 or 0.0.1: ends with `# EOF`, timestamps are in seconds.
     OpenMetrics,
 }
 
 /// One application's text, validated, with the ranges of its families.
 ///
 /// The text itself is kept and never copied; beside it are about 50 bytes per family, and a copy
-/// of those lines only which had to be rewritten: untidy ones, and those of OpenMetrics which have
-/// a timestamp or an exemplar. [`Exposition::memory`] counts all of it.
+/// of those lines only which had to be rewritten because they are untidy. [`Exposition::memory`] counts all of it.
 #[derive(Debug, Clone)]
 pub struct Exposition {
     pub(crate) text: Bytes,
+    /// What its lines are, also those which were rewritten.
+    pub(crate) format: Format,
     /// Lines as they are served where they differ from the text; see [`Span`].
     pub(crate) rewritten: Vec<u8>,
     /// Sorted by name.
@@ -53,6 +58,12 @@ pub(crate) struct Family {
     pub(crate) kind: Option<Kind>,
     /// Whether the text also declares another type.
     pub(crate) contradicted: bool,
+    /// The type of OpenMetrics that says more than the other.
+    pub(crate) openmetrics: Option<OpenMetricsType>,
+    /// How many bytes its unit has, with which its name ends in OpenMetrics.
+    pub(crate) unit: u8,
+    /// Why its lines cannot be served as they stand.
+    pub(crate) needs: Needs,
     /// What its samples of its own name have.
     pub(crate) own: Marks,
     /// What its other samples have, which only a histogram or summary takes.
@@ -68,6 +79,9 @@ impl Family {
             help: None,
             kind: None,
             contradicted: false,
+            openmetrics: None,
+            unit: 0,
+            needs: Needs::default(),
             own: Marks::default(),
             others: Marks::default(),
             spans: (0, 0),
@@ -89,11 +103,14 @@ impl Family {
 
     /// Bytes of its HELP and TYPE line.
     pub(crate) fn head_len(&self) -> usize {
-        const HELP: usize = b"# HELP  \n".len();
-        const TYPE: usize = b"# TYPE  histogram\n".len();
+        const HELP: usize = b"# HELP \"\" \n".len();
+        const TYPE: usize = b"# TYPE \"\" gaugehistogram\n".len();
+        const UNIT: usize = b"# UNIT \"\" \n".len();
         let help = self.help.map(|help| HELP + self.name.len() + help.len());
+        let unit = usize::from(self.unit);
+        let unit = (unit > 0).then_some(UNIT + self.name.len() + unit);
         // A family without a type may be given one.
-        help.unwrap_or_default() + TYPE + self.name.len()
+        help.unwrap_or_default() + unit.unwrap_or_default() + TYPE + self.name.len()
     }
 }
 
@@ -102,6 +119,12 @@ impl Exposition {
     #[must_use]
     pub fn text(&self) -> &Bytes {
         &self.text
+    }
+
+    /// What the text was read as.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     /// How many samples the text has.
@@ -212,16 +235,13 @@ pub(crate) fn series_hash(hasher: &impl BuildHasher, line: &[u8]) -> u64 {
         labels = labels.wrapping_add(hasher.hash_one(label));
         count += 1;
     }
-    hasher.hash_one((part(line, 0, name_end(line, 0)), labels, count))
+    hasher.hash_one((start(line).name, labels, count))
 }
 
 /// Names and raw values of the labels of such a line, without those that have an empty value.
 fn labels_of(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let brace = skip_blanks(line, name_end(line, 0));
-    let labels = match line.get(brace) {
-        Some(b'{') => part(line, brace + 1, line.len()),
-        _ => &[],
-    };
+    let labels = start(line).labels;
+    let labels = labels.map_or(&b""[..], |from| part(line, from, line.len()));
     read_labels(labels).filter(|(_, value)| !value.is_empty())
 }
 
@@ -229,15 +249,4 @@ fn labels_of(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 fn label<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
     let mut labels = labels_of(line);
     labels.find_map(|(found, value)| (found == name).then_some(value))
-}
-
-/// A label value as it is meant. None has a line feed.
-fn unescaped(raw: &[u8]) -> String {
-    let mut escaped = false;
-    let text = String::from_utf8_lossy(raw);
-    let meant = text.chars().filter(|&letter| {
-        escaped = letter == '\\' && !escaped;
-        !escaped
-    });
-    meant.collect()
 }

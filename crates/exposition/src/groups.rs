@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::exposition::{Exposition, Family};
 use crate::marks::Marks;
 use crate::metadata::{Kind, split_suffix};
+use crate::needs::Needs;
 use crate::span::Piece;
+use crate::written_names::WrittenNames;
 
 /// What one part has of one family.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +40,10 @@ pub(crate) struct Group<'a> {
     others: Marks,
     /// Whether the type gave way to samples which do not fit it, or some of these left the family.
     pub(crate) misfit: bool,
+    /// Whether all of it comes from families which are parts of others in OpenMetrics.
+    derived: bool,
+    /// Whether it has families of several names, which are written as one.
+    pub(crate) shares_name: bool,
     /// Whether it is left out, as it would take another family's samples, or another its own.
     pub(crate) left_out: bool,
     /// Whether it must have a type, so that nothing takes its samples.
@@ -124,7 +130,14 @@ fn voting_order(voters: &[Option<u64>]) -> Vec<(u32, u32)> {
     order
 }
 
-pub(crate) fn group<'a>(parts: &'a [Arc<Exposition>], voters: &[Option<u64>]) -> Groups<'a> {
+/// `names` says what families are called in what is written.
+pub(crate) fn group<'a>(
+    parts: &'a [Arc<Exposition>],
+    voters: &[Option<u64>],
+    names: &'a WrittenNames,
+) -> Groups<'a> {
+    // What the first of each group is called before it is escaped.
+    let mut unescaped: HashMap<u32, &[u8]> = HashMap::new();
     let mut index: HashMap<&[u8], u32, foldhash::fast::RandomState> = HashMap::default();
     let mut groups: Vec<Group<'_>> = Vec::new();
     // The group of each part's each family, and where those of a part begin.
@@ -144,13 +157,17 @@ pub(crate) fn group<'a>(parts: &'a [Arc<Exposition>], voters: &[Option<u64>]) ->
         };
         let own = ids.get_mut(start..).unwrap_or_default();
         for (family, slot) in part.families.iter().zip(own) {
-            let name = part.bytes(family.name);
+            let raw = part.bytes(family.name);
+            let name = names.of(raw);
             let id = *index.entry(name).or_insert_with(|| {
                 groups.push(Group::new(name));
                 groups.len() as u32 - 1
             });
             if let Some(group) = groups.get_mut(id as usize) {
                 group.add(voter, family);
+                if !names.is_empty() {
+                    group.shares_name |= *unescaped.entry(id).or_insert(raw) != raw;
+                }
             }
             *slot = id;
         }
@@ -203,6 +220,8 @@ impl<'a> Group<'a> {
             own: Marks::default(),
             others: Marks::default(),
             misfit: false,
+            derived: true,
+            shares_name: false,
             left_out: false,
             needs_kind: false,
             before: 0,
@@ -219,6 +238,7 @@ impl<'a> Group<'a> {
     #[inline]
     fn add(&mut self, voter: u32, family: &Family) {
         self.blocks.1 += 1;
+        self.derived &= family.needs.has(Needs::DERIVED);
         self.own.add(family.own);
         self.others.add(family.others);
         let sampled = family.has_samples();
@@ -235,6 +255,7 @@ impl<'a> Group<'a> {
     /// Takes lines which no part has under this name alone. A type which is only declared does not hold for them.
     pub(crate) fn receive(&mut self, moved: (u32, u32)) {
         self.moved = moved;
+        self.derived = false;
         if !self.sampled {
             self.kind = None;
         }
@@ -254,6 +275,11 @@ impl<'a> Group<'a> {
     pub(crate) fn keeps(&self, family: &Family) -> bool {
         let compound = family.kind.filter(|kind| kind.is_compound());
         compound.is_none_or(|kind| self.kind == Some(kind) && family.others.all_fit(kind))
+    }
+
+    /// Whether all of it comes from families which are parts of others in OpenMetrics.
+    pub(crate) fn is_derived(&self) -> bool {
+        self.derived
     }
 
     pub(crate) fn is_conflict(&self) -> bool {

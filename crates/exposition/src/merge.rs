@@ -3,16 +3,23 @@
 //! Only names, types and ranges are looked at here. Lines are read again only where parts
 //! contradict each other, by [`crate::regroup`].
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::encoding::Encoding;
 use crate::error::ParseError;
-use crate::exposition::{Exposition, Format};
+use crate::exposition::{Exposition, Family, Format};
 use crate::groups::{Group, Groups, group};
 use crate::limits::Limits;
 use crate::metadata::Kind;
+use crate::openmetrics::{EOF, is_unit};
+use crate::openmetrics_families::{Declared, OpenMetricsFamilies};
+use crate::openmetrics_type::OpenMetricsType;
 use crate::regroup;
 use crate::span::Piece;
+use crate::tidy::write_metric;
 use crate::write::{Merged, Output};
+use crate::written_names::WrittenNames;
 
 /// Bytes that are copied at a time.
 const WRITTEN_CHUNK: usize = 1 << 20;
@@ -36,20 +43,26 @@ impl From<Arc<Exposition>> for Part {
     }
 }
 
-/// Merges texts in the order given, which should be that of the applications' age: it alone
+/// Merges texts to one of format 0.0.4, in the order given, which should be that of the applications' age: it alone
 /// decides ties. See the crate's documentation for the rules.
 #[must_use]
 pub fn merge(parts: Vec<Part>) -> Merged {
-    merge_in_front(Vec::new(), parts)
+    merge_as(Encoding::TEXT, parts)
 }
 
-/// Merges as [`merge`] does, but in each family the samples of `first` stand before those of `parts`.
+/// Merges as [`merge`] does, to a text of this encoding.
+#[must_use]
+pub fn merge_as(encoding: Encoding, parts: Vec<Part>) -> Merged {
+    merge_in_front(encoding, Vec::new(), parts)
+}
+
+/// Merges as [`merge_as`] does, but in each family the samples of `first` stand before those of `parts`.
 ///
 /// Of a series that stands twice, Prometheus takes the first sample and drops the second, so a sample that
 /// comes but once is safe in `first`. In all else these are the youngest: their types and help texts count
 /// after those of `parts`.
 #[must_use]
-pub fn merge_in_front(first: Vec<Part>, parts: Vec<Part>) -> Merged {
+pub fn merge_in_front(encoding: Encoding, first: Vec<Part>, parts: Vec<Part>) -> Merged {
     let mut output = Output {
         in_front: parts.len() as u32,
         ..Output::default()
@@ -59,16 +72,22 @@ pub fn merge_in_front(first: Vec<Part>, parts: Vec<Part>) -> Merged {
         .chain(first)
         .map(|part| (part.exposition, part.voter))
         .unzip();
-    let mut groups = group(&parts, &voters);
+    let names = WrittenNames::new(&parts, encoding);
+    let mut groups = group(&parts, &voters, &names);
     groups.decide();
-    regroup::regroup(&parts, &mut groups);
+    regroup::regroup(&parts, &mut groups, &names, encoding);
     groups.arrange(&parts);
-    let conflicts = groups.groups.iter().filter(|group| group.is_conflict());
-    let conflicts = conflicts.count();
-    for group in groups.groups.iter().filter(|group| !group.left_out) {
-        output.write(&parts, &groups, group);
+    for group in &groups.groups {
+        output.type_conflicts += usize::from(group.is_conflict());
+        output.name_conflicts += usize::from(group.shares_name);
     }
-    Merged::new(parts, output, conflicts)
+    Writer {
+        encoding,
+        parts: &parts,
+        groups: &groups,
+    }
+    .write(&mut output);
+    Merged::new(parts, encoding, output)
 }
 
 impl Exposition {
@@ -78,79 +97,179 @@ impl Exposition {
     ///
     /// The text would have 4 GiB or more.
     pub fn written(self) -> Result<Self, ParseError> {
-        let merged = merge(vec![Arc::new(self).into()]);
-        let mut text = Vec::with_capacity(merged.len());
+        let format = self.format;
+        let merged = merge_as(Encoding::unescaped(format), vec![Arc::new(self).into()]);
+        let mut text = Vec::with_capacity(merged.about_len());
         for chunk in merged.into_chunks(WRITTEN_CHUNK) {
             text.extend_from_slice(&chunk);
         }
-        Self::parse_as(text.into(), Format::Text, &Limits::NONE)
+        Self::parse_as(text.into(), format, &Limits::NONE)
     }
 }
 
-impl Output {
-    fn write(&mut self, parts: &[Arc<Exposition>], groups: &Groups<'_>, group: &Group<'_>) {
-        self.families += 1;
-        self.head(group, help(parts, groups, group));
-        let blocks = groups.blocks_of(group);
-        let in_front = blocks.partition_point(|block| block.part < self.in_front);
+/// Writes the families of these groups, one after the other.
+struct Writer<'g, 'a> {
+    encoding: Encoding,
+    parts: &'a [Arc<Exposition>],
+    groups: &'g Groups<'a>,
+}
+
+impl<'a> Writer<'_, 'a> {
+    fn write(&self, output: &mut Output) {
+        let families = match self.encoding.format {
+            Format::Text => None,
+            Format::OpenMetrics => Some(self.openmetrics_families()),
+        };
+        for (group, position) in self.groups.groups.iter().zip(0..) {
+            if group.left_out {
+                continue;
+            }
+            output.families += 1;
+            let Some(families) = &families else {
+                self.text_head(output, group);
+                self.samples(output, group);
+                continue;
+            };
+            if families.joins(position) {
+                continue;
+            }
+            self.openmetrics_head(output, families, group);
+            self.samples(output, group);
+            for &joined in families.joined(position) {
+                if let Some(group) = self.groups.groups.get(joined as usize) {
+                    self.samples(output, group);
+                }
+            }
+        }
+        if self.encoding.format == Format::OpenMetrics {
+            output.head(|heads| {
+                heads.extend_from_slice(EOF);
+                heads.push(b'\n');
+            });
+        }
+    }
+
+    fn openmetrics_families(&self) -> OpenMetricsFamilies<'a> {
+        OpenMetricsFamilies::new(self.groups, |group| self.said(group)?.openmetrics)
+    }
+
+    /// What the first part whose type won says of the family.
+    fn said(&self, group: &Group<'_>) -> Option<&'a Family> {
+        let families = self.groups.blocks_of(group).iter();
+        let mut families = families.filter_map(|block| Some(block.family(self.parts)?.1));
+        families.find(|family| family.kind == group.kind)
+    }
+
+    fn samples(&self, output: &mut Output, group: &Group<'_>) {
+        let blocks = self.groups.blocks_of(group);
+        let in_front = blocks.partition_point(|block| block.part < output.in_front);
         let (behind, in_front) = blocks.split_at(in_front);
         let kept = in_front.iter().chain(behind).filter_map(|block| {
-            let (part, family) = block.family(parts)?;
-            let lines = |&span| Piece::Lines {
+            let (part, family) = block.family(self.parts)?;
+            let conversion = self.encoding.conversion(part.format, family.needs);
+            let lines = move |&span| Piece::Lines {
                 part: block.part,
                 span,
+                conversion,
             };
             group
                 .keeps(family)
                 .then(|| part.spans_of(family).iter().map(lines))
         });
-        let from = self.pieces.len();
-        let moved = groups.moved_to(group);
+        let from = output.pieces.len();
+        let moved = self.groups.moved_to(group);
         if moved.is_empty() {
-            self.pieces.extend(kept.flatten());
+            output.pieces.extend(kept.flatten());
         } else {
             let mut pieces: Vec<Piece> = kept.flatten().chain(moved.iter().copied()).collect();
             pieces.sort_by_key(|piece| {
                 let part = piece.part();
-                (part < Some(self.in_front), part)
+                (part < Some(output.in_front), part)
             });
-            self.pieces.append(&mut pieces);
+            output.pieces.append(&mut pieces);
         }
-        let lines = self.pieces.get(from..).unwrap_or_default();
+        let lines = output.pieces.get(from..).unwrap_or_default();
         if lines.first().map(Piece::part) != lines.last().map(Piece::part) {
-            self.shared.push((from as u32, self.pieces.len() as u32));
+            output
+                .shared
+                .push((from as u32, output.pieces.len() as u32));
         }
     }
 
-    fn head(&mut self, group: &Group<'_>, help: Option<&[u8]>) {
-        let start = self.heads.len();
-        if let Some(help) = help {
-            self.heads.extend_from_slice(b"# HELP ");
-            self.heads.extend_from_slice(group.name);
-            self.heads.push(b' ');
-            self.heads.extend_from_slice(help);
-            self.heads.push(b'\n');
-        }
-        // Prometheus 3 carries the type of one family over to the next if that declares none, and
-        // then rewrites its `le` and `quantile` labels (`normalizeFloatsInLabelValues` in
-        // `promparse.go`): whose series that hits would depend on what else is served.
-        let after_compound = self.last_kind.is_some_and(Kind::is_compound);
-        let needs_kind = group.needs_kind || after_compound;
-        let kind = group.kind.or(needs_kind.then_some(Kind::Untyped));
-        if let Some(kind) = kind {
-            self.heads.extend_from_slice(b"# TYPE ");
-            self.heads.extend_from_slice(group.name);
-            self.heads.push(b' ');
-            self.heads.extend_from_slice(kind.as_str().as_bytes());
-            self.heads.push(b'\n');
-            self.last_kind = Some(kind);
-        }
-        if self.heads.len() > start {
-            self.pieces.push(Piece::Head {
-                length: self.heads.len() - start,
-            });
-        }
+    fn text_head(&self, output: &mut Output, group: &Group<'_>) {
+        let kind = kind_of(group, output.last_kind);
+        output.last_kind = kind.or(output.last_kind);
+        let help = help(self.parts, self.groups, group);
+        output.head(|heads| {
+            if let Some(help) = help {
+                declare(heads, b"HELP", group.name, help);
+            }
+            if let Some(kind) = kind {
+                declare(heads, b"TYPE", group.name, kind.as_str().as_bytes());
+            }
+        });
     }
+
+    fn openmetrics_head(
+        &self,
+        output: &mut Output,
+        families: &OpenMetricsFamilies<'a>,
+        group: &Group<'a>,
+    ) {
+        let kind = kind_of(group, output.last_kind);
+        output.last_kind = kind.or(output.last_kind);
+        let said = self.said(group);
+        let declared = families.declared(group, said.and_then(|family| family.openmetrics));
+        let needed = kind.map(|kind| Declared {
+            kind: OpenMetricsType::of(kind),
+            name: group.name,
+        });
+        let declared = declared.or(needed);
+        let name = declared.map_or(group.name, |declared| declared.name);
+        let help = help(self.parts, self.groups, group);
+        let unit_len = said.map_or(0, |family| usize::from(family.unit));
+        let unit = name.get(name.len().saturating_sub(unit_len)..);
+        output.head(|heads| {
+            if let Some(help) = help {
+                declare(heads, b"HELP", name, &quotes_escaped(help));
+            }
+            if let Some(declared) = declared {
+                declare(heads, b"TYPE", name, declared.kind.as_str().as_bytes());
+            }
+            if let Some(unit) = unit.filter(|unit| is_unit(name, unit)) {
+                declare(heads, b"UNIT", name, unit);
+            }
+        });
+    }
+}
+
+/// The type that is written, or none if no part declares one.
+///
+/// Prometheus 3 carries the type of one family over to the next if that declares none, and then rewrites its `le` and
+/// `quantile` labels (`normalizeFloatsInLabelValues` in `promparse.go`): whose series that hits would depend on what else
+/// is served.
+fn kind_of(group: &Group<'_>, last: Option<Kind>) -> Option<Kind> {
+    let needs_kind = group.needs_kind || last.is_some_and(Kind::is_compound);
+    group.kind.or(needs_kind.then_some(Kind::Untyped))
+}
+
+fn declare(heads: &mut Vec<u8>, keyword: &[u8], name: &[u8], text: &[u8]) {
+    heads.extend_from_slice(b"# ");
+    heads.extend_from_slice(keyword);
+    heads.push(b' ');
+    write_metric(heads, name);
+    heads.push(b' ');
+    heads.extend_from_slice(text);
+    heads.push(b'\n');
+}
+
+/// A help text as OpenMetrics has it.
+fn quotes_escaped(help: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'"', help).is_none() {
+        return Cow::Borrowed(help);
+    }
+    let pieces: Vec<&[u8]> = help.split(|&byte| byte == b'"').collect();
+    Cow::Owned(pieces.join(&b"\\\""[..]))
 }
 
 /// The first help text of a part which declares the winning type, else the first; an empty one

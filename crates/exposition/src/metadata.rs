@@ -2,6 +2,7 @@
 
 use crate::class::{is_blank, name_end, part, skip_blanks};
 use crate::error::{Fault, ParseErrorKind, fault};
+use crate::series::value_end;
 
 /// The types of text format 0.0.4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +87,11 @@ pub(crate) enum Metadata<'a> {
         text: &'a [u8],
         text_at: usize,
     },
+    /// Only in OpenMetrics.
+    Unit {
+        name: &'a [u8],
+        text: &'a [u8],
+    },
 }
 
 /// Reads a line whose `#` stands just before `at`.
@@ -96,26 +102,16 @@ pub(crate) fn metadata(line: &[u8], at: usize) -> Result<Metadata<'_>, Fault> {
     let keyword_at = skip_blanks(line, at);
     let keyword = part(line, keyword_at, keyword_at + 4);
     let blank_after = line.get(keyword_at + 4).is_some_and(|&byte| is_blank(byte));
-    if keyword_at == at || !blank_after || !matches!(keyword, b"HELP" | b"TYPE") {
+    if keyword_at == at || !blank_after || !matches!(keyword, b"HELP" | b"TYPE" | b"UNIT") {
         return Ok(Metadata::Comment);
     }
     let name_at = skip_blanks(line, keyword_at + 4);
-    let name_to = name_end(line, name_at);
-    if name_to == name_at {
-        let quoted = line.get(name_at) == Some(&b'"');
-        return fault(
-            name_at,
-            if quoted {
-                ParseErrorKind::QuotedName
-            } else {
-                ParseErrorKind::InvalidMetadataName
-            },
-        );
-    }
-    if line.get(name_to).is_some_and(|&byte| !is_blank(byte)) {
-        return fault(name_to, ParseErrorKind::InvalidMetadataName);
-    }
-    let name = part(line, name_at, name_to);
+    let (name, name_to) = match name(line, name_at) {
+        Ok(name) => name,
+        // A comment in format 0.0.4.
+        Err(_) if keyword == b"UNIT" => return Ok(Metadata::Comment),
+        Err(fault) => return Err(fault),
+    };
     // One blank separates; any more are text, unless nothing else follows.
     let text = match skip_blanks(line, name_to) == line.len() {
         true => &[],
@@ -123,12 +119,35 @@ pub(crate) fn metadata(line: &[u8], at: usize) -> Result<Metadata<'_>, Fault> {
     };
     Ok(match keyword {
         b"HELP" => Metadata::Help { name, text },
+        b"UNIT" => Metadata::Unit { name, text },
         _ => Metadata::Type {
             name,
             text,
             text_at: name_to + 1,
         },
     })
+}
+
+/// The name at `at`, without quotes, and the position after it.
+fn name(line: &[u8], at: usize) -> Result<(&[u8], usize), Fault> {
+    let (from, to, end) = if line.get(at) == Some(&b'"') {
+        let mut known = true;
+        let to = value_end(line, at + 1, &mut known)?;
+        if !known {
+            return fault(at, ParseErrorKind::InvalidMetadataName);
+        }
+        (at + 1, to, to + 1)
+    } else {
+        let to = name_end(line, at);
+        (at, to, to)
+    };
+    if from == to {
+        return fault(at, ParseErrorKind::InvalidMetadataName);
+    }
+    if line.get(end).is_some_and(|&byte| !is_blank(byte)) {
+        return fault(end, ParseErrorKind::InvalidMetadataName);
+    }
+    Ok((part(line, from, to), end))
 }
 
 /// The type named by the text of a `# TYPE`.

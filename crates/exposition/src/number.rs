@@ -4,6 +4,8 @@
 //! (`parseFloat` in `model/textparse/promparse.go`), and Go's hexadecimal floats need a `p`, so
 //! only decimal numbers, infinities and NaN remain.
 
+use std::io::Write as _;
+
 use crate::class::part;
 
 /// More digits than any number needs, few enough that Go and Rust read the same value: Go stops
@@ -37,6 +39,11 @@ pub(crate) fn plain_decimal_end(line: &[u8], at: usize) -> Option<usize> {
 /// Whether the token is a number which Prometheus accepts as value.
 pub(crate) fn is_float(token: &[u8]) -> bool {
     is_decimal(token) || is_infinity(token) || is_nan(token)
+}
+
+/// Whether the token is a number that Prometheus takes for a time.
+pub(crate) fn is_finite_float(token: &[u8]) -> bool {
+    is_decimal(token)
 }
 
 /// Whether the token is a number below zero, or would be with more than 64 bits. It must be one that
@@ -144,6 +151,32 @@ pub(crate) fn milliseconds(token: &[u8]) -> Option<u64> {
     let milliseconds = (seconds * 1_000.0).trunc();
     let has_room = (0.0..9_223_372_036_854_775_808.0).contains(&milliseconds);
     has_room.then_some(milliseconds as u64)
+}
+
+/// Appends a time in seconds, which [`milliseconds`] reads, in milliseconds.
+pub(crate) fn write_milliseconds(out: &mut Vec<u8>, seconds: &[u8]) {
+    let milliseconds = milliseconds(seconds).unwrap_or_default();
+    // To a `Vec`, writing cannot fail.
+    let _ = write!(out, "{milliseconds}");
+}
+
+/// Appends a time in milliseconds, which [`is_timestamp`] accepts, in seconds that Prometheus reads as the same
+/// milliseconds.
+pub(crate) fn write_seconds(out: &mut Vec<u8>, milliseconds: &[u8]) {
+    let digits = std::str::from_utf8(milliseconds).unwrap_or_default();
+    let milliseconds: u64 = digits.parse().unwrap_or_default();
+    let (seconds, rest) = (milliseconds / 1_000, milliseconds % 1_000);
+    // To a `Vec`, writing cannot fail.
+    let _ = write!(out, "{seconds}");
+    // In numbers this large, milliseconds are lost.
+    if rest > 0 && milliseconds < 1 << 53 {
+        let _ = write!(out, ".{rest:03}");
+        // Prometheus multiplies and truncates: half a millisecond more makes up for what that loses.
+        let read = milliseconds as f64 / 1_000.0 * 1_000.0;
+        if read.trunc() as u64 != milliseconds {
+            out.push(b'5');
+        }
+    }
 }
 
 /// The number after the `e`; one of so many digits that they say all is a very large one.
@@ -292,6 +325,15 @@ mod tests {
             ("x", None),
         ] {
             assert_eq!(milliseconds(token.as_bytes()), expected, "{token}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn milliseconds_are_written_as_seconds_and_read_again(milliseconds in 0..1_u64 << 50) {
+            let mut seconds = Vec::new();
+            write_seconds(&mut seconds, milliseconds.to_string().as_bytes());
+            proptest::prop_assert_eq!(super::milliseconds(&seconds), Some(milliseconds));
         }
     }
 

@@ -1,6 +1,7 @@
-//! OpenMetrics 1.0 text, rewritten to text format 0.0.4 as Prometheus's client libraries do it.
+//! Reads OpenMetrics 1.0 text. Its families have the names that they have in text format 0.0.4, so that texts of both can
+//! be merged; what that format does not have is kept for those who ask for OpenMetrics.
 //!
-//! | OpenMetrics | served as |
+//! | OpenMetrics | in text format 0.0.4 |
 //! |---|---|
 //! | counter `foo` | counter `foo_total` |
 //! | info `foo` | gauge `foo_info` |
@@ -8,7 +9,7 @@
 //! | unknown | untyped |
 //! | gaugehistogram `foo` | histogram `foo`, gauges `foo_gcount` and `foo_gsum` |
 //! | samples `foo_created` | gauge `foo_created`, in seconds as they stand |
-//! | `# UNIT`, `# EOF`, exemplars | nothing |
+//! | `# UNIT`, `# EOF`, exemplars | nothing; a unit that its family's name does not end with is left out anywhere |
 //! | timestamp in seconds | timestamp in milliseconds, truncated as Prometheus does |
 //! | `\"` in a help text | `"` |
 //!
@@ -18,17 +19,20 @@
 
 use std::collections::HashMap;
 
-use crate::class::{part, skip_blanks};
+use crate::class::{is_blank, part, skip_blanks};
 use crate::draft::Families;
 use crate::error::{Fault, ParseErrorKind, fault};
+use crate::exemplar::{Exemplar, exemplar};
 use crate::exposition::Format;
 use crate::metadata::{self, Metadata};
+use crate::needs::Needs;
 use crate::number;
-use crate::sample::{Sample, Timestamp, token_end, value};
-use crate::series::{SeriesReader, value_end};
+use crate::openmetrics_type::OpenMetricsType;
+use crate::sample::{Sample, is_space, token_end, value_after};
+use crate::series::SeriesReader;
 
 /// The line which ends a text of OpenMetrics, and by which one is recognised.
-const EOF: &[u8] = b"# EOF";
+pub(crate) const EOF: &[u8] = b"# EOF";
 
 /// Whether the line at `at` is exactly `# EOF`.
 #[inline]
@@ -44,62 +48,6 @@ pub(crate) fn is_whole(text: &[u8]) -> bool {
     before.is_some_and(|before| before.is_empty() || before.ends_with(b"\n"))
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OpenMetricsType {
-    Counter,
-    Gauge,
-    Histogram,
-    GaugeHistogram,
-    Summary,
-    Info,
-    Untyped,
-}
-
-impl OpenMetricsType {
-    fn parse(text: &[u8]) -> Option<Self> {
-        Some(match text {
-            b"counter" => Self::Counter,
-            b"gauge" | b"stateset" => Self::Gauge,
-            b"histogram" => Self::Histogram,
-            b"gaugehistogram" => Self::GaugeHistogram,
-            b"summary" => Self::Summary,
-            b"info" => Self::Info,
-            b"unknown" | b"untyped" => Self::Untyped,
-            _ => return None,
-        })
-    }
-
-    fn served_as(self) -> metadata::Kind {
-        match self {
-            Self::Counter => metadata::Kind::Counter,
-            Self::Gauge | Self::Info => metadata::Kind::Gauge,
-            Self::Histogram | Self::GaugeHistogram => metadata::Kind::Histogram,
-            Self::Summary => metadata::Kind::Summary,
-            Self::Untyped => metadata::Kind::Untyped,
-        }
-    }
-
-    /// What a family of this type and name has at the end of its name in format 0.0.4. One which already has
-    /// the suffix, as some libraries name them, keeps its name.
-    fn suffix_of(self, name: &[u8]) -> &'static [u8] {
-        let suffix: &[u8] = match self {
-            Self::Counter => b"_total",
-            Self::Info => b"_info",
-            _ => b"",
-        };
-        if name.ends_with(suffix) { b"" } else { suffix }
-    }
-
-    /// Whether samples with this suffix become a gauge of their own.
-    fn derives(self, suffix: &[u8]) -> bool {
-        match self {
-            Self::GaugeHistogram => matches!(suffix, b"_created" | b"_gcount" | b"_gsum"),
-            Self::Counter | Self::Histogram | Self::Summary => suffix == b"_created",
-            Self::Gauge | Self::Info | Self::Untyped => false,
-        }
-    }
-}
-
 /// What is declared under one name.
 #[derive(Debug)]
 struct Declaration<'a> {
@@ -110,6 +58,8 @@ struct Declaration<'a> {
     renamed: [(OpenMetricsType, bool); 2],
     /// The first which is not empty, else an empty one.
     help: Option<&'a [u8]>,
+    /// The first that its name ends with.
+    unit: &'a [u8],
 }
 
 /// What a text declares. It may follow what depends on it, so it is settled at the end.
@@ -129,6 +79,13 @@ impl<'a> Declared<'a> {
     ) -> Result<Option<(&'a [u8], metadata::Kind)>, Fault> {
         match line {
             Metadata::Comment => Ok(None),
+            Metadata::Unit { name, text } => {
+                let declaration = self.of(name, max)?;
+                if declaration.unit.is_empty() && is_unit(name, text) {
+                    declaration.unit = text;
+                }
+                Ok(None)
+            }
             Metadata::Help { name, text } => {
                 let help = &mut self.of(name, max)?.help;
                 *help = help.filter(|help| !help.is_empty()).or(Some(text));
@@ -145,7 +102,7 @@ impl<'a> Declared<'a> {
                 let declaration = self.of(name, max)?;
                 declaration.kind.get_or_insert(kind);
                 if kind.suffix_of(name).is_empty() {
-                    return Ok(Some((name, kind.served_as())));
+                    return Ok(Some((name, kind.kind())));
                 }
                 for (renaming, declared) in &mut declaration.renamed {
                     *declared |= *renaming == kind;
@@ -167,6 +124,7 @@ impl<'a> Declared<'a> {
                     (OpenMetricsType::Info, false),
                 ],
                 help: None,
+                unit: b"",
             });
         }
         match self.declarations.get_mut(at) {
@@ -188,6 +146,7 @@ impl<'a> Declared<'a> {
                 continue;
             };
             families.set_kind(id, metadata::Kind::Gauge);
+            families.need(id, Needs::DERIVED);
             if let Some(help) = declaration.help {
                 let noted = families.help(id, help, Format::OpenMetrics);
                 noted.map_err(|fault| (name, fault))?;
@@ -205,28 +164,42 @@ impl<'a> Declared<'a> {
     }
 }
 
+/// Whether the name ends with this unit, which Prometheus asks for.
+pub(crate) fn is_unit(name: &[u8], unit: &[u8]) -> bool {
+    let before = name.strip_suffix(unit);
+    !unit.is_empty() && before.is_some_and(|before| before.len() > 1 && before.ends_with(b"_"))
+}
+
 impl<'a> Declaration<'a> {
     fn settle(&self, families: &mut Families<'a>) -> Result<(), Fault> {
         let mut renamed = None;
         for (kind, _) in self.renamed.iter().filter(|(_, declared)| *declared) {
             let id = families.family_of(self.name, kind.suffix_of(self.name))?;
-            families.set_kind(id, kind.served_as());
+            families.set_kind(id, kind.kind());
             if self.kind == Some(*kind) {
                 renamed = Some(id);
             }
         }
+        let more = self.kind.filter(|kind| {
+            use OpenMetricsType::{GaugeHistogram, Info, StateSet};
+            matches!(kind, GaugeHistogram | Info | StateSet)
+        });
+        if self.help.is_none() && self.unit.is_empty() && more.is_none() {
+            return Ok(());
+        }
+        let id = match renamed {
+            Some(id) => id,
+            None => families.family(self.name)?,
+        };
+        families.set_openmetrics(id, more, self.unit.len());
         if let Some(help) = self.help {
-            let id = match renamed {
-                Some(id) => id,
-                None => families.family(self.name)?,
-            };
             families.help(id, help, Format::OpenMetrics)?;
         }
         Ok(())
     }
 }
 
-/// Reads a sample line. What format 0.0.4 does not have, or has in another form, makes it untidy.
+/// Reads a sample line.
 pub(crate) fn sample<'a>(
     line: &'a [u8],
     reader: &mut SeriesReader<'a>,
@@ -234,67 +207,71 @@ pub(crate) fn sample<'a>(
     let start = skip_blanks(line, 0);
     let series = reader.read(line, start)?;
     let value_at = skip_blanks(line, series.end);
-    let value_to = value(line, value_at)?;
-    let (timestamp, rest) = timestamp(line, skip_blanks(line, value_to))?;
-    exemplar(line, rest)?;
+    let value_to = value_after(line, series.end, value_at)?;
+    let rest = Rest::read(line, value_to)?;
+    let ends_clean = line.last().is_none_or(|&byte| !is_blank(byte));
     Ok(Sample {
         series,
         value: part(line, value_at, value_to),
-        timestamp: timestamp.map(Timestamp::Milliseconds),
-        tidy: series.tidy && start == 0 && value_to == line.len(),
+        timestamp: rest.timestamp,
+        exemplar: rest.exemplar.map(|_| part(line, value_to, line.len())),
+        tidy: series.tidy && start == 0 && ends_clean,
+        needs: series.needs
+            | Needs::NOT_TEXT.when(value_to < line.len())
+            | Needs::QUOTED.when(rest.exemplar.is_some_and(|exemplar| exemplar.quoted))
+            | Needs::NOT_OPENMETRICS.when(!rest.strict || !is_space(line, series.end, value_at)),
     })
 }
 
-/// Reads an optional timestamp, and returns it in milliseconds with the position after it.
-///
-/// Format 0.0.4 has no timestamps before 1970.
-fn timestamp(line: &[u8], at: usize) -> Result<(Option<u64>, usize), Fault> {
-    if matches!(line.get(at), None | Some(b'#')) {
-        return Ok((None, at));
-    }
-    let end = token_end(line, at);
-    match number::milliseconds(part(line, at, end)) {
-        Some(milliseconds) => Ok((Some(milliseconds), skip_blanks(line, end))),
-        None => fault(at, ParseErrorKind::InvalidTimestamp),
-    }
+/// What follows the value of a sample.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rest<'a> {
+    pub(crate) timestamp: Option<&'a [u8]>,
+    pub(crate) exemplar: Option<Exemplar<'a>>,
+    /// Whether all blanks are where OpenMetrics has them.
+    pub(crate) strict: bool,
 }
 
-/// Checks the form of an optional exemplar, ` # {labels} value timestamp`. It is not served, so its
-/// labels may have any names.
-fn exemplar(line: &[u8], at: usize) -> Result<(), Fault> {
-    match line.get(at) {
-        None => return Ok(()),
-        Some(b'#') => {}
-        Some(_) => return fault(at, ParseErrorKind::TrailingText),
-    }
-    let brace = skip_blanks(line, at + 1);
-    if line.get(brace) != Some(&b'{') {
-        return fault(brace, ParseErrorKind::InvalidExemplar);
-    }
-    let number_at = skip_blanks(line, braces_end(line, brace + 1)?);
-    let number_to = token_end(line, number_at);
-    let time_at = skip_blanks(line, number_to);
-    let time_to = token_end(line, time_at);
-    if !number::is_float(part(line, number_at, number_to)) {
-        return fault(number_at, ParseErrorKind::InvalidExemplar);
-    }
-    if time_to > time_at && !number::is_float(part(line, time_at, time_to)) {
-        return fault(time_at, ParseErrorKind::InvalidExemplar);
-    }
-    match skip_blanks(line, time_to) {
-        end if end == line.len() => Ok(()),
-        end => fault(end, ParseErrorKind::InvalidExemplar),
-    }
-}
-
-/// The position after the `}` which closes the braces open at `at`; one inside quotes does not.
-fn braces_end(line: &[u8], mut at: usize) -> Result<usize, Fault> {
-    loop {
-        match line.get(at) {
-            Some(b'}') => return Ok(at + 1),
-            Some(b'"') => at = value_end(line, at + 1, &mut true)? + 1,
-            Some(_) => at += 1,
-            None => return fault(at, ParseErrorKind::InvalidExemplar),
+impl<'a> Rest<'a> {
+    /// Reads what follows the value that ends at `value_to`.
+    #[inline]
+    pub(crate) fn read(line: &'a [u8], value_to: usize) -> Result<Self, Fault> {
+        if value_to == line.len() {
+            return Ok(Self {
+                timestamp: None,
+                exemplar: None,
+                strict: true,
+            });
         }
+        Self::read_more(line, value_to)
+    }
+
+    fn read_more(line: &'a [u8], value_to: usize) -> Result<Self, Fault> {
+        let mut at = skip_blanks(line, value_to);
+        let mut rest = Self {
+            timestamp: None,
+            exemplar: None,
+            strict: is_space(line, value_to, at),
+        };
+        if !matches!(line.get(at), None | Some(b'#')) {
+            let end = token_end(line, at);
+            let timestamp = part(line, at, end);
+            // Format 0.0.4 has no timestamps before 1970.
+            if number::milliseconds(timestamp).is_none() {
+                return fault(at, ParseErrorKind::InvalidTimestamp);
+            }
+            rest.timestamp = Some(timestamp);
+            if end == line.len() {
+                return Ok(rest);
+            }
+            at = skip_blanks(line, end);
+            rest.strict &= is_space(line, end, at);
+        }
+        match line.get(at) {
+            None => rest.strict = false,
+            Some(b'#') => rest.exemplar = Some(exemplar(line, at, &mut rest.strict)?),
+            Some(_) => return fault(at, ParseErrorKind::TrailingText),
+        }
+        Ok(rest)
     }
 }

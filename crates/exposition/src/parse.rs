@@ -9,6 +9,7 @@ use crate::exposition::{Exposition, Format};
 use crate::limits::Limits;
 use crate::marks::Marks;
 use crate::metadata::{self, Kind, Metadata};
+use crate::needs::Needs;
 use crate::openmetrics::Declared;
 use crate::sample::sample;
 use crate::series::{SeriesReader, value_end};
@@ -72,7 +73,7 @@ impl Exposition {
             let last = text.strip_suffix(b"\n").unwrap_or(&text).len();
             return Err(ParseError::at(&text, last, ParseErrorKind::MissingEof));
         }
-        Ok(draft.finish(text))
+        Ok(draft.finish(text, read_as))
     }
 }
 
@@ -154,6 +155,8 @@ struct Current<'a> {
     id: u32,
     name: &'a [u8],
     kind: Kind,
+    /// What is noted of it already.
+    needs: Needs,
 }
 
 impl<'a> Reader<'a> {
@@ -168,6 +171,7 @@ impl<'a> Reader<'a> {
                 id: 0,
                 name: b"",
                 kind: Kind::Untyped,
+                needs: Needs::default(),
             },
             series: SeriesReader::within(limits),
             openmetrics: (format == Format::OpenMetrics).then(Declared::default),
@@ -223,6 +227,10 @@ impl<'a> Reader<'a> {
         if marks != Marks::default() {
             self.families.mark(self.current.id, suffix, marks);
         }
+        if !self.current.needs.has_all(sample.needs) {
+            self.current.needs.add(sample.needs);
+            self.families.need(self.current.id, sample.needs);
+        }
         self.families.draft.samples += 1;
         self.families.draft.has_timestamps |= sample.timestamp.is_some();
         let span = if sample.tidy && end < self.text.len() {
@@ -269,6 +277,7 @@ impl<'a> Reader<'a> {
             id,
             name: name.strip_suffix(suffix).unwrap_or(name),
             kind: self.families.kind_of(id).unwrap_or(Kind::Untyped),
+            needs: Needs::default(),
         };
         Ok(suffix)
     }
@@ -282,7 +291,7 @@ impl<'a> Reader<'a> {
             };
         }
         match metadata {
-            Metadata::Comment => Ok(()),
+            Metadata::Comment | Metadata::Unit { .. } => Ok(()),
             Metadata::Help { name, text } => {
                 let id = self.families.family(name)?;
                 self.families.help(id, text, Format::Text)
@@ -299,7 +308,13 @@ impl<'a> Reader<'a> {
     fn declare(&mut self, name: &'a [u8], kind: Kind) -> Result<(), Fault> {
         let id = self.families.family(name)?;
         let kind = self.families.set_kind(id, kind);
-        self.current = Current { id, name, kind };
+        let needs = Needs::default();
+        self.current = Current {
+            id,
+            name,
+            kind,
+            needs,
+        };
         Ok(())
     }
 }

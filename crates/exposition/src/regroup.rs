@@ -5,19 +5,31 @@
 
 use std::sync::Arc;
 
-use crate::exposition::{Exposition, lines};
+use crate::encoding::{Conversion, Encoding};
+use crate::exposition::{Exposition, Format, lines};
 use crate::groups::{Block, Group, Groups};
 use crate::marks::Marks;
 use crate::metadata::SUFFIXES;
+use crate::openmetrics;
 use crate::sample::sample;
 use crate::series::SeriesReader;
 use crate::span::{Piece, Span};
+use crate::written_names::WrittenNames;
 
 /// Moves the lines of all such blocks.
-pub(crate) fn regroup<'a>(parts: &'a [Arc<Exposition>], groups: &mut Groups<'a>) {
+pub(crate) fn regroup<'a>(
+    parts: &'a [Arc<Exposition>],
+    groups: &mut Groups<'a>,
+    names: &'a WrittenNames,
+    encoding: Encoding,
+) {
     let mut moves = Moves {
+        names,
+        encoding,
         known: groups.groups.len() as u32,
-        ..Moves::default()
+        new: Vec::new(),
+        lines: Vec::new(),
+        reader: SeriesReader::default(),
     };
     // From the longest name to the shortest: lines which come to a family follow its own.
     for position in (0..groups.groups.len()).rev() {
@@ -59,8 +71,9 @@ impl Targets {
     }
 }
 
-#[derive(Default)]
 struct Moves<'a> {
+    names: &'a WrittenNames,
+    encoding: Encoding,
     /// How many families there were.
     known: u32,
     /// Families which no part has under this name; they are numbered after those known.
@@ -85,15 +98,16 @@ impl<'a> Moves<'a> {
         if group.keeps(family) {
             return;
         }
+        let conversion = self.encoding.conversion(part.format, family.needs);
         for &span in part.spans_of(family) {
             for (offset, line) in lines(part.bytes(span)) {
-                let target = self.target(groups, group, line, targets);
+                let target = self.target(groups, group, (line, part.format), targets);
                 let start = span.start + offset as u32;
                 let line = Span {
                     start,
                     end: start + line.len() as u32 + 1,
                 };
-                self.push(target, block.part, line);
+                self.push(target, block.part, line, conversion);
             }
         }
     }
@@ -102,14 +116,18 @@ impl<'a> Moves<'a> {
         &mut self,
         groups: &Groups<'a>,
         group: &Group<'a>,
-        line: &'a [u8],
+        (line, format): (&'a [u8], Format),
         targets: &mut Targets,
     ) -> u32 {
+        let sample = match format {
+            Format::Text => sample(line, &mut self.reader),
+            Format::OpenMetrics => openmetrics::sample(line, &mut self.reader),
+        };
         // The line has been read before, so this cannot fail.
-        let Ok(sample) = sample(line, &mut self.reader) else {
+        let Ok(sample) = sample else {
             return targets.own;
         };
-        let name = sample.series.name();
+        let name = self.names.of(sample.series.name());
         let suffix = name.strip_prefix(group.name).unwrap_or_default();
         let known = SUFFIXES.iter().position(|other| *other == suffix);
         let slot = known.and_then(|number| targets.suffixed.get_mut(number));
@@ -131,13 +149,18 @@ impl<'a> Moves<'a> {
         })
     }
 
-    fn push(&mut self, target: u32, part: u32, line: Span) {
-        if let Some((last, Piece::Lines { part: of, span })) = self.lines.last_mut()
+    fn push(&mut self, target: u32, part: u32, line: Span, conversion: Conversion) {
+        if let Some((last, Piece::Lines { part: of, span, .. })) = self.lines.last_mut()
             && (*last, *of, span.end) == (target, part, line.start)
         {
             span.end = line.end;
         } else {
-            self.lines.push((target, Piece::Lines { part, span: line }));
+            let piece = Piece::Lines {
+                part,
+                span: line,
+                conversion,
+            };
+            self.lines.push((target, piece));
         }
     }
 

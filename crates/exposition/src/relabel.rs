@@ -3,13 +3,16 @@
 //! The text itself stays as it is. Samples with labels added are rewritten lines beside it, as are
 //! those which a reader would take differently; families left out are no longer pointed at.
 
-use crate::class::{name_end, offset_in, part, skip_blanks};
+use crate::class::{offset_in, part};
+use crate::encoding::unescaped;
 use crate::error::{ParseError, ParseErrorKind};
 use crate::exposition::{Exposition, Family, lines, rewritten_base};
 use crate::labels::{Escaped, Labels};
 use crate::limits::Limits;
+use crate::line::start;
 use crate::series::read_labels;
 use crate::span::Span;
+use crate::tidy::{write_label_name, write_metric_name};
 
 /// What a sample's own label is renamed to where one of its name is added
 /// (`resolveConflictingExposedLabels` in Prometheus's `scrape.go`).
@@ -77,6 +80,7 @@ impl Exposition {
         writer.out.shrink_to_fit();
         Ok(Self {
             text: self.text.clone(),
+            format: self.format,
             rewritten: writer.out,
             families,
             spans,
@@ -94,8 +98,7 @@ impl Exposition {
         let families = std::mem::take(&mut self.families);
         let mut spans = Vec::with_capacity(self.spans.len());
         for family in families {
-            let name = std::str::from_utf8(self.bytes(family.name));
-            if !name.is_ok_and(&mut keep) {
+            if !keep(&unescaped(self.bytes(family.name))) {
                 continue;
             }
             let from = spans.len() as u32;
@@ -176,16 +179,15 @@ impl<'a> Writer<'a> {
         if let Some(kind) = self.past {
             return Err(kind);
         }
-        let name_to = name_end(line, 0);
-        let brace = skip_blanks(line, name_to);
-        self.out.extend_from_slice(part(line, 0, name_to));
-        if line.get(brace) != Some(&b'{') {
-            self.out.extend_from_slice(self.ready.as_bytes());
+        let start = start(line);
+        let open = write_metric_name(&mut self.out, start.name);
+        let Some(from) = start.labels else {
+            self.ready(open);
             self.out.push(b'}');
-            self.end(line, name_to);
+            self.end(line, start.name.len());
             return self.check(self.added.len());
-        }
-        let labels = part(line, brace + 1, line.len());
+        };
+        let labels = part(line, from, line.len());
         let (mut clash, mut own) = (false, 0);
         let mut to = 0;
         for (name, value) in read_labels(labels) {
@@ -195,10 +197,10 @@ impl<'a> Writer<'a> {
             to = offset_in(labels, value) + value.len() + 1;
         }
         if clash {
-            self.clashing(labels)?;
+            self.clashing(open, labels)?;
         } else {
             self.check(self.added.len() + own)?;
-            self.out.extend_from_slice(self.ready.as_bytes());
+            self.ready(open);
             if to > 0 {
                 self.out.push(b',');
                 self.out.extend_from_slice(part(labels, 0, to));
@@ -208,6 +210,14 @@ impl<'a> Writer<'a> {
         let close = memchr::memchr(b'}', part(labels, to, labels.len())).unwrap_or_default();
         self.end(labels, to + close + 1);
         Ok(())
+    }
+
+    /// Writes the added labels, with `open` in front of them.
+    fn ready(&mut self, open: u8) {
+        self.out.push(open);
+        let labels = self.ready.as_bytes();
+        self.out
+            .extend_from_slice(labels.get(1..).unwrap_or_default());
     }
 
     /// Whether a sample may have so many labels.
@@ -225,7 +235,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes the labels of a sample which has some of the added names itself.
-    fn clashing(&mut self, labels: &[u8]) -> Result<(), ParseErrorKind> {
+    fn clashing(&mut self, mut open: u8, labels: &[u8]) -> Result<(), ParseErrorKind> {
         let own: Vec<(&[u8], &[u8])> = read_labels(labels).collect();
         let has = |name: &[u8]| own.iter().any(|&(own, _)| own == name);
         let renamed = match self.honor_labels {
@@ -233,12 +243,11 @@ impl<'a> Writer<'a> {
             false => self.renamed(&own)?,
         };
         let new_name = |name: &[u8]| renamed.iter().find(|(old, _)| *old == name);
-        let mut open = b'{';
         let mut count = 0;
         let mut write = |out: &mut Vec<u8>, name: &[u8], value: &[u8]| {
             count += usize::from(!value.is_empty());
             out.push(std::mem::replace(&mut open, b','));
-            out.extend_from_slice(name);
+            write_label_name(out, name);
             out.extend_from_slice(b"=\"");
             out.extend_from_slice(value);
             out.push(b'"');

@@ -6,25 +6,22 @@
 
 use crate::class::{is_blank, part, skip_blanks};
 use crate::error::{Fault, ParseErrorKind, fault};
+use crate::needs::Needs;
 use crate::number;
 use crate::series::{Series, SeriesReader};
-
-/// When a sample was taken, in milliseconds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Timestamp<'a> {
-    /// As it stands in the line.
-    Written(&'a [u8]),
-    /// Read from seconds.
-    Milliseconds(u64),
-}
 
 /// One sample line.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample<'a> {
     pub(crate) series: Series<'a>,
     pub(crate) value: &'a [u8],
-    pub(crate) timestamp: Option<Timestamp<'a>>,
+    /// As it stands in the line: milliseconds, in OpenMetrics seconds.
+    pub(crate) timestamp: Option<&'a [u8]>,
+    /// What follows the value, if it has an exemplar; only in OpenMetrics.
+    pub(crate) exemplar: Option<&'a [u8]>,
     pub(crate) tidy: bool,
+    /// Why its line cannot be served as it stands.
+    pub(crate) needs: Needs,
 }
 
 /// Reads a sample line of text format 0.0.4. `line` is without its line feed.
@@ -36,12 +33,14 @@ pub(crate) fn sample<'a>(
     let start = skip_blanks(line, 0);
     let series = reader.read(line, start)?;
     let from = skip_blanks(line, series.end);
-    let to = value(line, from)?;
+    let to = value_after(line, series.end, from)?;
     let mut sample = Sample {
         series,
         value: part(line, from, to),
         timestamp: None,
+        exemplar: None,
         tidy: series.tidy && start == 0,
+        needs: series.needs | Needs::NOT_OPENMETRICS.when(!is_space(line, series.end, from)),
     };
     if to == line.len() {
         return Ok(sample);
@@ -53,14 +52,36 @@ pub(crate) fn sample<'a>(
         return Ok(sample);
     }
     let to = timestamp(line, from)?;
-    sample.timestamp = Some(Timestamp::Written(part(line, from, to)));
+    sample.timestamp = Some(part(line, from, to));
+    sample.needs.add(Needs::NOT_OPENMETRICS);
     sample.tidy &= to == line.len();
     Ok(sample)
 }
 
+/// Whether exactly one space is between these.
+#[inline]
+pub(crate) fn is_space(line: &[u8], from: usize, to: usize) -> bool {
+    to == from + 1 && line.get(from) == Some(&b' ')
+}
+
+/// The end of the value at `at`, which follows a series that ends at `series_to`.
+#[inline]
+pub(crate) fn value_after(line: &[u8], series_to: usize, at: usize) -> Result<usize, Fault> {
+    value(line, at).map_err(|fault| match fault.kind {
+        // What stands right behind a name was meant to be part of it.
+        ParseErrorKind::InvalidValue if at == series_to && !part(line, 0, at).ends_with(b"}") => {
+            Fault {
+                kind: ParseErrorKind::InvalidMetricName,
+                ..fault
+            }
+        }
+        _ => fault,
+    })
+}
+
 /// The end of the value at `at`.
 #[inline]
-pub(crate) fn value(line: &[u8], at: usize) -> Result<usize, Fault> {
+fn value(line: &[u8], at: usize) -> Result<usize, Fault> {
     if let Some(end) = number::plain_decimal_end(line, at)
         && line.get(end).is_none_or(|&byte| is_blank(byte))
     {

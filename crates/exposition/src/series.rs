@@ -1,9 +1,20 @@
 //! Reads the part of a sample line which names its series: `name{label="value",…}`.
 
-use crate::class::{is_blank, label_end, name_end, offset_in, part, skip_blanks};
+use crate::class::{
+    is_blank, is_classic, is_classic_label, label_end, name_end, offset_in, part, skip_blanks,
+};
 use crate::error::{Fault, ParseErrorKind, fault};
 use crate::limits::Limits;
 use crate::names::LabelNames;
+use crate::needs::Needs;
+
+/// What is in quotes where a label name may be.
+enum Quoted {
+    /// The name of a label: where it begins and ends.
+    Label(usize, usize),
+    /// The metric name: where reading goes on.
+    Metric(usize),
+}
 
 /// A range of a line.
 type Range = (u32, u32);
@@ -19,6 +30,8 @@ pub(crate) struct Series<'a> {
     quantile: Option<Range>,
     /// Whether `expfmt` reads it as Prometheus does.
     pub(crate) tidy: bool,
+    /// Why its line cannot be served as it stands.
+    pub(crate) needs: Needs,
     /// The first byte after the series.
     pub(crate) end: usize,
 }
@@ -72,6 +85,7 @@ impl Default for Series<'_> {
             le: None,
             quantile: None,
             tidy: true,
+            needs: Needs::default(),
             end: 0,
         }
     }
@@ -84,6 +98,7 @@ struct Mark {
     names: (usize, u64),
     le: Option<Range>,
     quantile: Option<Range>,
+    needs: Needs,
 }
 
 impl<'a> SeriesReader<'a> {
@@ -126,6 +141,7 @@ impl<'a> SeriesReader<'a> {
             le: mark.le,
             quantile: mark.quantile,
             tidy: true,
+            needs: mark.needs,
             ..self.last
         };
         self.labels(series, mark.at as usize)
@@ -134,13 +150,7 @@ impl<'a> SeriesReader<'a> {
     fn start(&mut self, line: &'a [u8], at: usize) -> Result<Series<'a>, Fault> {
         let name_to = name_end(line, at);
         if name_to == at {
-            let quoted = matches!(line.get(at), Some(b'{' | b'"'));
-            let kind = if quoted {
-                ParseErrorKind::QuotedName
-            } else {
-                ParseErrorKind::InvalidMetricName
-            };
-            return fault(at, kind);
+            return self.start_quoted(line, at);
         }
         if name_to - at > self.limits.max_name_len {
             return fault(at, ParseErrorKind::NameTooLong);
@@ -161,10 +171,70 @@ impl<'a> SeriesReader<'a> {
         self.labels(
             Series {
                 labels: (from as u32, from as u32),
+                needs: Needs::NOT_OPENMETRICS.when(brace > name_to),
                 ..series
             },
             from,
         )
+    }
+
+    /// Reads a series that has its name between the braces.
+    #[cold]
+    fn start_quoted(&mut self, line: &'a [u8], at: usize) -> Result<Series<'a>, Fault> {
+        if line.get(at) != Some(&b'{') {
+            return fault(at, ParseErrorKind::InvalidMetricName);
+        }
+        let from = at + 1;
+        self.names.keep(0, 0);
+        let series = Series {
+            line,
+            labels: (from as u32, from as u32),
+            ..Series::default()
+        };
+        let series = self.labels(series, from)?;
+        if series.name.1 == 0 {
+            return fault(at, ParseErrorKind::InvalidMetricName);
+        }
+        Ok(series)
+    }
+
+    /// Reads what begins with a quote where a label name may be: a label name, whose range is returned with the
+    /// position after its quote, or the metric name, after which reading goes on.
+    #[cold]
+    fn quoted(&mut self, series: &mut Series<'a>, at: usize) -> Result<Quoted, Fault> {
+        let line = series.line;
+        let from = at + 1;
+        let mut known = true;
+        let to = value_end(line, from, &mut known)?;
+        let after = skip_blanks(line, to + 1);
+        let is_metric = matches!(line.get(after), Some(b',' | b'}'));
+        let kind = match is_metric {
+            true => ParseErrorKind::InvalidMetricName,
+            false => ParseErrorKind::InvalidLabelName,
+        };
+        // An escape that means nothing would make two names of one.
+        if from == to || !known || (is_metric && series.name.1 > 0) {
+            return fault(at, kind);
+        }
+        series.needs.add(Needs::QUOTED);
+        let name = part(line, from, to);
+        if !is_metric {
+            series.tidy &= !is_classic_label(name);
+            return Ok(Quoted::Label(from, to));
+        }
+        if name.len() > self.limits.max_name_len {
+            return fault(at, ParseErrorKind::NameTooLong);
+        }
+        series.tidy &= !is_classic(name) && at == series.labels.0 as usize;
+        series
+            .needs
+            .add(Needs::NOT_OPENMETRICS.when(after > to + 1));
+        series.name = (from as u32, to as u32);
+        if line.get(after) != Some(&b',') {
+            return Ok(Quoted::Metric(after));
+        }
+        self.mark(after + 1, series);
+        Ok(Quoted::Metric(after + 1))
     }
 
     /// Notes that a line which is the same up to `at` may be read from there.
@@ -172,12 +242,14 @@ impl<'a> SeriesReader<'a> {
     fn mark(&mut self, at: usize, series: &Series<'a>) {
         if let Some(names) = self.names.state()
             && series.tidy
+            && series.name.1 > 0
         {
             self.marks.push(Mark {
                 at: at as u32,
                 names,
                 le: series.le,
                 quantile: series.quantile,
+                needs: series.needs,
             });
         }
     }
@@ -187,16 +259,37 @@ impl<'a> SeriesReader<'a> {
     fn labels(&mut self, mut series: Series<'a>, mut at: usize) -> Result<Series<'a>, Fault> {
         let line = series.line;
         loop {
-            at = skip_blanks(line, at);
-            let name_from = at;
-            at = label_end(line, at);
-            if at == name_from {
-                let series = end_labels(series, at)?;
-                return self.check_count(series);
+            let mut name_to = label_end(line, at);
+            if name_to == at {
+                let before = at;
+                at = skip_blanks(line, at);
+                series.needs.add(Needs::NOT_OPENMETRICS.when(at > before));
+                name_to = label_end(line, at);
             }
-            let value_from = value_start(line, at)?;
+            let (mut name_from, mut after_name) = (at, name_to);
+            if name_to == name_from {
+                if line.get(at) != Some(&b'"') {
+                    let series = end_labels(series, at)?;
+                    return self.check_count(series);
+                }
+                match self.quoted(&mut series, at)? {
+                    Quoted::Label(from, to) => {
+                        (name_from, name_to, after_name) = (from, to, to + 1);
+                    }
+                    Quoted::Metric(after) => {
+                        at = after;
+                        continue;
+                    }
+                }
+            }
+            let value_from = if part(line, after_name, after_name + 2) == b"=\"" {
+                after_name + 2
+            } else {
+                series.needs.add(Needs::NOT_OPENMETRICS);
+                value_start(line, after_name)?
+            };
             let value_to = value_end(line, value_from, &mut series.tidy)?;
-            let name = part(line, name_from, at);
+            let name = part(line, name_from, name_to);
             if name.len() > self.limits.max_name_len {
                 return fault(name_from, ParseErrorKind::NameTooLong);
             }
@@ -212,7 +305,11 @@ impl<'a> SeriesReader<'a> {
                 b"__name__" => return fault(name_from, ParseErrorKind::ReservedLabelName),
                 _ => {}
             }
-            at = skip_blanks(line, value_to + 1);
+            at = value_to + 1;
+            if !matches!(line.get(at), Some(b',' | b'}')) {
+                at = skip_blanks(line, at);
+                series.needs.add(Needs::NOT_OPENMETRICS);
+            }
             match line.get(at) {
                 Some(b',') => {
                     at += 1;
@@ -244,11 +341,14 @@ impl<'a> SeriesReader<'a> {
 fn end_labels(series: Series<'_>, at: usize) -> Result<Series<'_>, Fault> {
     match series.line.get(at) {
         Some(b'}') => Ok(Series {
+            needs: match at.checked_sub(1).and_then(|before| series.line.get(before)) {
+                Some(b',') => series.needs | Needs::LAST_COMMA,
+                _ => series.needs,
+            },
             labels: (series.labels.0, at as u32),
             end: at + 1,
             ..series
         }),
-        Some(b'"') => fault(at, ParseErrorKind::QuotedName),
         Some(_) => fault(at, ParseErrorKind::InvalidLabelName),
         None => fault(at, ParseErrorKind::UnterminatedLabels),
     }
@@ -270,16 +370,27 @@ fn common_prefix(one: &[u8], other: &[u8]) -> usize {
 }
 
 #[inline]
-fn value_start(line: &[u8], name_to: usize) -> Result<usize, Fault> {
+pub(crate) fn value_start(line: &[u8], name_to: usize) -> Result<usize, Fault> {
     let equals = skip_blanks(line, name_to);
     if line.get(equals) != Some(&b'=') {
-        return fault(equals, ParseErrorKind::MissingEquals);
+        return no_equals(line, name_to, equals);
     }
     let quote = skip_blanks(line, equals + 1);
     if line.get(quote) != Some(&b'"') {
         return fault(quote, ParseErrorKind::MissingQuote);
     }
     Ok(quote + 1)
+}
+
+/// A label name ends where a character is that it cannot have.
+#[cold]
+fn no_equals(line: &[u8], name_to: usize, at: usize) -> Result<usize, Fault> {
+    let follows = |byte: &u8| matches!(byte, b',' | b'}' | b'"') || byte.is_ascii_alphanumeric();
+    let kind = match line.get(at) {
+        Some(byte) if at == name_to && !follows(byte) => ParseErrorKind::InvalidLabelName,
+        _ => ParseErrorKind::MissingEquals,
+    };
+    fault(at, kind)
 }
 
 /// The closing quote of the label value which starts at `at`.
@@ -331,22 +442,34 @@ fn quote_or_escape(line: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// The labels at the start of what has been read before: names and raw values. Ends at the `}`.
+/// The labels at the start of what has been read before: names, without quotes but with their escapes, and raw values.
+/// Ends at the `}`. A metric name among them is left out.
 pub(crate) fn read_labels(labels: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut at = 0;
     std::iter::from_fn(move || {
-        while labels
-            .get(at)
-            .is_some_and(|&byte| is_blank(byte) || byte == b',')
-        {
-            at += 1;
+        loop {
+            while labels
+                .get(at)
+                .is_some_and(|&byte| is_blank(byte) || byte == b',')
+            {
+                at += 1;
+            }
+            let mut name_to = label_end(labels, at);
+            let mut name = part(labels, at, name_to);
+            if labels.get(at) == Some(&b'"') {
+                let to = value_end(labels, at + 1, &mut false).ok()?;
+                let after = skip_blanks(labels, to + 1);
+                if labels.get(after) == Some(&b',') {
+                    at = after;
+                    continue;
+                }
+                (name, name_to) = (part(labels, at + 1, to), to + 1);
+            }
+            let value_from = value_start(labels, name_to).ok()?;
+            let value_to = value_end(labels, value_from, &mut false).ok()?;
+            at = value_to + 1;
+            return Some((name, part(labels, value_from, value_to)));
         }
-        let name_to = label_end(labels, at);
-        let name = part(labels, at, name_to);
-        let value_from = value_start(labels, name_to).ok()?;
-        let value_to = value_end(labels, value_from, &mut false).ok()?;
-        at = value_to + 1;
-        Some((name, part(labels, value_from, value_to)))
     })
 }
 

@@ -1,5 +1,7 @@
 //! Ranges: of one text, and of what is written.
 
+use crate::encoding::Conversion;
+
 /// A range of the text, or of the rewritten lines if it starts after the text's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -19,7 +21,11 @@ pub(crate) enum Piece {
     /// The next HELP and TYPE lines.
     Head { length: usize },
     /// Sample lines of one part.
-    Lines { part: u32, span: Span },
+    Lines {
+        part: u32,
+        span: Span,
+        conversion: Conversion,
+    },
 }
 
 impl Piece {

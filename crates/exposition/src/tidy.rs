@@ -9,10 +9,10 @@
 //! - In the text of a `# HELP`, the same for a backslash which starts none of `\\`, `\n`; in OpenMetrics
 //!   `\"` stands for a quote, which needs no backslash here.
 
-use std::io::Write as _;
-
+use crate::class::{is_classic, is_classic_label};
+use crate::exemplar::{Exemplar, exemplar};
 use crate::exposition::Format;
-use crate::sample::{Sample, Timestamp};
+use crate::sample::Sample;
 use crate::series::read_labels;
 
 /// Appends the sample with canonical blanks, commas and escapes, and a line feed.
@@ -20,15 +20,15 @@ pub(crate) fn write_sample(out: &mut Vec<u8>, sample: &Sample<'_>) {
     write_series(out, sample.series.name(), sample.series.labels());
     out.push(b' ');
     out.extend_from_slice(sample.value);
-    match sample.timestamp {
-        None => {}
-        Some(Timestamp::Written(timestamp)) => {
-            out.push(b' ');
-            out.extend_from_slice(timestamp);
-        }
-        Some(Timestamp::Milliseconds(timestamp)) => {
-            // To a `Vec`, writing cannot fail.
-            let _ = write!(out, " {timestamp}");
+    if let Some(timestamp) = sample.timestamp {
+        out.push(b' ');
+        out.extend_from_slice(timestamp);
+    }
+    if let Some(rest) = sample.exemplar {
+        let hash = memchr::memchr(b'#', rest).unwrap_or_default();
+        // It has been read before, so this cannot fail.
+        if let Ok(exemplar) = exemplar(rest, hash, &mut true) {
+            write_exemplar(out, &exemplar, read_labels(exemplar.labels));
         }
     }
     out.push(b'\n');
@@ -36,11 +36,45 @@ pub(crate) fn write_sample(out: &mut Vec<u8>, sample: &Sample<'_>) {
 
 /// Appends a name and its labels.
 fn write_series(out: &mut Vec<u8>, name: &[u8], labels: &[u8]) {
-    out.extend_from_slice(name);
-    let mut open = b'{';
-    for (label, value) in read_labels(labels) {
+    let open = write_metric_name(out, name);
+    write_labels(out, open, read_labels(labels));
+}
+
+/// Appends a metric name as it stands in `# HELP`.
+pub(crate) fn write_metric(out: &mut Vec<u8>, name: &[u8]) {
+    write_name(out, name, is_classic(name));
+}
+
+fn write_name(out: &mut Vec<u8>, name: &[u8], is_classic: bool) {
+    if is_classic {
+        out.extend_from_slice(name);
+    } else {
+        out.push(b'"');
+        out.extend_from_slice(name);
+        out.push(b'"');
+    }
+}
+
+/// Appends a metric name, and returns what the first label has in front of it.
+pub(crate) fn write_metric_name(out: &mut Vec<u8>, name: &[u8]) -> u8 {
+    if is_classic(name) {
+        out.extend_from_slice(name);
+        return b'{';
+    }
+    out.push(b'{');
+    write_metric(out, name);
+    b','
+}
+
+/// Appends labels with the brace after them; the first has `open` in front of it.
+pub(crate) fn write_labels<'l>(
+    out: &mut Vec<u8>,
+    mut open: u8,
+    labels: impl Iterator<Item = (&'l [u8], &'l [u8])>,
+) {
+    for (label, value) in labels {
         out.push(open);
-        out.extend_from_slice(label);
+        write_label_name(out, label);
         out.extend_from_slice(b"=\"");
         write_escaped(out, value, b"\\\"n");
         out.push(b'"');
@@ -48,6 +82,32 @@ fn write_series(out: &mut Vec<u8>, name: &[u8], labels: &[u8]) {
     }
     if open == b',' {
         out.push(b'}');
+    }
+}
+
+/// Appends the name of a label, in quotes if it needs them.
+pub(crate) fn write_label_name(out: &mut Vec<u8>, name: &[u8]) {
+    write_name(out, name, is_classic_label(name));
+}
+
+/// Appends an exemplar that has these labels.
+pub(crate) fn write_exemplar<'l>(
+    out: &mut Vec<u8>,
+    exemplar: &Exemplar<'_>,
+    labels: impl Iterator<Item = (&'l [u8], &'l [u8])>,
+) {
+    out.extend_from_slice(b" # {");
+    let from = out.len();
+    write_labels(out, b',', labels);
+    // The first label has a comma in front of it.
+    if out.get(from) == Some(&b',') {
+        out.remove(from);
+    }
+    out.push(b' ');
+    out.extend_from_slice(exemplar.value);
+    if let Some(timestamp) = exemplar.timestamp {
+        out.push(b' ');
+        out.extend_from_slice(timestamp);
     }
 }
 

@@ -10,7 +10,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prometheus_rsocket_exposition::{EqualSeries, Exposition, Merged, Part, merge, merge_in_front};
+use prometheus_rsocket_exposition::{
+    Encoding, EqualSeries, Exposition, Merged, Part, merge, merge_in_front,
+};
 
 fn parts(texts: &[&str]) -> Vec<Part> {
     let parse = |text: &&str| Exposition::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap();
@@ -61,7 +63,7 @@ fn only_the_parts_asked_for_are_looked_at() {
     let texts = ["a 1\n", "b 1\n", "a 2\nb 2\n"];
     assert_eq!(merged(&texts).equal_series(0..2, 0, 100).series, 0);
     assert_eq!(merged(&texts).equal_series(1..3, 0, 100).pairs, [(1, 2)]);
-    let in_front = merge_in_front(parts(&texts[..1]), parts(&texts[1..]));
+    let in_front = merge_in_front(Encoding::TEXT, parts(&texts[..1]), parts(&texts[1..]));
     assert_eq!(found(&in_front, 0, 100).pairs, [(1, 2), (0, 1)]);
     assert_eq!(in_front.equal_series(0..2, 0, 100).pairs, [(0, 1)]);
 }

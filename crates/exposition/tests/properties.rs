@@ -51,6 +51,8 @@ proptest! {
 
     #[test]
     fn a_text_with_eof_is_refused_or_served(text in text(), more in text()) {
+        let exemplar = " 0.5 # {t=\"x\", \"u.v\"=\"y\"} 1 5\n";
+        let text = text.replace(" 0.5\n", exemplar);
         let texts = [text.as_str(), "# EOF\n", &more, "# EOF"].concat();
         check::serve(check::parse(texts.as_bytes()).into_iter().collect());
     }

@@ -19,7 +19,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use prometheus_rsocket_exposition::{Exposition, Labels, Limits, Part, merge};
+use prometheus_rsocket_exposition::{
+    Encoding, Escaping, Exposition, Format, Labels, Limits, Part, merge, merge_as,
+};
 
 const APPS: usize = 1_000;
 const ROUNDS: usize = 7;
@@ -51,6 +53,17 @@ fn main() {
             .map(|chunk| black_box(chunk).len())
             .sum::<usize>()
     });
+    formats("Java's text", &parts, total, rounds);
+    for (what, rewrite) in KINDS_OF_TEXT {
+        let texts: Vec<Bytes> = texts.iter().map(|text| rewrite(text)).collect();
+        let total = texts.iter().map(Bytes::len).sum();
+        report(&format!("{what}: validate"), total, rounds, || {
+            texts.iter().map(part).collect::<Vec<_>>()
+        });
+        let parts: Vec<Part> = texts.iter().map(part).collect();
+        drop(texts);
+        formats(what, &parts, total, rounds);
+    }
     report("hash every series", total, rounds, || {
         let hasher = foldhash::fast::RandomState::default();
         parts
@@ -86,6 +99,49 @@ fn main() {
         rounds,
         || merge(distinct.clone()),
     );
+}
+
+/// Texts of other applications, made of those of Java's.
+const KINDS_OF_TEXT: [(&str, fn(&Bytes) -> Bytes); 3] = [
+    ("text", |text| rewritten(text, "} ", "", "")),
+    ("text with times", |text| {
+        rewritten(text, "} ", " 1700000000123", "")
+    }),
+    ("OpenMetrics with exemplars", |text| {
+        let exemplar = " # {trace_id=\"0af7651916cd43dd\"} 0.067 1700000000.123";
+        rewritten(text, "} ", exemplar, "# EOF\n")
+    }),
+];
+
+/// The text without the comma behind the last label, and with this after each line of a bucket.
+fn rewritten(text: &Bytes, close: &str, after_bucket: &str, end: &str) -> Bytes {
+    let text = std::str::from_utf8(text).unwrap().replace(",} ", close);
+    let mut other = String::with_capacity(text.len() * 2);
+    for line in text.lines() {
+        other.push_str(line);
+        if line.contains("_bucket{") {
+            other.push_str(after_bucket);
+        }
+        other.push('\n');
+    }
+    other.push_str(end);
+    other.into()
+}
+
+/// What it takes to merge and write in each format.
+fn formats(what: &str, parts: &[Part], total: usize, rounds: usize) {
+    for format in [Format::Text, Format::OpenMetrics] {
+        for escaping in [Escaping::Underscores, Escaping::AllowUtf8] {
+            let encoding = Encoding { format, escaping };
+            let name = format!("{what}: as {format:?}, {}", escaping.name());
+            report(&name, total, rounds, || {
+                merge_as(encoding, parts.to_vec())
+                    .into_chunks(CHUNK)
+                    .map(|chunk| black_box(chunk).len())
+                    .sum::<usize>()
+            });
+        }
+    }
 }
 
 /// What each of the dearest texts takes: to be validated, merged alone, and given a label.
@@ -148,7 +204,7 @@ fn report<T>(what: &str, bytes: usize, rounds: usize, mut work: impl FnMut() -> 
     let best = best_of(rounds, &mut work);
     let rate = bytes as f64 / best.as_secs_f64() / 1e9;
     let per_100_mb = best.as_secs_f64() * 1e3 * 100e6 / bytes as f64;
-    println!("{what:40} {rate:8.2} GB/s {per_100_mb:10.1} ms per 100 MB");
+    println!("{what:60} {rate:8.2} GB/s {per_100_mb:10.1} ms per 100 MB");
 }
 
 fn best_of<T>(rounds: usize, mut work: impl FnMut() -> T) -> Duration {

@@ -11,15 +11,13 @@ pub(crate) struct Case {
     pub(crate) stricter: Option<String>,
     pub(crate) lenient: Option<String>,
     pub(crate) differs: Option<String>,
+    pub(crate) rounded: Option<String>,
 }
 
-impl Case {
-    pub(crate) fn is_openmetrics(&self) -> bool {
-        self.texts.iter().any(|text| {
-            text.split(|&byte| byte == b'\n')
-                .any(|line| line == b"# EOF")
-        })
-    }
+/// Whether a text is one of OpenMetrics.
+pub(crate) fn is_openmetrics(text: &[u8]) -> bool {
+    text.split(|&byte| byte == b'\n')
+        .any(|line| line == b"# EOF")
 }
 
 pub(crate) fn read() -> Vec<Case> {
@@ -51,6 +49,7 @@ pub(crate) fn read() -> Vec<Case> {
                 ("stricter", reason) => case.stricter = Some(reason.to_owned()),
                 ("lenient", reason) => case.lenient = Some(reason.to_owned()),
                 ("differs", reason) => case.differs = Some(reason.to_owned()),
+                ("rounded", reason) => case.rounded = Some(reason.to_owned()),
                 _ => panic!("cases.txt, line {}: {line}", number + 1),
             },
         }

@@ -23,6 +23,8 @@ const NAMES: &[&str] = &[
     "b_count",
     "b_bucket",
     "c:d",
+    "\"a.b\"",
+    "\"a.b_count\"",
 ];
 const KINDS: &[&str] = &["counter", "gauge", "histogram", "summary", "untyped"];
 const LABELS: &[&str] = &[
@@ -91,6 +93,13 @@ fn sample() -> impl Strategy<Value = String> {
     )
         .prop_map(|(name, labels, separator, end, value, before, between)| {
             let end = if labels.is_empty() { "" } else { end };
+            let name_in_braces = name.starts_with('"').then_some(name);
+            let labels: Vec<&str> = name_in_braces.into_iter().chain(labels).collect();
+            // A quoted name needs its comma.
+            let (name, separator) = match name_in_braces {
+                Some(_) => ("", ","),
+                None => (name, separator),
+            };
             let labels = labels.join(separator);
             format!("{before}{name}{between}{{{labels}{end}}} {value}\n")
         })

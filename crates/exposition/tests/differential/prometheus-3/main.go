@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
 
@@ -57,8 +58,26 @@ func scrape(text []byte, openMetrics bool) ([]string, error) {
 				pairs = append(pairs, verdict.Label{Name: label.Name, Value: label.Value})
 			}
 		})
-		samples = append(samples, verdict.Sample(series.Get(labels.MetricName), pairs, value, timestamp))
+		sample := verdict.Sample(series.Get(labels.MetricName), pairs, value, timestamp)
+		samples = append(samples, sample+exemplarOf(parser))
 	}
+}
+
+// exemplarOf writes the exemplar of the current sample, if it has one.
+func exemplarOf(parser textparse.Parser) string {
+	var found exemplar.Exemplar
+	if !parser.Exemplar(&found) {
+		return ""
+	}
+	pairs := []verdict.Label{}
+	found.Labels.Range(func(label labels.Label) {
+		pairs = append(pairs, verdict.Label{Name: label.Name, Value: label.Value})
+	})
+	var timestamp *int64
+	if found.HasTs {
+		timestamp = &found.Ts
+	}
+	return " # " + verdict.Sample("", pairs, found.Value, timestamp)
 }
 
 func readFamilies(text []byte, _ bool) ([]string, error) {
