@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prometheus_rsocket_exposition::parts::{self, MAX_PARTS, Split, with_zeros};
-use prometheus_rsocket_exposition::{Exposition, Format, Labels, Limits, ParseError};
+use prometheus_rsocket_exposition::{Exposition, Labels, Limits, ParseError};
 
 /// Targets of one answer whose failures are remembered; the others are counted.
 const FAILURES_KEPT: usize = 50;
@@ -247,7 +247,7 @@ impl Targets {
             self.fail(1, "", TargetOutcome::Invalid, reason);
             return None;
         }
-        match Exposition::parse_while(part.text.clone(), Some(Format::Text), limits, wanted) {
+        match Exposition::parse_while(part.text.clone(), None, limits, wanted) {
             Ok(exposition) if exposition.families() > families => {
                 let reason = "too many families, together with those of the targets before it";
                 self.fail(1, &part.name(NAME_KEPT), TargetOutcome::Limit, reason);

@@ -337,12 +337,12 @@ async fn a_target_is_asked_as_prometheus_asks_over_one_connection() {
     }
     assert_eq!(target.seen.connections.load(Ordering::SeqCst), 1);
     let headers = target.seen.headers();
-    // What Prometheus 3.16 sends with `metric_name_validation_scheme: legacy`.
+    // What Prometheus 3.16 sends.
     assert_eq!(
         headers["accept"],
-        "application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.7,\
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.7,\
          application/openmetrics-text;version=0.0.1;q=0.6,\
-         text/plain;version=1.0.0;escaping=underscores;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.3"
+         text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.3"
     );
     assert_eq!(headers["accept-encoding"], "gzip");
     let seconds: f64 = headers["x-prometheus-scrape-timeout-seconds"]

@@ -28,11 +28,10 @@ use super::gzip;
 use super::redirect::{self, MAX_REQUESTS};
 use super::resolver::Resolver;
 
-/// What Prometheus 3 sends where names are to be of the characters that format 0.0.4 has
-/// (`metric_name_validation_scheme: legacy`). OpenMetrics comes first: some targets answer it only then.
-const ACCEPTED: &str = "application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.7,\
+/// What Prometheus 3.16 sends, so that a target answers as it answers Prometheus.
+const ACCEPTED: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.7,\
                         application/openmetrics-text;version=0.0.1;q=0.6,\
-                        text/plain;version=1.0.0;escaping=underscores;q=0.5,\
+                        text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,\
                         text/plain;version=0.0.4;q=0.4,*/*;q=0.3";
 const TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 const AGENT: &str = concat!("prometheus-rsocket-proxy-agent/", env!("CARGO_PKG_VERSION"));

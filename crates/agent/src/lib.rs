@@ -37,7 +37,9 @@ use fetch::{FetchFailure, Fetched};
 use futures_util::future::join_all;
 use job::JobSettings;
 use prometheus_rsocket_client::{Builder, Client, DescriptionError, Request, TargetName};
-use prometheus_rsocket_exposition::{Exposition, Format, Labels, Limits, ParseError, merge, parts};
+use prometheus_rsocket_exposition::{
+    Encoding, Exposition, Format, Labels, Limits, ParseError, merge_as, parts,
+};
 use target::Target;
 pub use target::{Spec, TargetError};
 use targets::Lists;
@@ -201,9 +203,13 @@ impl Agent {
             let agent = Arc::clone(&agent);
             async move {
                 let deadline = agent.deadline(request.deadline.map(Instant::from_std));
+                let passes_on = match request.deadline {
+                    Some(_) => PassesOn::AsItCame,
+                    None => PassesOn::Text,
+                };
                 match &request.target {
                     Some(name) => agent.answer_one(name, deadline).await,
-                    None => agent.answer(deadline).await,
+                    None => agent.answer(passes_on, deadline).await,
                 }
             }
         };
@@ -244,20 +250,23 @@ impl Agent {
     async fn answer_one(&self, name: &TargetName, deadline: Instant) -> Result<Bytes, Unanswered> {
         let one = self.described.borrow().one(name).cloned();
         let One { target, labels } = one.ok_or(Unanswered::Unknown)?;
-        let part = self.part(&target, labels, deadline, &self.budget).await;
+        let (passes_on, budget) = (PassesOn::AsItCame, &self.budget);
+        let part = self.part(&target, labels, passes_on, deadline, budget);
+        let part = part.await;
         part.map(|part| part.text).map_err(Unanswered::Down)
     }
 
-    async fn answer(&self, deadline: Instant) -> Result<Bytes, Unanswered> {
+    async fn answer(&self, passes_on: PassesOn, deadline: Instant) -> Result<Bytes, Unanswered> {
         let _permit = self
             .pulls_of_all
             .try_acquire()
             .map_err(|_| Unanswered::Busy)?;
         let targets = Arc::clone(&self.described.borrow().targets);
         let budget = Budget::new(self.settings.max_answer, targets.len());
-        let parts = targets
-            .iter()
-            .map(|target| self.part(target, target.labels().clone(), deadline, &budget));
+        let parts = targets.iter().map(|target| {
+            let labels = target.labels().clone();
+            self.part(target, labels, passes_on, deadline, &budget)
+        });
         let parts = join_all(parts).await;
         let answer = spawn_blocking(move || assemble(&targets, &parts));
         Ok(answer.await.unwrap_or_else(go_on_panicking))
@@ -268,6 +277,7 @@ impl Agent {
         &self,
         target: &Arc<Target>,
         labels: Labels,
+        passes_on: PassesOn,
         deadline: Instant,
         budget: &Budget,
     ) -> Result<AnswerPart, FetchFailure> {
@@ -282,7 +292,8 @@ impl Agent {
             let left = deadline.saturating_duration_since(now);
             let fallback = job.settings.fallback;
             let fetching = job.fetcher().fetch(target.uri(), left, fallback, budget);
-            self.prepare(target, labels, fetching.await?).await
+            self.prepare(target, labels, passes_on, fetching.await?)
+                .await
         };
         let part = timeout_at(deadline, fetching)
             .await
@@ -296,6 +307,7 @@ impl Agent {
         &self,
         target: &Arc<Target>,
         labels: Labels,
+        passes_on: PassesOn,
         fetched: Fetched,
     ) -> Result<AnswerPart, FetchFailure> {
         let families = self.settings.families.clone();
@@ -304,7 +316,7 @@ impl Agent {
             let format = fetched.format;
             let max_payload = target.job().settings.max_payload;
             let (text, mut held) = fetched.text(max_payload)?;
-            let text = prepared(text, format, &target, &labels, &families)?;
+            let text = prepared(text, format, passes_on, &target, &labels, &families)?;
             // With labels, the lines are longer than they came.
             held.take(text.len().saturating_sub(held.bytes()))?;
             held.shrink(text.len());
@@ -314,11 +326,20 @@ impl Agent {
     }
 }
 
-/// A target's text as it stands in an answer: format 0.0.4, its families selected and its samples labelled, within the
-/// limits.
+/// What an answer has of its targets' texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PassesOn {
+    /// All that they say, each in its own format.
+    AsItCame,
+    /// One format, 0.0.4, that can be read as one text: the Java proxy knows of no parts.
+    Text,
+}
+
+/// A target's text as it stands in an answer: its families selected and its samples labelled, within the limits.
 fn prepared(
     text: Bytes,
     format: Format,
+    passes_on: PassesOn,
     target: &Target,
     labels: &Labels,
     families: &Families,
@@ -331,10 +352,14 @@ fn prepared(
     let mut exposition = Exposition::parse_as(text, format, within)?;
     exposition.retain_families(|name| families.passes(name));
     let exposition = exposition.with_labels(labels, settings.honor_labels, limits)?;
-    let merged = merge(vec![Arc::new(exposition).into()]);
+    let encoding = match passes_on {
+        PassesOn::AsItCame => Encoding::unescaped(format),
+        PassesOn::Text => Encoding::TEXT,
+    };
+    let merged = merge_as(encoding, vec![Arc::new(exposition).into()]);
     let text = merged.into_chunks(usize::MAX).next().unwrap_or_default();
     if selected {
-        Exposition::parse_as(text.clone(), Format::Text, limits)?;
+        Exposition::parse_as(text.clone(), encoding.format, limits)?;
     }
     Ok(text)
 }
@@ -460,27 +485,46 @@ mod tests {
         assert_eq!(reason, "answered 404 Not Found");
         let reason = answer("good", None).await.unwrap_err();
         assert_eq!(reason, "no such target");
-        let all = agent.answer(agent.deadline(None)).await.unwrap();
+        let all = agent.answer(PassesOn::AsItCame, agent.deadline(None));
+        let all = all.await.unwrap();
         let all = String::from_utf8(all.to_vec()).unwrap();
         let labelled = "a{instance=\"good\",job=\"node\",zone=\"b\",exported_zone=\"x\"} 1";
         assert!(all.contains(labelled), "{all}");
     }
 
     fn text_of(text: &str, format: Format, families: &Families) -> Result<String, ParseError> {
+        text_for(PassesOn::AsItCame, text, format, families)
+    }
+
+    fn text_for(
+        passes_on: PassesOn,
+        text: &str,
+        format: Format,
+        families: &Families,
+    ) -> Result<String, ParseError> {
         let job = job(|settings| settings.limits.max_label_value_len = 9);
         let target = Target::new("http://a:1,job=j".parse().unwrap(), job).unwrap();
         let text = Bytes::from(text.to_owned());
-        let text = prepared(text, format, &target, target.labels(), families)?;
+        let text = prepared(text, format, passes_on, &target, target.labels(), families)?;
         Ok(String::from_utf8(text.to_vec()).unwrap())
     }
 
     #[test]
-    fn a_targets_text_is_labelled_and_of_one_format() {
+    fn a_targets_text_is_labelled_and_passed_on_as_it_came() {
         let families = Families::default();
-        let openmetrics = "# TYPE a counter\na_total 1 1700000000\n# EOF\n";
+        let openmetrics = "# TYPE a counter\na_total 1 1700000000 # {t=\"x\"} 1\n# EOF\n";
         assert_eq!(
             text_of(openmetrics, Format::OpenMetrics, &families).unwrap(),
+            "# TYPE a counter\na_total{job=\"j\"} 1 1700000000 # {t=\"x\"} 1\n# EOF\n"
+        );
+        let for_java = text_for(PassesOn::Text, openmetrics, Format::OpenMetrics, &families);
+        assert_eq!(
+            for_java.unwrap(),
             "# TYPE a_total counter\na_total{job=\"j\"} 1 1700000000000\n"
+        );
+        assert_eq!(
+            text_of("{\"a.b\",\"c.d\"=\"1\"} 1\n", Format::Text, &families).unwrap(),
+            "{\"a.b\",job=\"j\",\"c.d\"=\"1\"} 1\n"
         );
         // A label of its own, beside an empty one.
         let batch = "jobs_done{job=\"batch\",exported_job=\"\"} 1\n";
