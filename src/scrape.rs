@@ -143,6 +143,7 @@ impl Scraper {
     pub async fn scrape(
         &self,
         consumer: &ConsumerName,
+        encoding: Encoding,
         deadline: Instant,
         end: Option<Instant>,
     ) -> Result<Scrape, ScrapeError> {
@@ -163,7 +164,7 @@ impl Scraper {
         let behind = parts.into_iter().chain(again).collect();
         let next = self.duplicates.next();
         let merging = run(move || {
-            let merged = merge_in_front(Encoding::TEXT, first, behind);
+            let merged = merge_in_front(encoding, first, behind);
             let equal = merged.equal_series(applications, next, duplicates::BUDGET);
             (merged, equal)
         });
@@ -184,6 +185,7 @@ impl Scraper {
     pub async fn pushes(
         &self,
         consumer: &ConsumerName,
+        encoding: Encoding,
         deadline: Instant,
     ) -> Result<Scrape, ScrapeError> {
         let under_way = self.begin()?;
@@ -192,7 +194,7 @@ impl Scraper {
             .settle(deadline.min(Instant::now() + CLAIM_PATIENCE))
             .await;
         let (first, behind) = (self.pushed(&claim.texts), self.pushed(&claim.again));
-        let merging = run(move || merge_in_front(Encoding::TEXT, first, behind));
+        let merging = run(move || merge_in_front(encoding, first, behind));
         Ok(Scrape {
             merged: merging.await.ok_or(ScrapeError::Stopping)?,
             claim,
@@ -348,5 +350,8 @@ impl Scraper {
         self.metrics
             .type_conflicts
             .set(merged.type_conflicts().try_into().unwrap_or(i64::MAX));
+        self.metrics
+            .name_conflicts
+            .set(merged.name_conflicts().try_into().unwrap_or(i64::MAX));
     }
 }

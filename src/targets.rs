@@ -17,6 +17,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 pub use metrics::Metrics;
+use prometheus_rsocket_exposition::Encoding;
 pub use settings::Settings;
 use tokio::time::Instant;
 
@@ -49,7 +50,7 @@ pub enum NotReady {
 /// An application's text, as it is to be served.
 #[derive(Debug)]
 pub struct Pulled {
-    /// Valid in the exposition format 0.0.4, with its enforced labels. Counted against `--scrape.max-memory` until dropped.
+    /// Valid in the encoding that was asked for, with its enforced labels. Counted against `--scrape.max-memory` until dropped.
     pub chunks: Vec<Bytes>,
 }
 
@@ -138,9 +139,14 @@ impl Targets {
     }
 
     /// Pulls one application, wherever it is connected, and waits for one that moves.
-    pub async fn pull(&self, id: &ApplicationId, deadline: Instant) -> Result<Pulled, Unserved> {
+    pub async fn pull(
+        &self,
+        id: &ApplicationId,
+        encoding: Encoding,
+        deadline: Instant,
+    ) -> Result<Pulled, Unserved> {
         let pulled = match self.places.of(id) {
-            Some(_place) => self.find_and_pull(id, deadline).await,
+            Some(_place) => self.find_and_pull(id, encoding, deadline).await,
             None => Err(Unserved::TooMany(
                 "too many pulls of this application are under way".into(),
             )),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use libfuzzer_sys::fuzz_target;
-use prometheus_rsocket_exposition::Exposition;
+use prometheus_rsocket_exposition::{Encoding, Exposition};
 use prometheus_rsocket_proxy::cluster::calls::fuzzing::{answer, directory};
 use prometheus_rsocket_proxy::cluster::calls::{
     Calling, Holder, Host, Secret, Unpulled, UnpulledKind, pack, unpack,
@@ -49,7 +49,12 @@ impl Host for Here {
         ready(changes).boxed()
     }
 
-    fn pull(&self, _: ApplicationId, _: Duration) -> BoxFuture<'_, Result<Bytes, Unpulled>> {
+    fn pull(
+        &self,
+        _: ApplicationId,
+        _: Encoding,
+        _: Duration,
+    ) -> BoxFuture<'_, Result<Bytes, Unpulled>> {
         let kind = UnpulledKind::NotHere;
         let reason = String::new();
         ready(Err(Unpulled { kind, reason })).boxed()

@@ -5,19 +5,20 @@ use std::convert::Infallible;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, HeaderMap};
+use axum::http::header::HeaderMap;
 use axum::response::{IntoResponse, Response};
 
 use super::connected::{Timing, named};
+use super::negotiate::Negotiated;
 use super::refusal::refusal;
 use super::{Site, parameters};
-use crate::metrics::TEXT_FORMAT;
 use crate::scrape::Reserve;
 use crate::targets::{Pulled, Unserved};
 
 /// Pulls the application and answers its text.
 pub(super) async fn scrape(
     State(site): State<Site>,
+    negotiated: Negotiated,
     Path(instance): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -29,19 +30,22 @@ pub(super) async fn scrape(
     // One application's text takes no time worth keeping back more than the least.
     let timing = Timing::new(named(&headers), &site.scrape, &Reserve::default());
     let pulled = match site.targets.named(&instance, job.as_deref()) {
-        Ok(id) => site.targets.pull(&id, timing.deadline).await,
+        Ok(id) => {
+            let encoding = negotiated.encoding();
+            site.targets.pull(&id, encoding, timing.deadline).await
+        }
         Err(unserved) => Err(unserved),
     };
     timing.left(match pulled {
-        Ok(pulled) => exposition(pulled),
+        Ok(pulled) => exposition(negotiated, pulled),
         Err(unserved) => refusal(status(&unserved), &unserved.to_string()),
     })
 }
 
-fn exposition(pulled: Pulled) -> Response {
+fn exposition(negotiated: Negotiated, pulled: Pulled) -> Response {
     let chunks = pulled.chunks.into_iter().map(Ok::<_, Infallible>);
     let body = Body::from_stream(futures_util::stream::iter(chunks));
-    ([(CONTENT_TYPE, TEXT_FORMAT)], body).into_response()
+    (negotiated, body).into_response()
 }
 
 fn status(unserved: &Unserved) -> StatusCode {

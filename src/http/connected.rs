@@ -6,14 +6,14 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use axum::http::header::{HeaderMap, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
 use super::consumer::{self, Consumer};
 use super::delivery::{Carries, Left};
+use super::negotiate::Negotiated;
 use super::{Site, parameters};
-use crate::metrics::TEXT_FORMAT;
 use crate::scrape::{Reserve, Scrape, ScrapeError, Settings};
 
 /// How long Prometheus waits for the answer, in seconds.
@@ -61,19 +61,22 @@ impl Timing {
 pub(super) async fn scrape(
     State(site): State<Site>,
     Consumer(consumer): Consumer,
+    negotiated: Negotiated,
     headers: HeaderMap,
 ) -> Response {
     let timing = Timing::new(named(&headers), &site.scrape, site.scraper.reserve());
+    let (encoding, deadline) = (negotiated.encoding(), timing.deadline);
     let scraping = site
         .scraper
-        .scrape(&consumer, timing.deadline, timing.end());
+        .scrape(&consumer, encoding, deadline, timing.end());
     let scrape = scraping.await;
-    timing.left(answer(scrape))
+    timing.left(answer(negotiated, scrape))
 }
 
 /// Answers the pushes that are due, and pulls nobody.
 pub(super) async fn pushes(
     State(site): State<Site>,
+    negotiated: Negotiated,
     RawQuery(query): RawQuery,
     Consumer(consumer): Consumer,
     headers: HeaderMap,
@@ -82,23 +85,23 @@ pub(super) async fn pushes(
         return unreadable.into();
     }
     let timing = Timing::new(named(&headers), &site.scrape, site.scraper.reserve());
-    timing.left(answer(
-        site.scraper.pushes(&consumer, timing.deadline).await,
-    ))
+    let (encoding, deadline) = (negotiated.encoding(), timing.deadline);
+    let pushes = site.scraper.pushes(&consumer, encoding, deadline).await;
+    timing.left(answer(negotiated, pushes))
 }
 
-fn answer(scrape: Result<Scrape, ScrapeError>) -> Response {
+fn answer(negotiated: Negotiated, scrape: Result<Scrape, ScrapeError>) -> Response {
     match scrape {
-        Ok(scrape) => exposition(scrape),
+        Ok(scrape) => exposition(negotiated, scrape),
         Err(error) => unavailable(error),
     }
 }
 
 /// The head alone: nobody is pulled for it, and no push is served.
-pub(super) async fn head() -> Response {
+pub(super) async fn head(negotiated: Negotiated) -> Response {
     // An empty body would have a length, which is not that of the text.
     let unknown = futures_util::stream::empty::<Result<Bytes, Infallible>>();
-    ([(CONTENT_TYPE, TEXT_FORMAT)], Body::from_stream(unknown)).into_response()
+    (negotiated, Body::from_stream(unknown)).into_response()
 }
 
 /// How long the scraper waits for the answer, if it says so.
@@ -119,7 +122,7 @@ fn pulling(named: Option<Duration>, settings: &Settings, reserve: &Reserve) -> D
     }
 }
 
-fn exposition(scrape: Scrape) -> Response {
+fn exposition(negotiated: Negotiated, scrape: Scrape) -> Response {
     let Scrape {
         merged,
         claim,
@@ -130,7 +133,7 @@ fn exposition(scrape: Scrape) -> Response {
         Ok::<_, Infallible>(chunk)
     });
     let body = Body::from_stream(futures_util::stream::iter(chunks));
-    let mut response = ([(CONTENT_TYPE, TEXT_FORMAT)], body).into_response();
+    let mut response = (negotiated, body).into_response();
     response.extensions_mut().insert(Carries::new(claim));
     response
 }

@@ -24,6 +24,7 @@ mod delivery;
 mod health;
 mod leave;
 mod metrics;
+mod negotiate;
 mod page;
 mod parameters;
 mod proxy;
@@ -125,8 +126,8 @@ pub fn router(site: Site) -> Router {
             get(application::scrape).head(connected::head),
         )
         .route("/targets", get(targets::targets))
-        .route("/metrics/proxy", get(proxy::metrics))
-        .route("/metrics", get(proxy::metrics))
+        .route("/metrics/proxy", get(proxy::metrics).head(connected::head))
+        .route("/metrics", get(proxy::metrics).head(connected::head))
         .route("/-/healthy", get(health::healthy))
         .route("/-/ready", get(health::ready))
         .route("/-/drain", put(leave::drain).post(leave::drain))

@@ -13,9 +13,6 @@ pub(crate) use labels::labels;
 use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
-/// The media type of [`OwnMetrics::render`] and of the merged exposition.
-pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
-
 /// A registry of its own for each node, so that several fit into one process.
 #[derive(Clone)]
 pub struct OwnMetrics(Registry);

@@ -14,6 +14,7 @@ pub struct Metrics {
     pub(super) target_failures: IntCounterVec,
     pub(super) round_seconds: Distribution<0>,
     pub(super) type_conflicts: IntGauge,
+    pub(super) name_conflicts: IntGauge,
     pub(super) duplicate_series: IntGauge,
     pub(super) active: IntGauge,
     pub(super) refused: IntCounter,
@@ -57,6 +58,10 @@ impl Metrics {
             type_conflicts: own.gauge(
                 "prometheus_proxy_scrape_type_conflicts",
                 "Number of metric families in the last scrape on whose type applications disagree.",
+            )?,
+            name_conflicts: own.gauge(
+                "prometheus_proxy_scrape_name_conflicts",
+                "Number of metric families in the last scrape that have one name with others once names are escaped.",
             )?,
             duplicate_series: own.gauge(
                 "prometheus_proxy_scrape_duplicate_series",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use prometheus_rsocket_exposition::Encoding;
 use tokio::time::{Instant, timeout_at};
 
 use super::pull::{run_if_long, stopping, write};
@@ -31,9 +32,15 @@ impl Host for Targets {
         })
     }
 
-    fn pull(&self, id: ApplicationId, left: Duration) -> BoxFuture<'_, Result<Bytes, Unpulled>> {
+    fn pull(
+        &self,
+        id: ApplicationId,
+        encoding: Encoding,
+        left: Duration,
+    ) -> BoxFuture<'_, Result<Bytes, Unpulled>> {
         Box::pin(async move {
-            let pulled = self.pull_and_pack(&id, Instant::now() + left).await;
+            let deadline = Instant::now() + left;
+            let pulled = self.pull_and_pack(&id, encoding, deadline).await;
             pulled.map_err(|(kind, reason)| Unpulled { kind, reason })
         })
     }
@@ -44,6 +51,7 @@ impl Targets {
     async fn pull_and_pack(
         &self,
         id: &ApplicationId,
+        encoding: Encoding,
         deadline: Instant,
     ) -> Result<Bytes, (UnpulledKind, String)> {
         let place = self
@@ -62,7 +70,7 @@ impl Targets {
             Some(_) => opened.bytes,
             None => usize::MAX,
         };
-        let packed = run_if_long(length, move || packed(&opened, max));
+        let packed = run_if_long(length, move || packed(&opened, encoding, max));
         let packed = packed.await.ok_or_else(|| kind(&stopping()))?;
         packed.ok_or_else(|| {
             (
@@ -75,8 +83,9 @@ impl Targets {
 
 /// What is served of an answer, in one piece and compressed: as it came, where nothing was to be changed. `None` if it is
 /// longer than `max` bytes.
-fn packed(opened: &Opened, max: usize) -> Option<Bytes> {
-    let text = write(opened, usize::MAX).next().unwrap_or_default();
+fn packed(opened: &Opened, encoding: Encoding, max: usize) -> Option<Bytes> {
+    let text = write(opened, encoding, usize::MAX).next();
+    let text = text.unwrap_or_default();
     let unchanged = text.len() == opened.bytes && text == *opened.exposition.text();
     let unchanged = opened.block.as_ref().filter(|_| unchanged);
     match unchanged {

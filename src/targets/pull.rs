@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use prometheus_rsocket_exposition::{Part, merge};
+use prometheus_rsocket_exposition::{Encoding, Exposition, Limits, Part, merge_as};
 use prometheus_rsocket_wire::session::StreamError;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Pulled, Targets, Unserved};
-use crate::cluster::calls::{Unpulled, UnpulledKind, unpack, unpacked_length};
+use crate::cluster::calls::{PackedText, Unpulled, UnpulledKind, unpack, unpacked_length};
 use crate::directory::{ApplicationId, End, Ended, Missing, Place};
 use crate::nodes::NodeId;
 use crate::rsocket::{ConnectionId, Keep, Opened, PullError, run};
@@ -37,6 +37,7 @@ impl Targets {
     pub(super) async fn find_and_pull(
         &self,
         id: &ApplicationId,
+        encoding: Encoding,
         deadline: Instant,
     ) -> Result<Pulled, Unserved> {
         let mut changes = self.directory.changes();
@@ -48,7 +49,7 @@ impl Targets {
                 .with(|directory, now| directory.find(id, now));
             let attempt = match tried.take() {
                 Some((before, reason)) if before == place => Attempt::Wait(reason),
-                _ => self.attempt(id, &place, deadline).await,
+                _ => self.attempt(id, encoding, &place, deadline).await,
             };
             let reason = match attempt {
                 Attempt::Over(result) => return result,
@@ -64,7 +65,13 @@ impl Targets {
         }
     }
 
-    async fn attempt(&self, id: &ApplicationId, place: &Place, deadline: Instant) -> Attempt {
+    async fn attempt(
+        &self,
+        id: &ApplicationId,
+        encoding: Encoding,
+        place: &Place,
+        deadline: Instant,
+    ) -> Attempt {
         match place {
             Place::Here { connection } => {
                 let Some(_place) = self.places.pull() else {
@@ -72,7 +79,7 @@ impl Targets {
                 };
                 let opened = self.pull_here(*connection, id, deadline, Keep::Text).await;
                 match opened {
-                    Ok(opened) => Attempt::Over(written(opened).await),
+                    Ok(opened) => Attempt::Over(written(opened, encoding).await),
                     Err(gone @ Unserved::Disconnected(_)) => Attempt::Wait(gone),
                     Err(unserved) => Attempt::Over(Err(unserved)),
                 }
@@ -81,7 +88,7 @@ impl Targets {
                 let Some(_place) = self.places.pull() else {
                     return Attempt::Over(Err(too_many()));
                 };
-                self.pull_there(node, id, deadline).await
+                self.pull_there(node, id, encoding, deadline).await
             }
             Place::Ended(ended) => {
                 let ago = ended.at.elapsed();
@@ -118,9 +125,15 @@ impl Targets {
         pulled.map_err(|failure| unserved(&failure, began.elapsed()))
     }
 
-    async fn pull_there(&self, node: &NodeId, id: &ApplicationId, deadline: Instant) -> Attempt {
-        match self.peers.pull(node, id, deadline).await {
-            Ok(packed) => Attempt::Over(self.unpacked(packed).await),
+    async fn pull_there(
+        &self,
+        node: &NodeId,
+        id: &ApplicationId,
+        encoding: Encoding,
+        deadline: Instant,
+    ) -> Attempt {
+        match self.peers.pull(node, id, encoding, deadline).await {
+            Ok(text) => Attempt::Over(self.unpacked(text, encoding).await),
             Err(Unpulled { kind, reason }) => match kind {
                 UnpulledKind::NotHere | UnpulledKind::Disconnected | UnpulledKind::Unreachable => {
                     Attempt::Wait(Unserved::Disconnected(reason))
@@ -132,12 +145,19 @@ impl Targets {
         }
     }
 
-    /// What another node has validated: nothing else is in the response, so nothing else could suffer from it.
-    async fn unpacked(&self, packed: Bytes) -> Result<Pulled, Unserved> {
+    /// What another node has validated: nothing else is in the response, so nothing else could suffer from it. A node of
+    /// an earlier release writes another encoding than it was asked for.
+    async fn unpacked(&self, text: PackedText, encoding: Encoding) -> Result<Pulled, Unserved> {
         let max = self.max_text();
-        let length = unpacked_length(&packed).unwrap_or_default();
-        let text = run_if_long(length, move || unpack(&packed, max)).await;
-        let text = text.flatten();
+        let length = unpacked_length(&text.packed).unwrap_or_default();
+        let unpacking = run_if_long(length, move || {
+            let unpacked = unpack(&text.packed, max)?;
+            if text.encoding == encoding {
+                return Some(unpacked);
+            }
+            rewritten(unpacked, text.encoding, encoding)
+        });
+        let text = unpacking.await.flatten();
         let text = text.ok_or_else(|| {
             Unserved::Invalid("another node answered with what cannot be read".into())
         })?;
@@ -162,10 +182,17 @@ impl<T> AsRef<[u8]> for Held<T> {
     }
 }
 
+/// A text in another encoding; `None`: it is not what it is said to be.
+fn rewritten(text: Bytes, is: Encoding, encoding: Encoding) -> Option<Bytes> {
+    let exposition = Exposition::parse_as(text, is.format, &Limits::NONE).ok()?;
+    let merged = merge_as(encoding, vec![Arc::new(exposition).into()]);
+    Some(merged.into_chunks(usize::MAX).next().unwrap_or_default())
+}
+
 /// An application's text as it is served.
-async fn written(opened: Arc<Opened>) -> Result<Pulled, Unserved> {
+async fn written(opened: Arc<Opened>, encoding: Encoding) -> Result<Pulled, Unserved> {
     let chunks = run_if_long(opened.bytes, move || {
-        let chunks = write(&opened, CHUNK);
+        let chunks = write(&opened, encoding, CHUNK);
         chunks
             .map(|chunk| Bytes::from_owner(Held(chunk, Arc::clone(&opened))))
             .collect()
@@ -175,9 +202,13 @@ async fn written(opened: Arc<Opened>) -> Result<Pulled, Unserved> {
 }
 
 /// Pieces of about this size of the text that is served.
-pub(super) fn write(opened: &Opened, chunk: usize) -> impl Iterator<Item = Bytes> + use<> {
+pub(super) fn write(
+    opened: &Opened,
+    encoding: Encoding,
+    chunk: usize,
+) -> impl Iterator<Item = Bytes> + use<> {
     let parts = opened.expositions().cloned().map(Part::from).collect();
-    merge(parts).into_chunks(chunk)
+    merge_as(encoding, parts).into_chunks(chunk)
 }
 
 /// Does CPU work for a text of so many bytes.

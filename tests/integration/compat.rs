@@ -293,7 +293,7 @@ pub(crate) async fn openmetrics(program: &str) {
     );
     assert_eq!(
         response.headers["content-type"],
-        "text/plain; version=0.0.4; charset=utf-8"
+        "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
     );
     assert_valid(&response.body).await;
     assert_declared_once(response.text());

@@ -31,6 +31,7 @@ mod docs;
 mod drain;
 mod durable;
 mod envelope;
+mod formats;
 mod hardened;
 mod healthcheck;
 mod hostile;

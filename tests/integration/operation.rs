@@ -298,7 +298,7 @@ async fn the_original_dashboards_find_their_metrics() {
         let response = proxy.get(path).await;
         assert_eq!(
             response.headers["content-type"],
-            "text/plain; version=0.0.4; charset=utf-8"
+            "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
         );
         for series in [
             "prometheus_proxy_scrape_active_connections 1",

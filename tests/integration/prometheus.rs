@@ -56,7 +56,7 @@ impl Prometheus {
             .arg(format!("--storage.tsdb.path={}", scratch.path("data")))
             .arg(format!("--web.listen-address={web}"))
             // As the shipped configurations with targets have it.
-            .arg("--enable-feature=extra-scrape-metrics")
+            .arg("--enable-feature=extra-scrape-metrics,exemplar-storage")
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
@@ -131,7 +131,7 @@ impl Prometheus {
     }
 
     /// Waits for so many further scrapes of the applications, whatever became of them.
-    async fn scrapes(&self, number: u32) {
+    pub(crate) async fn scrapes(&self, number: u32) {
         const SO_FAR: &str = "count_over_time(up{job=\"connected\"}[1h])";
         let before = self.value(SO_FAR).await.unwrap_or(0.0);
         eventually(&format!("{number} scrapes"), async || {

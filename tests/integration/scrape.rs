@@ -26,7 +26,7 @@ async fn families_of_several_applications_are_grouped_under_one_help_and_type() 
     assert_eq!(response.status, StatusCode::OK);
     assert_eq!(
         response.headers["content-type"],
-        "text/plain; version=0.0.4; charset=utf-8"
+        "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
     );
     assert_eq!(
         response.text(),
@@ -41,7 +41,7 @@ async fn without_applications_the_answer_is_an_empty_exposition() {
     assert_eq!((response.status, response.body.len()), (StatusCode::OK, 0));
     assert_eq!(
         response.headers["content-type"],
-        "text/plain; version=0.0.4; charset=utf-8"
+        "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
     );
 }
 
@@ -285,7 +285,7 @@ async fn a_head_request_pulls_nobody() {
     assert_eq!((head.status, head.body.len()), (StatusCode::OK, 0));
     assert_eq!(
         head.headers["content-type"],
-        "text/plain; version=0.0.4; charset=utf-8"
+        "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
     );
     // It would be that of no text.
     assert_eq!(head.headers.get("content-length"), None);

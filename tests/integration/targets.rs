@@ -120,7 +120,7 @@ async fn each_application_is_listed_and_answers_alone() {
         assert_eq!(response.status, StatusCode::OK, "{path}");
         assert_eq!(
             response.headers["content-type"],
-            "text/plain; version=0.0.4; charset=utf-8"
+            "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
         );
         assert_eq!(response.text(), "orders 1\n");
     }

@@ -58,6 +58,7 @@ pub use link::Calling;
 pub use listener::Listener;
 pub use live::live_peers;
 pub use peers::Peers;
+use prometheus_rsocket_exposition::Encoding;
 pub use text::{pack, unpack, unpacked_length};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -124,8 +125,23 @@ pub trait Host: Send + Sync {
     /// node.
     fn changes(&self, asked: Asked, clock: u64, wait: Duration) -> BoxFuture<'_, Changes>;
 
-    /// Pulls an application that is connected to this node and packs its text, within what is left of the time.
-    fn pull(&self, id: ApplicationId, left: Duration) -> BoxFuture<'_, Result<Bytes, Unpulled>>;
+    /// Pulls an application that is connected to this node and packs its text in this encoding, within what is left of
+    /// the time.
+    fn pull(
+        &self,
+        id: ApplicationId,
+        encoding: Encoding,
+        left: Duration,
+    ) -> BoxFuture<'_, Result<Bytes, Unpulled>>;
+}
+
+/// An application's text, packed by another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackedText {
+    /// The text.
+    pub packed: Bytes,
+    /// What it is written in.
+    pub encoding: Encoding,
 }
 
 /// Why another node did not say what has changed.

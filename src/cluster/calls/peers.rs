@@ -8,10 +8,11 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
+use prometheus_rsocket_exposition::Encoding;
 use tokio::time::{Instant, timeout};
 
 use super::link::{Caller, Calling, Link};
-use super::{Peer, Secret, Unchanged, Unpulled, UnpulledKind, directory};
+use super::{PackedText, Peer, Secret, Unchanged, Unpulled, UnpulledKind, directory};
 use crate::directory::{ApplicationId, Asked, Changes};
 use crate::nodes::NodeId;
 use crate::store::Request;
@@ -78,13 +79,14 @@ impl Peers {
         &self,
         node: &NodeId,
         id: &ApplicationId,
+        encoding: Encoding,
         deadline: Instant,
-    ) -> Result<Bytes, Unpulled> {
+    ) -> Result<PackedText, Unpulled> {
         let caller = self.caller(node).ok_or_else(|| Unpulled {
             kind: UnpulledKind::Unreachable,
             reason: format!("node {node} is not heard any more"),
         })?;
-        directory::pull(&caller, id, deadline).await
+        directory::pull(&caller, id, encoding, deadline).await
     }
 
     fn caller(&self, node: &NodeId) -> Option<Arc<Caller>> {

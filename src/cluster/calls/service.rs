@@ -305,7 +305,12 @@ mod tests {
             Box::pin(async { Changes::default() })
         }
 
-        fn pull(&self, _: ApplicationId, _: Duration) -> BoxFuture<'_, Result<Bytes, Unpulled>> {
+        fn pull(
+            &self,
+            _: ApplicationId,
+            _: prometheus_rsocket_exposition::Encoding,
+            _: Duration,
+        ) -> BoxFuture<'_, Result<Bytes, Unpulled>> {
             Box::pin(std::future::pending())
         }
     }

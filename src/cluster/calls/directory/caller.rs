@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use prometheus_rsocket_exposition::Encoding;
 use tokio::time::Instant;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::Channel;
@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 use super::proto::directory_client::DirectoryClient;
 use super::{WAIT, message, proto};
 use crate::cluster::calls::link::{CallFailure, Caller, asking, within};
-use crate::cluster::calls::{Unchanged, Unpulled, UnpulledKind};
+use crate::cluster::calls::{PackedText, Unchanged, Unpulled, UnpulledKind};
 use crate::directory::{ApplicationId, Asked, Changes};
 
 /// How long an answer takes that is not waited for.
@@ -57,8 +57,9 @@ pub(in super::super) async fn changes(
 pub(in super::super) async fn pull(
     caller: &Caller,
     id: &ApplicationId,
+    encoding: Encoding,
     deadline: Instant,
-) -> Result<Bytes, Unpulled> {
+) -> Result<PackedText, Unpulled> {
     let Ok(_place) = caller.pulls.try_acquire() else {
         return Err(Unpulled {
             kind: UnpulledKind::TooMany,
@@ -71,6 +72,7 @@ pub(in super::super) async fn pull(
         instance: id.instance.to_string(),
         job: id.job.as_deref().map(Into::into),
         left_ms: (left - MARGIN.min(left / 10)).as_millis() as u64,
+        encoding: Some(encoding.into()),
     };
     let mut client = client(caller);
     match within(left, client.pull(asking(left, request))).await {

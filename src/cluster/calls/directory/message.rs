@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
+use prometheus_rsocket_exposition::{Encoding, Escaping, Format};
 
-use super::proto::{self, ended, failure, pull_reply};
+use super::proto::{self, encoding, ended, failure, pull_reply};
 use crate::cluster::calls::message::{Invalid, millis, need};
-use crate::cluster::calls::{Unpulled, UnpulledKind};
+use crate::cluster::calls::{PackedText, Unpulled, UnpulledKind};
 use crate::directory::{About, ApplicationId, Changes, End, Ended, Entry, Named, Outcome, Target};
 
 /// Bytes of a reason.
@@ -191,14 +191,56 @@ fn outcome(said: &proto::Outcome) -> Result<Outcome, Invalid> {
     })
 }
 
-impl From<Result<Bytes, Unpulled>> for proto::PullReply {
-    fn from(pulled: Result<Bytes, Unpulled>) -> Self {
+impl From<Encoding> for proto::Encoding {
+    fn from(encoding: Encoding) -> Self {
+        Self {
+            format: match encoding.format {
+                Format::Text => encoding::Format::Text,
+                Format::OpenMetrics => encoding::Format::Openmetrics,
+            }
+            .into(),
+            escaping: match encoding.escaping {
+                Escaping::Underscores => encoding::Escaping::Underscores,
+                Escaping::AllowUtf8 => encoding::Escaping::AllowUtf8,
+                Escaping::Dots => encoding::Escaping::Dots,
+                Escaping::Values => encoding::Escaping::Values,
+            }
+            .into(),
+        }
+    }
+}
+
+/// What a text is to be written in, or is: where that is not said or not known, what every release writes.
+pub(super) fn encoding(said: Option<proto::Encoding>) -> Encoding {
+    let read = |said: proto::Encoding| {
+        Some(Encoding {
+            format: match encoding::Format::try_from(said.format).ok()? {
+                encoding::Format::Text => Format::Text,
+                encoding::Format::Openmetrics => Format::OpenMetrics,
+                encoding::Format::Unspecified => return None,
+            },
+            escaping: match encoding::Escaping::try_from(said.escaping).ok()? {
+                encoding::Escaping::Underscores => Escaping::Underscores,
+                encoding::Escaping::AllowUtf8 => Escaping::AllowUtf8,
+                encoding::Escaping::Dots => Escaping::Dots,
+                encoding::Escaping::Values => Escaping::Values,
+                encoding::Escaping::Unspecified => return None,
+            },
+        })
+    };
+    said.and_then(read).unwrap_or(Encoding::TEXT)
+}
+
+impl From<Result<PackedText, Unpulled>> for proto::PullReply {
+    fn from(pulled: Result<PackedText, Unpulled>) -> Self {
+        let encoding = pulled.as_ref().ok().map(|text| text.encoding.into());
         let outcome = match pulled {
-            Ok(packed) => pull_reply::Outcome::Snappy(packed),
+            Ok(text) => pull_reply::Outcome::Snappy(text.packed),
             Err(unpulled) => pull_reply::Outcome::Failure((&unpulled).into()),
         };
         Self {
             outcome: Some(outcome),
+            encoding,
         }
     }
 }
@@ -222,9 +264,14 @@ impl From<&Unpulled> for proto::Failure {
 }
 
 /// What came of a pull at another node.
-pub(super) fn pulled(said: proto::PullReply) -> Result<Bytes, Unpulled> {
+pub(super) fn pulled(said: proto::PullReply) -> Result<PackedText, Unpulled> {
     let failure = match said.outcome {
-        Some(pull_reply::Outcome::Snappy(packed)) => return Ok(packed),
+        Some(pull_reply::Outcome::Snappy(packed)) => {
+            return Ok(PackedText {
+                packed,
+                encoding: encoding(said.encoding),
+            });
+        }
         Some(pull_reply::Outcome::Failure(failure)) => failure,
         None => proto::Failure::default(),
     };
@@ -322,6 +369,17 @@ mod tests {
     }
 
     #[test]
+    fn an_encoding_is_understood_as_it_was_meant() {
+        for format in [Format::Text, Format::OpenMetrics] {
+            for escaping in Escaping::ALL {
+                let meant = Encoding { format, escaping };
+                assert_eq!(encoding(Some(meant.into())), meant);
+            }
+        }
+        assert_eq!(encoding(None), Encoding::TEXT);
+    }
+
+    #[test]
     fn what_a_newer_release_says_is_taken_for_what_is_nearest() {
         let mut newer = proto::Entry::from(&some(Some(End::Left)));
         newer.named = 99;
@@ -332,6 +390,11 @@ mod tests {
         assert_eq!(read.target.about.named, Named::Description);
         assert_eq!(read.last.unwrap().outcome, "error");
         assert_eq!(read.ended.unwrap().end, End::Lost);
+        let newer = proto::Encoding {
+            format: 99,
+            escaping: 1,
+        };
+        assert_eq!(encoding(Some(newer)), Encoding::TEXT);
         let unknown = proto::PullReply::default();
         let unpulled = pulled(unknown).unwrap_err();
         assert_eq!(unpulled.kind, UnpulledKind::Unreachable);

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 use super::proto::directory_server::{Directory, DirectoryServer, SERVICE_NAME};
 use super::{WAIT, message, proto};
 use crate::cluster::calls::message::caller;
-use crate::cluster::calls::{Calling, Host, MAX_PULLS, Unpulled, UnpulledKind};
+use crate::cluster::calls::{Calling, Host, MAX_PULLS, PackedText, Unpulled, UnpulledKind};
 use crate::directory::Asked;
 use crate::nodes::NodeId;
 
@@ -86,7 +86,9 @@ impl Directory for Service {
         let outcome = match self.pulls.try_acquire() {
             Ok(_place) => {
                 let left = Duration::from_millis(said.left_ms);
-                self.host.pull(id, left).await
+                let encoding = message::encoding(said.encoding);
+                let packed = self.host.pull(id, encoding, left).await;
+                packed.map(|packed| PackedText { packed, encoding })
             }
             Err(_) => Err(Unpulled {
                 kind: UnpulledKind::TooMany,
@@ -104,6 +106,7 @@ impl Directory for Service {
 mod tests {
     use bytes::Bytes;
     use futures_util::future::BoxFuture;
+    use prometheus_rsocket_exposition::Encoding;
     use tonic::Code;
 
     use super::*;
@@ -124,7 +127,12 @@ mod tests {
             })
         }
 
-        fn pull(&self, id: ApplicationId, _: Duration) -> BoxFuture<'_, Result<Bytes, Unpulled>> {
+        fn pull(
+            &self,
+            id: ApplicationId,
+            _: Encoding,
+            _: Duration,
+        ) -> BoxFuture<'_, Result<Bytes, Unpulled>> {
             Box::pin(async move {
                 match &*id.instance {
                     "web-1" => Ok(Bytes::from_static(b"text")),
@@ -160,6 +168,7 @@ mod tests {
             instance: instance.into(),
             job: None,
             left_ms: 1000,
+            encoding: None,
         })
     }
 
@@ -196,7 +205,10 @@ mod tests {
         };
         assert_eq!(
             kind(&service, "web-1").await,
-            Ok(Bytes::from_static(b"text"))
+            Ok(PackedText {
+                packed: Bytes::from_static(b"text"),
+                encoding: Encoding::TEXT,
+            })
         );
         assert_eq!(kind(&service, "web-2").await, Err(UnpulledKind::NotHere));
         let invalid = service.pull(pull("", route(2))).await.unwrap_err();
