@@ -104,6 +104,8 @@
 //! | pushers whose refusals are remembered | the one refused longest ago is forgotten |
 //! | nodes that no view has named, nodes that are gone | a further one counts as dead; the one gone longest is forgotten |
 //! | tombstones | those that are needed least long are forgotten |
+//! | pushes that wait for the disk | one that is not on disk in time is withdrawn and refused |
+//! | pushes restored from disk | all are taken in, also past the bytes that are allowed now; then new ones are refused |
 
 mod accept;
 mod accounts;

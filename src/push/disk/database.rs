@@ -115,13 +115,9 @@ impl Database {
             builder.set_cache_size(CACHE);
             builder.set_check_integrity_on_open(true);
             let database = builder.create_with_backend(backend).map_err(as_damaged)?;
-            let transaction = database.begin_write()?;
-            transaction.open_table(TEXTS)?;
-            transaction.open_table(STANDINGS)?;
-            transaction.open_table(ENDS)?;
-            transaction.open_table(UNREADABLE)?;
-            transaction.open_table(NUMBERS)?;
-            transaction.commit()?;
+            if database.begin_read()?.list_tables()?.next().is_none() {
+                make_tables(&database)?;
+            }
             Ok(Self(database))
         })
     }
@@ -173,7 +169,9 @@ impl Database {
                 }
             }
             drop((texts, standings, transaction));
-            self.set_aside(&unreadable)?;
+            if !unreadable.is_empty() {
+                self.set_aside(&unreadable)?;
+            }
             Ok(unreadable.len())
         })
     }
@@ -287,6 +285,17 @@ impl Database {
             Ok(())
         })
     }
+}
+
+fn make_tables(database: &redb::Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(TEXTS)?;
+    transaction.open_table(STANDINGS)?;
+    transaction.open_table(ENDS)?;
+    transaction.open_table(UNREADABLE)?;
+    transaction.open_table(NUMBERS)?;
+    transaction.commit()?;
+    Ok(())
 }
 
 /// Opening says that a file is no database in several ways.

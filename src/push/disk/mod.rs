@@ -118,6 +118,7 @@ impl Directory {
                 .map_err(|failure| refused(path, &failure))?,
             _lock: lock,
         };
+        sync_entries(path).map_err(unusable(path))?;
         let file = path.join(DATABASE);
         let bytes = file.metadata().map_err(unusable(&file))?.len();
         directory
@@ -175,7 +176,9 @@ impl Directory {
             });
             Ok(())
         })?;
-        database.delete(&expired)?;
+        if !expired.is_empty() {
+            database.delete(&expired)?;
+        }
         let ends = database.ends(now)?.into_iter();
         found.over = ends
             .map(|(push, until)| (push, left_until(until, now)))
@@ -235,6 +238,17 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
     lock.write_all(format!("{pid}\n").as_bytes())
         .map_err(unusable(&path))?;
     Ok(lock)
+}
+
+/// A file that was made is there after a power cut only once its directory is on disk, and so is a directory.
+fn sync_entries(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()?;
+    let path = directory.canonicalize()?;
+    if let Some(parent) = path.parent().and_then(|parent| File::open(parent).ok()) {
+        parent.sync_all()?;
+    }
+    // Where the parent cannot be opened, this process has not made the directory.
+    Ok(())
 }
 
 fn unusable(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError + use<> {
@@ -484,6 +498,10 @@ impl Writer {
     }
 
     /// Looks at the room there is.
+    #[allow(
+        clippy::useless_conversion,
+        reason = "the number of blocks has another type on macOS"
+    )]
     fn measure(&self) {
         let bytes = self.place.file.metadata().map_or(0, |file| file.len());
         let free = fstatvfs(&self.place.directory).map_or(0, |room| {

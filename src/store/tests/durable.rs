@@ -95,7 +95,7 @@ fn what_was_served_does_not_come_back_once_the_end_is_on_disk() {
     let mut node = Durable::new();
     let push = node.push(&[1]);
     node.sync();
-    assert_eq!(node.scrape(), [push.clone()]);
+    assert_eq!(node.scrape(), std::slice::from_ref(&push));
     let tally = node.lose_power();
     assert_eq!(tally.possible_duplicates, 1, "the end was not on disk");
     assert_eq!(node.scrape(), [push]);
@@ -215,7 +215,7 @@ fn what_others_have_served_while_a_node_was_down_is_over() {
     nodes.stores.remove(&node(2));
     nodes.see(&view(&[0, 1]));
     nodes.wait(Duration::from_secs(5));
-    assert_eq!(nodes.scrape(&node(0)), [push.clone()]);
+    assert_eq!(nodes.scrape(&node(0)), std::slice::from_ref(&push));
     let counted = nodes.tally.possible_duplicates;
 
     let id = restart_third(&mut nodes, &mut disk, NodeState::Starting);
