@@ -186,7 +186,7 @@ mod tests {
                 "id": "host-2:8080/7/17", "pusher": "backup",
                 "accepted_at": "1970-01-01T00:00:00.000Z", "expires_at": "1970-01-01T01:00:00.000Z",
                 "series": 2, "samples": 1234, "bytes": 100_000,
-                "state": "replica", "owner": "host-2:8080",
+                "state": "replica", "owner": "host-2:8080", "waits_for": [],
             }]
         });
         assert_eq!(json, expected);

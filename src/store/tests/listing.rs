@@ -49,7 +49,7 @@ fn a_push_is_listed_with_its_age_and_what_is_left() {
         retention: 5 * SECOND,
         ..limits()
     };
-    let mut store = Store::new(node(0), retaining, Replication::default());
+    let mut store = known_store(node(0), retaining, Replication::default());
     let (push, _) = store.accept(content(&[1, 2]), begin).unwrap();
     let now = begin + 10 * SECOND;
     let listed = |store: &Store, now| store.list(&[], 0, 1, now).pushes.remove(0);
