@@ -1,7 +1,7 @@
 //! Pushes on this node's disk: what is to be written, what an acknowledgement waits for, and what comes back after a
 //! restart.
 //!
-//! The ledger notes every push that it takes in, changes or lets go ([`Changes`]), and the next effects say what is to be
+//! The ledger notes every push that it takes in, changes or lets go ([`Changes`](super::changes::Changes)), and the next effects say what is to be
 //! written ([`Effects::writes`]). A push that this node accepts is acknowledged once [`Store::written`] says that it is on
 //! disk, besides what its acknowledgement waits for anyway. One that cannot be written, or not in time, is withdrawn here
 //! and at its holders, and refused. Replicas are written, too, and nobody waits for that.
@@ -14,101 +14,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::changes::Change;
 use super::consumers::{Consumers, Slots};
 use super::holders::Holders;
 use super::ledger::{Held, Ledger};
-use super::{ConsumerName, Content, Effects, Kept, Ownership, PushId, Store};
+use super::{Effects, Kept, Ownership, PushId, Restored, Store, StoredStanding, Write};
 use crate::nodes::NodeId;
 
 /// A push that is not on disk after this is refused.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
-
-/// What the disk is to have of a push from now on. Later ones of the same push replace earlier ones.
-#[derive(Debug, Clone)]
-pub enum Write {
-    /// It is held.
-    Held {
-        /// What it says; `None` where only the standing has changed.
-        content: Option<Arc<Content>>,
-        /// How it stands.
-        standing: StoredStanding,
-    },
-    /// Its life is over, which is to be remembered for so long.
-    Over {
-        /// From now.
-        left: Duration,
-    },
-    /// Another node has the say.
-    Removed,
-}
-
-/// How a push stands, as the disk keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredStanding {
-    /// Its place among all pushes, by the cluster's own time.
-    pub order: u64,
-    /// Time that is left until it is dropped unserved.
-    pub left: Duration,
-    /// Who owns it.
-    pub ownership: Ownership,
-    /// The consumers that have had it.
-    pub had: Vec<ConsumerName>,
-    /// For a push that is over and retained: how much longer.
-    pub retained: Option<Duration>,
-}
-
-/// What comes back from disk.
-#[derive(Debug, Clone)]
-pub struct Restored {
-    /// Which push.
-    pub push: PushId,
-    /// What it says.
-    pub content: Arc<Content>,
-    /// How it stood.
-    pub standing: StoredStanding,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Change {
-    Entered,
-    Altered,
-    Ended { until: Instant },
-    Removed,
-}
-
-/// The pushes that are not on disk as they are here, since the last effects. Without a disk nothing is noted.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    on: bool,
-    changed: BTreeMap<PushId, Change>,
-}
-
-impl Changes {
-    pub(super) fn enter(&mut self, push: &PushId) {
-        self.note(push, Change::Entered);
-    }
-
-    /// What the disk keeps of its standing has changed.
-    pub(super) fn alter(&mut self, push: &PushId) {
-        if !matches!(self.changed.get(push), Some(Change::Entered)) {
-            self.note(push, Change::Altered);
-        }
-    }
-
-    pub(super) fn end(&mut self, push: &PushId, until: Instant) {
-        self.note(push, Change::Ended { until });
-    }
-
-    pub(super) fn remove(&mut self, push: &PushId) {
-        self.note(push, Change::Removed);
-    }
-
-    fn note(&mut self, push: &PushId, change: Change) {
-        if self.on {
-            self.changed.insert(push.clone(), change);
-        }
-    }
-}
 
 impl Held {
     fn stored(&self, consumers: &Consumers, now: Instant) -> StoredStanding {
@@ -125,7 +39,7 @@ impl Held {
 impl Ledger {
     /// What is to be written because of what has changed since the last time.
     fn writes(&mut self, consumers: &Consumers, now: Instant) -> Vec<(PushId, Write)> {
-        let changed = std::mem::take(&mut self.changes.changed);
+        let changed = self.changes.take();
         let changed = changed.into_iter();
         let writes = changed.filter_map(|(push, change)| {
             let write = match change {
@@ -197,7 +111,7 @@ impl Durable {
 impl Store {
     /// From now on effects say what is to be written, and acknowledgements wait for it.
     pub fn keep_on_disk(&mut self) {
-        self.ledger.changes.on = true;
+        self.ledger.changes.begin();
     }
 
     /// Takes in what an earlier life of this node had on disk: its pushes, and the ends that it knew. All of them, even if
@@ -263,7 +177,7 @@ impl Store {
 
     /// The acknowledgement of an accepted push waits for the disk.
     pub(super) fn await_write(&mut self, push: &PushId, now: Instant) {
-        if self.ledger.changes.on {
+        if self.ledger.changes.are_noted() {
             let until = now + WRITE_WITHIN;
             let unwritten = Unwritten { until, kept: None };
             self.durable.unwritten.insert(push.clone(), unwritten);

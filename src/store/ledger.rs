@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::accounts::{Accounts, SERIES_BYTES};
+use super::changes::Changes;
 use super::consumers::{ConsumerName, Slot, Slots};
-use super::durable::Changes;
 use super::holders::Holders;
 use super::tombstones::Tombstones;
 use super::{ClaimId, Content, Counts, Entry, Ownership, PushId, Refusal};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prometheus_rsocket_exposition::Exposition;
 
-use super::{ClaimId, ConsumerName, KnownConsumers, PushId, Write};
+use super::{ClaimId, ConsumerName, KnownConsumers, PushId};
 use crate::nodes::NodeId;
 use crate::tenant::Tenant;
 
@@ -235,6 +235,51 @@ pub enum Kept {
     Alone,
     /// By the owner, because no peer had room for it or confirmed it in time. The owner keeps trying.
     Short,
+}
+
+/// What the disk is to have of a push from now on. Later ones of the same push replace earlier ones.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// It is held.
+    Held {
+        /// What it says; `None` where only the standing has changed.
+        content: Option<Arc<Content>>,
+        /// How it stands.
+        standing: StoredStanding,
+    },
+    /// Its life is over, which is to be remembered for so long.
+    Over {
+        /// From now.
+        left: Duration,
+    },
+    /// Another node has the say.
+    Removed,
+}
+
+/// How a push stands, as the disk keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredStanding {
+    /// Its place among all pushes, by the cluster's own time.
+    pub order: u64,
+    /// Time that is left until it is dropped unserved.
+    pub left: Duration,
+    /// Who owns it.
+    pub ownership: Ownership,
+    /// The consumers that have had it.
+    pub had: Vec<ConsumerName>,
+    /// For a push that is over and retained: how much longer.
+    pub retained: Option<Duration>,
+}
+
+/// What comes back from disk.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    /// Which push.
+    pub push: PushId,
+    /// What it says.
+    pub content: Arc<Content>,
+    /// How it stood.
+    pub standing: StoredStanding,
 }
 
 /// What is to be done after an input to the store.

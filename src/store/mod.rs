@@ -110,6 +110,7 @@
 mod accept;
 mod accounts;
 mod agreement;
+mod changes;
 mod claim;
 mod consumers;
 mod durable;
@@ -140,13 +141,12 @@ pub use claim::{Claimed, Delivered};
 pub use consumers::{
     ConsumerCounts, ConsumerName, ConsumerStatus, KnownConsumer, KnownConsumers, MAX_NAME,
 };
-pub use durable::{Restored, StoredStanding, Write};
 pub use id::{ClaimId, PushId};
 pub use listing::{Listed, Listing, PushState};
 pub use members::View;
 pub use message::{
     Content, Effects, Entry, Handed, Kept, Lent, Over, Ownership, Replica, Reply, Request,
-    Standing, Tally,
+    Restored, Standing, StoredStanding, Tally, Write,
 };
 
 use claim::Scrape;

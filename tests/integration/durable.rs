@@ -1,7 +1,6 @@
 //! Pushes on disk: nodes that are killed at any moment, one and all at once, and started again in their directories.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -205,12 +204,13 @@ async fn kill_all(nodes: usize, rounds: u32) {
     )
     .await;
     let acknowledged = account.acknowledged.lock().len();
-    println!(
+    let line = format!(
         "{} kills of {nodes} nodes: {acknowledged} pushes acknowledged, 0 lost, {} refused, {} served again",
         rounds as usize * nodes,
         account.refused.load(Ordering::SeqCst),
         account.served_again(),
     );
+    writeln!(std::io::stderr(), "{line}").expect("standard error");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -379,10 +379,7 @@ async fn push(node: &Node, number: u64) -> Result<(), String> {
     let mut random = fastrand::Rng::with_seed(number);
     let text = (0..500).fold(String::new(), |mut text, row| {
         let noise: String = (0..64).map(|_| random.alphanumeric()).collect();
-        let _ = writeln!(
-            text,
-            "filled{{push=\"{number}\",row=\"{row}\",noise=\"{noise}\"}} 1"
-        );
+        text += &format!("filled{{push=\"{number}\",row=\"{row}\",noise=\"{noise}\"}} 1\n");
         text
     });
     let address = format!("tcp://{}", node.tcp).parse().expect("an address");
