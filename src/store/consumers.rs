@@ -134,7 +134,7 @@ impl Slots {
 
 /// Which consumers decide whether a push is over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Judges {
+pub(super) struct Deciders {
     /// Those that count.
     pub(super) counting: Slots,
     /// Those that count, or counted before.
@@ -318,8 +318,8 @@ impl Consumers {
     }
 
     /// Who decides now whether a push is over, where scrapes are to have been seen for `watch`.
-    pub(super) fn judges(&self, watch: Duration, now: Instant) -> Judges {
-        Judges {
+    pub(super) fn deciders(&self, watch: Duration, now: Instant) -> Deciders {
+        Deciders {
             counting: self.those(|one| one.counts(self.ttl, now)),
             counted: self.those(|one| one.interval().is_some()),
             complete: self.since.is_some_and(|since| now >= since + watch),

@@ -52,6 +52,10 @@ impl Taker {
             (one, other) => one == other,
         }
     }
+
+    fn is_one_of(self, consumers: Slots) -> bool {
+        matches!(self, Self::Consumer(slot) if consumers.contains(slot))
+    }
 }
 
 /// A push and what this node knows about it.
@@ -72,7 +76,7 @@ pub(super) struct Held {
     /// Once it has been served: it is served again until then.
     kept_until: Option<Instant>,
     /// Taken over from an owner that may have handed it to anybody: to whom a second time has been counted.
-    doubted: Option<Slots>,
+    maybe_had: Option<Slots>,
     /// The scrapes that it has been handed to. Only the owner hands it out.
     leases: Vec<Lease>,
     /// Holders asked since the push was handed to a scrape, which therefore does not know them.
@@ -99,7 +103,7 @@ impl Held {
             served: false,
             over: false,
             kept_until: None,
-            doubted: None,
+            maybe_had: None,
             leases: Vec::new(),
             asked_since: BTreeSet::new(),
             orphaned: None,
@@ -316,9 +320,7 @@ impl Ledger {
         if news {
             self.change(push, |held| {
                 held.had = held.had.with(slots);
-                held.leases.retain(
-                    |lease| !matches!(lease.taker, Taker::Consumer(slot) if slots.contains(slot)),
-                );
+                held.leases.retain(|lease| !lease.taker.is_one_of(slots));
                 held.served = true;
                 held.kept_until.get_or_insert(kept_until);
             });
@@ -341,11 +343,11 @@ impl Ledger {
 
     /// A push has been taken over, and may have been handed to `consumers`, or to others that are not known yet. Gives the
     /// number of the former that may get it again; others count when it is handed to them.
-    pub(super) fn doubt(&mut self, push: &PushId, consumers: Slots) -> usize {
+    pub(super) fn note_taken_over(&mut self, push: &PushId, consumers: Slots) -> usize {
         let Some(held) = self.get_mut(push).filter(|held| !held.over) else {
             return 0;
         };
-        held.doubted = Some(consumers);
+        held.maybe_had = Some(consumers);
         consumers.without(held.had).len()
     }
 
@@ -354,10 +356,10 @@ impl Ledger {
     pub(super) fn lease(&mut self, push: &PushId, lease: Lease) -> usize {
         let mut again = 0;
         self.change(push, |held| {
-            if let (Some(doubted), Taker::Consumer(slot)) = (&mut held.doubted, lease.taker)
-                && !doubted.contains(slot)
+            if let (Some(maybe_had), Taker::Consumer(slot)) = (&mut held.maybe_had, lease.taker)
+                && !maybe_had.contains(slot)
             {
-                doubted.insert(slot);
+                maybe_had.insert(slot);
                 again += 1;
             }
             if held.leases.is_empty() {
@@ -392,21 +394,20 @@ impl Ledger {
     /// Forgets what consumers have had that are not known any more. Gives the number of times that one of them may get a
     /// push again.
     pub(super) fn forget_consumers(&mut self, slots: Slots) -> usize {
-        let of = |held: &Held| {
-            let leased = |lease: &Lease| matches!(lease.taker, Taker::Consumer(slot) if slots.contains(slot));
-            held.had.and(slots).len() + held.leases.iter().filter(|lease| leased(lease)).count()
+        let times = |held: &Held| {
+            let leases = held.leases.iter();
+            let leased = leases.filter(|lease| lease.taker.is_one_of(slots));
+            held.had.and(slots).len() + leased.count()
         };
-        let concerned = self.iter().filter(|(_, held)| of(held) > 0);
+        let concerned = self.iter().filter(|(_, held)| times(held) > 0);
         let concerned: Vec<_> = concerned.map(|(push, _)| push.clone()).collect();
         let mut again = 0;
         for push in concerned {
             self.change(&push, |held| {
-                again += if held.over { 0 } else { of(held) };
+                again += if held.over { 0 } else { times(held) };
                 held.had = held.had.without(slots);
-                held.doubted = held.doubted.map(|doubted| doubted.without(slots));
-                held.leases.retain(
-                    |lease| !matches!(lease.taker, Taker::Consumer(slot) if slots.contains(slot)),
-                );
+                held.maybe_had = held.maybe_had.map(|consumers| consumers.without(slots));
+                held.leases.retain(|lease| !lease.taker.is_one_of(slots));
             });
         }
         again

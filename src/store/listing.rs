@@ -141,7 +141,7 @@ impl Store {
         if held.is_over() {
             return Vec::new();
         }
-        let waited_for = self.judges.counting.without(held.had());
+        let waited_for = self.deciders.counting.without(held.had());
         self.consumers.names(waited_for)
     }
 }

@@ -150,7 +150,7 @@ pub use message::{
 };
 
 use claim::Scrape;
-use consumers::{Consumers, Judges};
+use consumers::{Consumers, Deciders};
 use durable::Durable;
 use ledger::Ledger;
 use loans::Loans;
@@ -283,7 +283,7 @@ pub struct Store {
     ledger: Ledger,
     consumers: Consumers,
     /// As of the last look.
-    judges: Judges,
+    deciders: Deciders,
     next_push: u64,
     clock: Clock,
     /// Accepted and not acknowledged; until when the acknowledgement waits.
@@ -320,7 +320,7 @@ impl Store {
             members: Members::new(me.clone()),
             ledger: Ledger::new(me.clone(), limits.max_bytes),
             consumers: Consumers::new(limits.ttl),
-            judges: Judges::default(),
+            deciders: Deciders::default(),
             me,
             limits,
             replication,
@@ -526,7 +526,7 @@ impl Store {
         let Some(held) = self.ledger.get(push) else {
             return;
         };
-        let counted = self.judges.counted;
+        let counted = self.deciders.counted;
         let tally = &mut self.out.tally;
         let is_kept = held.is_kept(now) && !held.is_over();
         if !held.is_over() {

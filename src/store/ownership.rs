@@ -83,7 +83,8 @@ impl Store {
             term: held.ownership().term + 1,
             owner: self.me.clone(),
         };
-        self.out.tally.possible_duplicates += self.ledger.doubt(push, self.consumers.all());
+        self.out.tally.possible_duplicates +=
+            self.ledger.note_taken_over(push, self.consumers.all());
         self.change_owner(push, &ownership, now);
     }
 

@@ -52,11 +52,11 @@ impl Store {
 
     /// Ends what is over now that consumers count which did not, or the other way round.
     pub(super) fn reconsider(&mut self, now: Instant) {
-        let judges = self.consumers.judges(self.replication.watch, now);
-        if judges == self.judges {
+        let deciders = self.consumers.deciders(self.replication.watch, now);
+        if deciders == self.deciders {
             return;
         }
-        self.judges = judges;
+        self.deciders = deciders;
         let finished = self
             .ledger
             .iter()
@@ -69,20 +69,20 @@ impl Store {
 
     /// Whether an owned push is over and nobody has said so: every consumer that counts has had it, and enough of them.
     fn is_finished(&self, held: &Held) -> bool {
-        let judges = &self.judges;
-        let enough = held.had().and(judges.counted).len() >= self.limits.consumers;
+        let deciders = &self.deciders;
+        let enough = held.had().and(deciders.counted).len() >= self.limits.consumers;
         held.ownership().owner == self.me
             && !held.is_over()
-            && judges.complete
+            && deciders.complete
             && enough
-            && judges.counting.without(held.had()).is_empty()
+            && deciders.counting.without(held.had()).is_empty()
     }
 
     /// Whether every consumer that counts, and one at least, has had each owned push.
     pub fn is_all_had(&self) -> bool {
         self.ledger.iter().all(|(_, held)| {
             let owned = held.ownership().owner == self.me;
-            let waits = !self.judges.counting.without(held.had()).is_empty();
+            let waits = !self.deciders.counting.without(held.had()).is_empty();
             !owned || held.is_over() || (held.is_served() && !waits)
         })
     }
@@ -97,7 +97,7 @@ impl Store {
     /// An owned push is over because of those that have had it.
     fn finish(&mut self, push: &PushId, now: Instant) {
         if let Some(held) = self.ledger.get(push) {
-            self.out.tally.missed += self.judges.counted.without(held.had()).len();
+            self.out.tally.missed += self.deciders.counted.without(held.had()).len();
         }
         self.end_for_all(push, now);
     }
