@@ -342,13 +342,13 @@ impl Ledger {
     }
 
     /// A push has been taken over, and may have been handed to `consumers`, or to others that are not known yet. Gives the
-    /// number of the former that may get it again; others count when it is handed to them.
+    /// number of the former that may get it again, one at least; others count when it is handed to them.
     pub(super) fn note_taken_over(&mut self, push: &PushId, consumers: Slots) -> usize {
         let Some(held) = self.get_mut(push).filter(|held| !held.over) else {
             return 0;
         };
         held.maybe_had = Some(consumers);
-        consumers.without(held.had).len()
+        consumers.without(held.had).len().max(1)
     }
 
     /// Hands a push to a scrape. Gives the number of times that a consumer may get it again: scrapes of the same consumer
