@@ -8,7 +8,7 @@ use crate::class::part;
 use crate::encoding::unescaped;
 use crate::line::start;
 use crate::marks::Marks;
-use crate::metadata::Kind;
+use crate::metadata::{Kind, SUFFIXES};
 use crate::needs::Needs;
 use crate::openmetrics_type::OpenMetricsType;
 use crate::series::read_labels;
@@ -17,6 +17,9 @@ use crate::span::{Piece, Span};
 /// Bytes that a merge takes for a family whose name no other part has, at most: its group, its place among
 /// the groups, and a name in a hash table that has just grown. Measured by the test `memory`.
 const MERGED_FAMILY: usize = 150;
+
+/// Bytes that an allocation takes beside what it holds, and a place in a hash table that has just grown.
+const MALLOC: usize = 64;
 
 /// What a text is read as, or written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,6 +104,19 @@ impl Family {
         self.spans.0 < self.spans.1
     }
 
+    /// Bytes that a merge takes for its name and those of its samples, if they are escaped.
+    fn escaped_len(&self) -> usize {
+        /// A name may become a number for each of its bytes, beside it and in three lines.
+        const GROWTH: usize = 4 * 5;
+        const NAMES: usize = 1 + SUFFIXES.len();
+        const ENTRY: usize = 2 * (size_of::<Vec<u8>>() + MALLOC);
+        if self.needs.has(Needs::QUOTED) {
+            NAMES * (self.name.len() * GROWTH + ENTRY)
+        } else {
+            0
+        }
+    }
+
     /// Bytes of its HELP and TYPE line.
     pub(crate) fn head_len(&self) -> usize {
         const HELP: usize = b"# HELP \"\" \n".len();
@@ -110,7 +126,11 @@ impl Family {
         let unit = usize::from(self.unit);
         let unit = (unit > 0).then_some(UNIT + self.name.len() + unit);
         // A family without a type may be given one.
-        help.unwrap_or_default() + unit.unwrap_or_default() + TYPE + self.name.len()
+        help.unwrap_or_default()
+            + unit.unwrap_or_default()
+            + TYPE
+            + self.name.len()
+            + self.escaped_len()
     }
 }
 

@@ -21,10 +21,10 @@
 //!
 //! # What is accepted
 //!
-//! Text format 0.0.4, and OpenMetrics 1.0, which is rewritten to 0.0.4 where it differs. Which of them a text is,
-//! [`Exposition::parse_as`] is told; else it is OpenMetrics if one of its lines is exactly `# EOF`. What is served
-//! must be read alike by Prometheus's scrape parser, version 2 and version 3, and by `expfmt`, which is what
-//! `promtool check metrics` uses. What the scrape parser refuses is refused.
+//! Text formats 0.0.4 and 1.0.0, and OpenMetrics 1.0. Which of them a text is, [`Exposition::parse_as`] is told; else it is
+//! OpenMetrics if one of its lines is exactly `# EOF`. What is served must be read alike by Prometheus's scrape parser,
+//! version 2 and version 3, and by `expfmt`, which is what `promtool check metrics` uses. What the scrape parser
+//! refuses is refused.
 //!
 //! One text may be several texts appended to each other: HELP and TYPE may repeat, follow the
 //! samples, and contradict each other, and a family may be in several places.
@@ -36,20 +36,33 @@
 //!
 //! | what | why |
 //! |---|---|
-//! | quoted names, `{"a.b"}` | format 0.0.4 has none; Prometheus 2 refuses the whole scrape |
+//! | a backslash in a quoted name that starts no escape | it would be a second spelling of one name |
 //! | a label name twice, a label `__name__` | Prometheus parses it, then refuses the whole scrape |
 //! | NUL bytes | Prometheus stops reading or skips bytes there, without an error |
 //! | invalid UTF-8 in a comment | the text is checked as a whole, which makes that cheap |
 //! | a line feed in a label value | `expfmt` refuses it, and a lost quote would swallow lines |
 //! | `# HELP a.b`, `# TYPE a.counter` | Prometheus cuts the name short, `expfmt` refuses it |
 //! | a number of more than 1,000 characters | Go stops counting exponents at 10,000 |
-//! | OpenMetrics: a timestamp before 1970 | format 0.0.4 has none |
+//! | OpenMetrics: a timestamp before 1970 | text has none |
 //! | a text of 4 GiB | positions are kept in 32 bits |
 //!
 //! ## Rewritten, because `expfmt` refuses it or Prometheus reads it differently
 //!
 //! A missing final line feed, blanks before a sample and after a value or timestamp, missing commas
-//! between labels, and backslashes which start no escape. Comments and blank lines are left out.
+//! between labels, backslashes which start no escape, names in quotes which need none, and a quoted metric name which is
+//! not the first in its braces. Comments and blank lines are left out.
+//!
+//! # What is written
+//!
+//! An [`Encoding`] says: a format, and what becomes of names which need quotes. [`merge()`] writes what every Prometheus
+//! reads, [`merge_as()`] whatever is asked for. Of each sample, name, labels and value are the same in every format:
+//!
+//! - **OpenMetrics** has the exemplars, units and types which came in OpenMetrics. A family is named and typed there as
+//!   the first part whose type won says. A counter whose name does not end with `_total`, or whose name without it is
+//!   another family's, is `unknown`. Times are in seconds, such as Prometheus reads as the same milliseconds.
+//! - **Text** has the families of OpenMetrics under the names of their samples.
+//! - **Escaping** makes families of one name one family ([`Merged::name_conflicts`]), before all else is decided. Labels of
+//!   one sample whose names would become one are kept apart.
 //!
 //! # How families are merged
 //!

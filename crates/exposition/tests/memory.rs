@@ -14,11 +14,12 @@ const NAMES: usize = (1 << 16) / 8 * 7 + 1;
 /// What else a process may take meanwhile.
 const SLACK: usize = 2 << 20;
 /// Texts, each as what stands in it for each of the names, and the factor on what they are counted for.
-const CASES: [(&[&str], f64); 5] = [
+const CASES: [(&[&str], f64); 6] = [
     (&["NAME 1\n"], 1.0),
     (&["# HELP NAME\n"], 1.0),
     (&["# HELP NAME help\n# TYPE NAME gauge\nNAME 1\n"], 1.0),
     (&["a 1\nb 1\na 1\nb 1\na 1\nb 1\na 1\nb 1\n"], 1.0),
+    (&["# TYPE \"NAME.\" histogram\n{\"NAME._count\"} 1\n"], 1.0),
     // Every sample becomes a family of its own.
     (
         &[

@@ -1,11 +1,13 @@
-//! What becomes of OpenMetrics in text format 0.0.4.
+//! What becomes of OpenMetrics in text format 0.0.4, and of both in OpenMetrics.
 
 #![allow(clippy::unwrap_used)] // A test may fail.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prometheus_rsocket_exposition::{Exposition, ParseErrorKind, merge};
+use prometheus_rsocket_exposition::{
+    Encoding, Escaping, Exposition, Format, Labels, Limits, ParseErrorKind, Part, merge, merge_as,
+};
 
 #[track_caller]
 fn check(text: &str, expected: &str) {
@@ -113,4 +115,111 @@ fn a_line_which_only_looks_like_eof_makes_no_openmetrics() {
         let error = Exposition::parse(Bytes::from(text)).unwrap_err();
         assert_eq!(error.kind(), ParseErrorKind::UnexpectedExemplar, "{line}");
     }
+}
+
+fn read(text: &str) -> Part {
+    Arc::new(Exposition::parse(Bytes::from(text.to_owned())).unwrap()).into()
+}
+
+fn written(encoding: Encoding, texts: &[&str]) -> String {
+    let merged = merge_as(encoding, texts.iter().copied().map(read).collect());
+    String::from_utf8(merged.into_chunks(7).flatten().collect()).unwrap()
+}
+
+const OPENMETRICS: Encoding = Encoding {
+    format: Format::OpenMetrics,
+    escaping: Escaping::AllowUtf8,
+};
+
+/// Texts of OpenMetrics, written in the order and form in which they are served.
+const WHOLE: [&str; 7] = [
+    "# HELP a_seconds Text with \\\"quotes\\\" and \\\\ and \\n\n# TYPE a_seconds counter\n\
+     # UNIT a_seconds seconds\na_seconds_total{x=\"1\"} 1.0 1520879607.789 # {t=\"a}b\"} 0.5 1520879607.7\n\
+     a_seconds_created{x=\"1\"} 1520430000.123\n",
+    "# TYPE b gaugehistogram\nb_bucket{le=\"1.0\"} 1\nb_bucket{le=\"+Inf\"} 2\nb_gcount 2\nb_gsum 3\n",
+    "# TYPE c histogram\nc_bucket{le=\"1.0\"} 1 # {} 0.5\nc_bucket{le=\"+Inf\"} 2\nc_count 2\nc_sum 3\n\
+     c_created 1.5e9\n",
+    "# TYPE d info\nd_info{version=\"1\"} 1\n",
+    "# TYPE e stateset\ne{e=\"on\"} 1\ne{e=\"off\"} 0\n",
+    "# TYPE f summary\nf{quantile=\"0.5\"} 1\nf_count 2\nf_sum 3\nf_created 1.5e9\n",
+    "# TYPE \"g.h\" counter\n{\"g.h_total\",\"i.j\"=\"1\"} 1 # {\"k.l\"=\"m\"} 1\n{\"g.h_created\"} 5\n",
+];
+
+#[test]
+fn what_came_in_openmetrics_is_written_in_openmetrics_as_it_came() {
+    let mut texts: Vec<String> = WHOLE.iter().map(|text| format!("{text}# EOF\n")).collect();
+    texts.push(WHOLE.concat() + "# EOF\n");
+    for text in texts {
+        assert_eq!(written(OPENMETRICS, &[&text]), text);
+    }
+}
+
+#[test]
+fn text_is_written_in_openmetrics_without_another_name_or_value() {
+    let text = "# HELP a Says \"a\"\n# TYPE a_total counter\na_total{x=\"1\" , y=\"2\"} 1 1001\n\
+                # TYPE b counter\nb 1\n# TYPE c untyped\nc 1 \nd\t1 1520879607000\n\
+                # TYPE e counter\n# TYPE e_total counter\ne 1\ne_total 2\n";
+    assert_eq!(
+        written(OPENMETRICS, &[text]),
+        "# HELP a Says \\\"a\\\"\n# TYPE a_total unknown\na_total{x=\"1\",y=\"2\"} 1 1.0015\n\
+         # TYPE b unknown\nb 1\n# TYPE c unknown\nc 1\nd 1 1520879607\n\
+         # TYPE e unknown\ne 1\n# TYPE e_total unknown\ne_total 2\n# EOF\n"
+    );
+}
+
+#[test]
+fn types_of_both_formats_are_one_family() {
+    let texts = [
+        "# TYPE a counter\na_total{x=\"1\"} 1 # {t=\"u\"} 1\na_created{x=\"1\"} 5\n# EOF\n",
+        "# TYPE a_total counter\na_total{x=\"2\"} 2\n# TYPE b gauge\nb 1 5\n",
+    ];
+    assert_eq!(
+        written(OPENMETRICS, &texts),
+        "# TYPE a counter\na_total{x=\"1\"} 1 # {t=\"u\"} 1\na_total{x=\"2\"} 2\na_created{x=\"1\"} 5\n\
+         # TYPE b gauge\nb 1 0.005\n# EOF\n"
+    );
+    let text = written(Encoding::TEXT, &texts);
+    assert_eq!(
+        text,
+        "# TYPE a_created gauge\na_created{x=\"1\"} 5\n\
+         # TYPE a_total counter\na_total{x=\"1\"} 1\na_total{x=\"2\"} 2\n# TYPE b gauge\nb 1 5\n"
+    );
+}
+
+#[test]
+fn names_that_become_one_are_one_family_and_labels_are_kept_apart() {
+    let texts = [
+        "# TYPE \"a.b\" gauge\n{\"a.b\",\"c.d\"=\"1\",\"c-d\"=\"2\",c_d=\"3\"} 1\n",
+        "# TYPE a_b gauge\na_b 2\n",
+    ];
+    let merged = merge(texts.map(read).into());
+    assert_eq!(merged.name_conflicts(), 1);
+    assert_eq!(
+        written(Encoding::TEXT, &texts),
+        "# TYPE a_b gauge\na_b{U__c_2e_d=\"1\",U__c_2d_d=\"2\",c_d=\"3\"} 1\na_b 2\n"
+    );
+    let merged = merge_as(Encoding::unescaped(Format::Text), texts.map(read).into());
+    assert_eq!((merged.name_conflicts(), merged.families()), (0, 2));
+}
+
+#[test]
+fn labels_are_added_beside_quoted_names_and_exemplars() {
+    let mut labels = Labels::default();
+    labels.insert("job", "j").unwrap();
+    let text = "# TYPE \"a.b\" counter\n{\"a.b_total\"} 1 5 # {job=\"k\"} 1\n{\"a.b_total\",\"c.d\"=\"1\"} 1\n\
+                {\"a.b_total\",\"job\"=\"l\"} 1\n# EOF\n";
+    let exposition = Exposition::parse(text.into()).unwrap();
+    let labelled = exposition
+        .with_labels(&labels, false, &Limits::NONE)
+        .unwrap();
+    let expected = "# TYPE \"a.b\" counter\n{\"a.b_total\",job=\"j\"} 1 5 # {job=\"k\"} 1\n\
+                    {\"a.b_total\",job=\"j\",\"c.d\"=\"1\"} 1\n\
+                    {\"a.b_total\",job=\"j\",exported_job=\"l\"} 1\n# EOF\n";
+    assert_eq!(
+        labelled.clone().written().unwrap().text(),
+        expected.as_bytes()
+    );
+    let merged = merge_as(OPENMETRICS, vec![Arc::new(labelled).into()]);
+    let text: Vec<u8> = merged.into_chunks(1 << 10).flatten().collect();
+    assert_eq!(String::from_utf8(text).unwrap(), expected);
 }
