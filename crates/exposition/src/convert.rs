@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::class::{part, skip_blanks};
 use crate::encoding::{Encoding, Escaping};
-use crate::exposition::Format;
+use crate::format::Format;
 use crate::line::{Line, word_end};
 use crate::number;
 use crate::openmetrics::Rest;

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::class::{is_classic, offset_in};
 use crate::error::{Fault, ParseErrorKind, fault};
-use crate::exposition::{Exposition, Family, Format, bytes, rewritten_base};
+use crate::exposition::{Exposition, Family, bytes, rewritten_base};
+use crate::format::Format;
 use crate::marks::Marks;
 use crate::metadata::{Kind, split_suffix};
 use crate::needs::Needs;

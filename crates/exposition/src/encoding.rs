@@ -1,9 +1,10 @@
 //! What a merged exposition is written in: chosen here, and nowhere else.
 
 use crate::class::{is_classic, is_classic_label};
-use crate::exposition::Format;
+use crate::format::Format;
 use crate::metadata::SUFFIXES;
 use crate::needs::Needs;
+use crate::unescaped::unescaped;
 
 /// What a merged exposition is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -158,23 +159,6 @@ impl Escaping {
 
 /// What OpenMetrics has after the names of families, beside [`SUFFIXES`].
 const OPENMETRICS_SUFFIXES: [&[u8]; 5] = [b"_total", b"_created", b"_info", b"_gcount", b"_gsum"];
-
-/// What stands between quotes, as it is meant.
-pub(crate) fn unescaped(raw: &[u8]) -> String {
-    let raw = String::from_utf8_lossy(raw);
-    let mut meant = String::with_capacity(raw.len());
-    let mut letters = raw.chars();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '\\' => match letters.next() {
-                Some('n') => meant.push('\n'),
-                other => meant.extend(other),
-            },
-            _ => meant.push(letter),
-        }
-    }
-    meant
-}
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use bytes::Bytes;
 
 use crate::class::part;
-use crate::encoding::unescaped;
+use crate::format::Format;
 use crate::line::start;
 use crate::marks::Marks;
 use crate::metadata::{Kind, SUFFIXES};
@@ -13,6 +13,7 @@ use crate::needs::Needs;
 use crate::openmetrics_type::OpenMetricsType;
 use crate::series::read_labels;
 use crate::span::{Piece, Span};
+use crate::unescaped::unescaped;
 
 /// Bytes that a merge takes for a family whose name no other part has, at most: its group, its place among
 /// the groups, and a name in a hash table that has just grown. Measured by the test `memory`.
@@ -20,15 +21,6 @@ const MERGED_FAMILY: usize = 150;
 
 /// Bytes that an allocation takes beside what it holds, and a place in a hash table that has just grown.
 const MALLOC: usize = 64;
-
-/// What a text is read as, or written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// Text format 0.0.4, or 1.0.0 with names in quotes: `# EOF` is a comment, timestamps are in milliseconds.
-    Text,
-    /// OpenMetrics 1.0 or 0.0.1: ends with `# EOF`, timestamps are in seconds.
-    OpenMetrics,
-}
 
 /// One application's text, validated, with the ranges of its families.
 ///

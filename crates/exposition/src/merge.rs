@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use crate::encoding::Encoding;
 use crate::error::ParseError;
-use crate::exposition::{Exposition, Family, Format};
+use crate::exposition::{Exposition, Family};
+use crate::format::Format;
 use crate::groups::{Group, Groups, group};
 use crate::limits::Limits;
 use crate::metadata::Kind;

@@ -23,7 +23,7 @@ use crate::class::{is_blank, part, skip_blanks};
 use crate::draft::Families;
 use crate::error::{Fault, ParseErrorKind, fault};
 use crate::exemplar::{Exemplar, exemplar};
-use crate::exposition::Format;
+use crate::format::Format;
 use crate::metadata::{self, Metadata};
 use crate::needs::Needs;
 use crate::number;

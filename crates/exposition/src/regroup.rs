@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use crate::encoding::{Conversion, Encoding};
-use crate::exposition::{Exposition, Format, lines};
+use crate::exposition::{Exposition, lines};
+use crate::format::Format;
 use crate::groups::{Block, Group, Groups};
 use crate::marks::Marks;
 use crate::metadata::SUFFIXES;

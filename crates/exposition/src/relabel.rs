@@ -4,7 +4,6 @@
 //! those which a reader would take differently; families left out are no longer pointed at.
 
 use crate::class::{offset_in, part};
-use crate::encoding::unescaped;
 use crate::error::{ParseError, ParseErrorKind};
 use crate::exposition::{Exposition, Family, lines, rewritten_base};
 use crate::labels::{Escaped, Labels};
@@ -13,6 +12,7 @@ use crate::line::start;
 use crate::series::read_labels;
 use crate::span::Span;
 use crate::tidy::{write_label_name, write_metric_name};
+use crate::unescaped::unescaped;
 
 /// What a sample's own label is renamed to where one of its name is added
 /// (`resolveConflictingExposedLabels` in Prometheus's `scrape.go`).

@@ -11,7 +11,7 @@
 
 use crate::class::{is_classic, is_classic_label};
 use crate::exemplar::{Exemplar, exemplar};
-use crate::exposition::Format;
+use crate::format::Format;
 use crate::sample::Sample;
 use crate::series::read_labels;
 

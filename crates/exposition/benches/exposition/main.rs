@@ -55,7 +55,7 @@ fn main() {
     });
     formats("Java's text", &parts, total, rounds);
     for (what, rewrite) in KINDS_OF_TEXT {
-        let texts: Vec<Bytes> = texts.iter().map(|text| rewrite(text)).collect();
+        let texts: Vec<Bytes> = texts.iter().map(rewrite).collect();
         let total = texts.iter().map(Bytes::len).sum();
         report(&format!("{what}: validate"), total, rounds, || {
             texts.iter().map(part).collect::<Vec<_>>()
@@ -101,8 +101,10 @@ fn main() {
     );
 }
 
+type Rewrite = fn(&Bytes) -> Bytes;
+
 /// Texts of other applications, made of those of Java's.
-const KINDS_OF_TEXT: [(&str, fn(&Bytes) -> Bytes); 3] = [
+const KINDS_OF_TEXT: [(&str, Rewrite); 3] = [
     ("text", |text| rewritten(text, "} ", "", "")),
     ("text with times", |text| {
         rewritten(text, "} ", " 1700000000123", "")
