@@ -53,7 +53,7 @@ async fn who_pushed_how_much_is_listed_but_not_what() {
 
     proxy.scrape().await;
     eventually("the claim to be committed", async || {
-        held(&proxy, "").await["pushes"][0]["state"] == "retained"
+        held(&proxy, "").await["pushes"][0]["state"] == "partly_served"
     })
     .await;
 }
