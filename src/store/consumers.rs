@@ -326,12 +326,13 @@ impl Consumers {
         }
     }
 
-    /// What other nodes are told.
+    /// What other nodes are told. How long a consumer has been silent is told of scrapes that were seen here: what comes
+    /// from others is late by its travel, and would be later each time that it is passed on.
     pub(super) fn known(&self, now: Instant) -> KnownConsumers {
         let consumers = self.iter().map(|(_, consumer)| KnownConsumer {
             name: consumer.name.clone(),
             interval: consumer.interval(),
-            silent: now.saturating_duration_since(consumer.last),
+            silent: now.saturating_duration_since(consumer.seen.unwrap_or(consumer.last)),
         });
         let watched = self.since.map(|since| now.saturating_duration_since(since));
         KnownConsumers {
