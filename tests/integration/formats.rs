@@ -91,8 +91,6 @@ async fn what_openmetrics_says_goes_to_those_who_ask_for_it() {
 #[tokio::test]
 async fn names_with_dots_are_served_as_they_are_or_escaped() {
     let proxy = Sandbox::start(&[]).await;
-    let mut job = Peer::connect(proxy.tcp()).await;
-    job.key().await;
     let app = App::text(proxy.tcp(), DOTTED).await;
     for (accept, expected) in [
         (
@@ -118,7 +116,9 @@ async fn names_with_dots_are_served_as_they_are_or_escaped() {
         assert_eq!(response.text(), expected, "{accept}");
     }
     drop(app);
-    proxy.connected(1).await;
+    proxy.connected(0).await;
+    let mut job = Peer::connect(proxy.tcp()).await;
+    job.key().await;
     job.push(DOTTED).await.unwrap();
     let response = asked(&proxy, "/metrics/pushes", PROMETHEUS_3).await;
     assert!(response.text().contains("\n{\"otel.requests\","));
@@ -161,7 +161,7 @@ async fn prometheus_3_stores_exemplars_and_the_same_series_in_every_format() {
     .await;
     let prometheus =
         Prometheus::running(&prometheus_3(), &config(&proxy, "OpenMetricsText1.0.0")).await;
-    let ours = "{__name__!~\"up|scrape_.*\"}";
+    let ours = "{__name__=~\".+\",__name__!~\"up|scrape_.*\"}";
     prometheus.shows(&format!("count({ours})"), 15.0).await;
     prometheus
         .shows("{\"otel.requests\",\"service.name\"=\"shop\"}", 7.0)
