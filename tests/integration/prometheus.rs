@@ -216,7 +216,7 @@ async fn series_of_applications_arrive_with_their_own_labels() {
         .await;
     prometheus.shows("sum(up)", 2.0).await;
     let metadata = prometheus
-        .api("/api/v1/targets/metadata?metric=requests_total")
+        .api("/api/v1/targets/metadata?metric=requests")
         .await;
     assert_eq!(metadata[0]["type"], "counter");
     prometheus.scrapes(2).await;

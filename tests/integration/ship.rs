@@ -169,11 +169,13 @@ impl Eventful {
         .await;
         let gossip = first.node.gossip_address.expect("a cluster");
         let peer = format!("--cluster.peer={gossip}");
-        let second = Sandbox::start(&["--cluster.listen-address=127.0.0.1:0", &peer]).await;
+        let files = Scratch::new();
+        let directory = format!("--push.dir={}", files.path("pushes"));
+        let flags = ["--cluster.listen-address=127.0.0.1:0", &peer, &directory];
+        let second = Sandbox::start(&flags).await;
         let hung = Hung::start().await;
         let unlucky = Member::start("unlucky", Some("a secret of some length"), &[]).await;
         unlucky.see(vec![hung.as_other()]).await;
-        let files = Scratch::new();
         let web = files.file("web.yml", "http_server_config: {}\n");
         let web = format!("--web.config.file={web}");
         let authority = Authority::new(&files, "ca.pem");
