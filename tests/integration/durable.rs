@@ -360,18 +360,16 @@ async fn a_full_disk_refuses_pushes_and_takes_them_again_when_there_is_room() {
 
     node.program.kill().await;
     let node = start(&places[0]).await;
-    let mut served: Vec<_> = node
-        .scrape()
-        .await
-        .iter()
-        .map(|sample| number_of(sample))
-        .collect();
-    served.sort_unstable();
-    served.dedup();
-    assert_eq!(
-        served, acknowledged,
-        "no less, and nothing that was refused"
-    );
+    let mut served = BTreeSet::new();
+    eventually(
+        "what was acknowledged, and nothing that was refused",
+        async || {
+            let samples = node.scrape().await;
+            served.extend(samples.iter().map(|sample| number_of(sample)));
+            served.iter().eq(&acknowledged)
+        },
+    )
+    .await;
 }
 
 /// Pushes a text of some tens of kilobytes that hardly compresses.
