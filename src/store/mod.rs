@@ -100,7 +100,7 @@
 //! | closings not yet answered | the oldest is given up and counted; agreement repairs it |
 //! | pushes looked at for repair, or taken over, in a tick; pushes in one round of agreement | the rest follows with the next |
 //! | pushes of other nodes that an answer to a claim names as waiting | the others are not named |
-//! | consumers remembered | see [`consumers`]: one is forgotten, which is counted, or the newcomer is served and takes nothing |
+//! | consumers remembered | see `consumers`: one is forgotten, which is counted, or the newcomer is served and takes nothing |
 //! | pushers whose refusals are remembered | the one refused longest ago is forgotten |
 //! | nodes that no view has named, nodes that are gone | a further one counts as dead; the one gone longest is forgotten |
 //! | tombstones | those that are needed least long are forgotten |

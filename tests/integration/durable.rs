@@ -282,8 +282,11 @@ async fn a_drain_keeps_what_nobody_scraped_and_does_not_wait_for_a_scrape() {
     node.program.terminate();
     assert!(node.program.ended().await.success());
     let node = start(&places[0]).await;
-    let status = node.get("/api/v1/status").await;
-    assert!(status.contains("\"pending\":1"), "{status}");
+    eventually("it waits for a scrape", async || {
+        let status = node.get("/api/v1/status").await;
+        status.contains("\"pending\":1")
+    })
+    .await;
     assert_eq!(node.scrape().await, ["kept 1"]);
     assert_eq!(
         node.own("prometheus_proxy_pushes_restored_total{outcome=\"restored\"}")
