@@ -39,7 +39,7 @@ pub(super) enum Taker {
     Consumer(Slot),
     /// One that is not: it is served what others may get, and takes nothing.
     Unremembered,
-    /// For whoever a node of an older release serves: it takes for all.
+    /// A claim of a node of an older release, which does not name its consumer: it takes for all.
     Anybody,
 }
 

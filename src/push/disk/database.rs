@@ -27,7 +27,7 @@ const TEXTS: TableDefinition<Key, &[u8]> = TableDefinition::new("texts");
 const STANDINGS: TableDefinition<Key, &[u8]> = TableDefinition::new("standings");
 /// Pushes whose life is over, by the time until which that is remembered.
 const ENDS: TableDefinition<(u64, &str, u64, u64), ()> = TableDefinition::new("ends");
-/// Records that could not be read, text and standing: kept for whoever can.
+/// Records that could not be read, text and standing. They are kept: a later release may read them.
 const UNREADABLE: TableDefinition<Key, (&[u8], &[u8])> = TableDefinition::new("unreadable");
 const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
 /// In [`NUMBERS`]: when the last life of this node began.
