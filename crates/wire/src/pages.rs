@@ -1,33 +1,35 @@
 //! Memory for the texts of one scrape.
 //!
-//! A hundred megabytes are needed for half a second, every few seconds. In the heap they leave holes that add up, most of
-//! it kept between scrapes. In pages of their own they go back to the system at once, but page by page that costs as much
-//! as the decompression. So texts that come one after the other share a block, which asks for huge pages and is freed
-//! with the last text in it; but one is kept for the next text, because applications that are pulled one by one would
-//! need a new one each.
+//! A hundred megabytes are needed for half a second, every few seconds. In the heap they leave holes that add up. In
+//! pages of their own they could go back to the system at once, but new pages cost more than what is written to them. So
+//! texts that come one after the other share a block, and a block without texts is kept for the next scrape. One that
+//! was not needed for [`KEEP`] goes back to the system when another becomes free.
 //!
 //! A text that stays would keep its whole block: what is held for longer does not belong here.
 
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-#[cfg(target_os = "linux")]
-use memmap2::Advice;
 use memmap2::{MmapMut, MmapRaw};
 
-/// Two huge pages of x86-64 and of 4-kB-page ARM.
 const BLOCK_BYTES: usize = 4 << 20;
 /// Shorter ones are as well off in the heap.
 const MIN_BYTES: usize = 32 << 10;
 /// Longer ones would leave too much of a block unused.
 const MAX_SHARED_BYTES: usize = BLOCK_BYTES / 4;
 
-/// A block in which no text is any more, for the next one.
-static SPARE: Mutex<Option<Arc<MmapRaw>>> = Mutex::new(None);
+/// As long as the longest usual scrape interval.
+const KEEP: Duration = Duration::from_secs(60);
+
+/// The pages of blocks without texts, and since when they are that. The last one is used first, so that those which are
+/// not needed are the first ones.
+static SPARE: Mutex<VecDeque<(Arc<MmapRaw>, Instant)>> = Mutex::new(VecDeque::new());
 
 thread_local! {
     /// Where this thread's next text goes, if there is room and another text still keeps the block.
@@ -42,23 +44,28 @@ struct Block {
 
 /// Pages of zeros; `None` where the system gives none.
 fn map(length: usize) -> Option<Arc<MmapRaw>> {
-    let pages = MmapMut::map_anon(length).ok()?;
-    // Only advice: without huge pages it costs more, and works.
-    #[cfg(target_os = "linux")]
-    let _ = pages.advise(Advice::HugePage);
-    Some(Arc::new(pages.into()))
+    Some(Arc::new(MmapMut::map_anon(length).ok()?.into()))
 }
 
-fn spare() -> MutexGuard<'static, Option<Arc<MmapRaw>>> {
+fn spare() -> MutexGuard<'static, VecDeque<(Arc<MmapRaw>, Instant)>> {
     SPARE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Keeps `pages`, and gives back to the system what was kept for too long.
+fn put_aside(spare: &mut VecDeque<(Arc<MmapRaw>, Instant)>, pages: Arc<MmapRaw>, now: Instant) {
+    spare.push_back((pages, now));
+    let long = |(_, since): &(_, Instant)| now.saturating_duration_since(*since) > KEEP;
+    while spare.front().is_some_and(long) {
+        spare.pop_front();
+    }
+}
+
 impl Block {
-    /// The spare one, else a new one.
+    /// A spare one, else a new one.
     fn shared() -> Option<Arc<Self>> {
-        let spare = spare().take();
-        let pages = spare.or_else(|| map(BLOCK_BYTES))?;
-        Some(Self::of(pages))
+        let spare = spare().pop_back();
+        let pages = spare.map(|(pages, _)| pages);
+        Some(Self::of(pages.or_else(|| map(BLOCK_BYTES))?))
     }
 
     fn of(pages: Arc<MmapRaw>) -> Arc<Self> {
@@ -88,8 +95,7 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         if self.pages.len() == BLOCK_BYTES {
-            let before = spare().replace(Arc::clone(&self.pages));
-            drop(before);
+            put_aside(&mut spare(), Arc::clone(&self.pages), Instant::now());
         }
     }
 }
@@ -172,6 +178,22 @@ mod tests {
         drop(second);
         assert!(block.upgrade().is_none());
         assert!(take(MIN_BYTES).is_some());
+    }
+
+    #[test]
+    fn a_block_that_was_not_needed_for_a_while_goes_back_to_the_system() {
+        let mut spare = VecDeque::new();
+        let start = Instant::now();
+        let block = || map(BLOCK_BYTES).unwrap();
+        for second in [0, 1, 2] {
+            put_aside(&mut spare, block(), start + Duration::from_secs(second));
+        }
+        let used = spare.pop_back().unwrap().0;
+        put_aside(&mut spare, used, start + KEEP);
+        assert_eq!(spare.len(), 3);
+        let used = spare.pop_back().unwrap().0;
+        put_aside(&mut spare, used, start + KEEP + Duration::from_secs(2));
+        assert_eq!(spare.len(), 1);
     }
 
     #[test]
