@@ -30,6 +30,7 @@ impl Store {
         let ownership = Ownership {
             term: 0,
             owner: self.me.clone(),
+            lost_before: false,
         };
         let expires = now + self.limits.ttl;
         let order = self.clock.stamp(now);

@@ -75,7 +75,7 @@ pub(super) struct Held {
     over: bool,
     /// Once it has been served: it is served again until then.
     kept_until: Option<Instant>,
-    /// Taken over from an owner that may have handed it to anybody: to whom a second time has been counted.
+    /// Where an owner was lost, which may have handed it to anybody: to whom a second time has been counted.
     maybe_had: Option<Slots>,
     /// The scrapes that it has been handed to. Only the owner hands it out.
     leases: Vec<Lease>,
@@ -342,13 +342,13 @@ impl Ledger {
     }
 
     /// A push has been taken over, and may have been handed to `consumers`, or to others that are not known yet. Gives the
-    /// number of the former that may get it again, one at least; others count when it is handed to them.
+    /// number of the former that may get it again; others count when it is handed to them.
     pub(super) fn note_taken_over(&mut self, push: &PushId, consumers: Slots) -> usize {
         let Some(held) = self.get_mut(push).filter(|held| !held.over) else {
             return 0;
         };
         held.maybe_had = Some(consumers);
-        consumers.without(held.had).len().max(1)
+        consumers.without(held.had).len()
     }
 
     /// Hands a push to a scrape. Gives the number of times that a consumer may get it again: scrapes of the same consumer
@@ -356,11 +356,12 @@ impl Ledger {
     pub(super) fn lease(&mut self, push: &PushId, lease: Lease) -> usize {
         let mut again = 0;
         self.change(push, |held| {
-            if let (Some(maybe_had), Taker::Consumer(slot)) = (&mut held.maybe_had, lease.taker)
-                && !maybe_had.contains(slot)
+            if held.ownership.lost_before
+                && let Taker::Consumer(slot) = lease.taker
             {
-                maybe_had.insert(slot);
-                again += 1;
+                let counted = held.maybe_had.get_or_insert(held.had);
+                again += usize::from(!counted.contains(slot));
+                counted.insert(slot);
             }
             if held.leases.is_empty() {
                 held.asked_since.clear();

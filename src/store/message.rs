@@ -38,6 +38,8 @@ pub struct Ownership {
     pub term: u64,
     /// Who hands the push to scrapes.
     pub owner: NodeId,
+    /// An earlier owner was lost, and may have handed it to consumers of which no other node knows.
+    pub lost_before: bool,
 }
 
 /// A push as it travels to a node that is to hold it.

@@ -82,6 +82,7 @@ impl Store {
         let ownership = Ownership {
             term: held.ownership().term + 1,
             owner: self.me.clone(),
+            lost_before: true,
         };
         self.out.tally.possible_duplicates +=
             self.ledger.note_taken_over(push, self.consumers.all());
@@ -115,13 +116,12 @@ impl Store {
     pub(super) fn change_owner(&mut self, push: &PushId, ownership: &Ownership, now: Instant) {
         let asked = self.asked(now);
         self.members.heard_of(&ownership.owner, now);
-        let term = ownership.term;
         let owner = self.members.known(&ownership.owner);
         self.ledger.set_ownership(
             push,
             Ownership {
-                term,
                 owner: owner.clone(),
+                ..*ownership
             },
         );
         let Some(held) = self.ledger.get_mut(push) else {
@@ -173,11 +173,14 @@ impl Store {
             return;
         };
         let others: BTreeSet<_> = held.holders.nodes().cloned().collect();
-        let term = held.ownership().term + 1;
+        let ownership = Ownership {
+            term: held.ownership().term + 1,
+            owner: heir,
+            lost_before: held.ownership().lost_before,
+        };
         // Leases that have run out; these claims may yet turn out to have been served.
         self.out.tally.possible_duplicates += self.ledger.take_back(push);
-        self.ledger
-            .set_ownership(push, Ownership { term, owner: heir });
+        self.ledger.set_ownership(push, ownership);
         self.out.tally.handed_over += 1;
         self.unsettled.remove(push);
         self.tell_all(&others, push);

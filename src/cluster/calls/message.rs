@@ -167,6 +167,7 @@ impl From<&Ownership> for proto::Ownership {
         Self {
             term: ownership.term,
             owner: Some((&ownership.owner).into()),
+            lost_before: ownership.lost_before,
         }
     }
 }
@@ -181,6 +182,7 @@ impl TryFrom<proto::Ownership> for Ownership {
         Ok(Self {
             term: ownership.term,
             owner: need(ownership.owner, "an owner")?,
+            lost_before: ownership.lost_before,
         })
     }
 }
@@ -463,6 +465,7 @@ mod tests {
                 name: name.into(),
                 generation: 1,
             }),
+            lost_before: false,
         };
         assert!(Ownership::try_from(ownership(1, "a")).is_ok());
         assert!(Ownership::try_from(ownership(u64::MAX, "a")).is_err());
@@ -506,11 +509,12 @@ mod tests {
             names in prop::collection::vec("[a-z]{1,9}", 0..5),
             generation: u64,
             retained in prop::option::of(0..=u64::MAX),
+            lost_before: bool,
         ) {
             let had = ConsumerName::new("a").unwrap();
             let nodes: Vec<_> = names.iter().map(|name| NodeId::new(name, generation)).collect();
             let entry = Entry {
-                ownership: Ownership { term, owner: node() },
+                ownership: Ownership { term, owner: node(), lost_before },
                 holders: nodes.clone(),
                 had: vec![had.clone()],
                 retained: retained.map(Duration::from_millis),

@@ -357,6 +357,7 @@ mod tests {
                 ownership: Some(proto::Ownership {
                     term: 0,
                     owner: Some(id("caller", 1)),
+                    lost_before: false,
                 }),
                 holders: vec![id("caller", 1)],
                 retained_ms: None,

@@ -182,6 +182,7 @@ mod tests {
             ownership: Ownership {
                 term: 0,
                 owner: NodeId::new("a", 1),
+                lost_before: false,
             },
             had: Vec::new(),
             retained: None,

@@ -165,6 +165,8 @@ impl StandingRecord {
             ownership: Ownership {
                 term: self.term,
                 owner: NodeId::new(&self.owner, self.owner_generation),
+                // As a node that was away it is not the owner before it has taken the push over.
+                lost_before: false,
             },
             had: had.collect::<Result<_, _>>()?,
             retained: self.retained_until.map(|until| left_until(until, now)),
@@ -190,6 +192,7 @@ mod tests {
                 ownership: Ownership {
                     term,
                     owner: NodeId::new(&name, generation),
+                    lost_before: false,
                 },
                 had: had
                     .iter()
@@ -252,6 +255,7 @@ mod tests {
             ownership: Ownership {
                 term: 0,
                 owner: NodeId::new("a", 1),
+                lost_before: false,
             },
             had: Vec::new(),
             retained: None,

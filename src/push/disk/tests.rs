@@ -65,6 +65,7 @@ fn held(sequence: u64) -> (PushId, Write) {
         ownership: Ownership {
             term: 0,
             owner: NodeId::new("node", 1),
+            lost_before: false,
         },
         had: Vec::new(),
         retained: None,
