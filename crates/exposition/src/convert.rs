@@ -6,6 +6,7 @@ use crate::class::{part, skip_blanks};
 use crate::encoding::{Encoding, Escaping};
 use crate::format::Format;
 use crate::line::{Line, word_end};
+use crate::needs::takes_exemplar;
 use crate::number;
 use crate::openmetrics::Rest;
 use crate::sample::is_space;
@@ -22,7 +23,9 @@ pub(crate) fn convert(out: &mut Vec<u8>, line: &[u8], from: Format, to: Encoding
         Format::Text => text_rest(line, value_to),
         Format::OpenMetrics => Rest::read(line, value_to).unwrap_or_default(),
     };
-    let quoted = series.quoted || rest.exemplar.is_some_and(|exemplar| exemplar.quoted);
+    let refused = to.is_for_prometheus_2() && !takes_exemplar(series.name);
+    let exemplar = rest.exemplar.filter(|_| !refused);
+    let quoted = series.quoted || exemplar.is_some_and(|exemplar| exemplar.quoted);
     let escapes = match to.escaping {
         Escaping::AllowUtf8 => false,
         Escaping::Underscores | Escaping::Values => quoted,
@@ -33,7 +36,9 @@ pub(crate) fn convert(out: &mut Vec<u8>, line: &[u8], from: Format, to: Encoding
         (Format::Text, Format::Text) => true,
         (Format::OpenMetrics, Format::Text) => value_to == line.len(),
         (Format::Text, Format::OpenMetrics) => strict && rest.timestamp.is_none(),
-        (Format::OpenMetrics, Format::OpenMetrics) => strict,
+        (Format::OpenMetrics, Format::OpenMetrics) => {
+            strict && exemplar.is_some() == rest.exemplar.is_some()
+        }
     };
     if stays && !escapes {
         out.extend_from_slice(line);
@@ -59,7 +64,7 @@ pub(crate) fn convert(out: &mut Vec<u8>, line: &[u8], from: Format, to: Encoding
             _ => out.extend_from_slice(timestamp),
         }
     }
-    if let Some(exemplar) = rest.exemplar.filter(|_| to.format == Format::OpenMetrics) {
+    if let Some(exemplar) = exemplar.filter(|_| to.format == Format::OpenMetrics) {
         if escapes {
             let labels = escaped(exemplar.labels, to.escaping);
             write_exemplar(out, &exemplar, named(&labels));

@@ -36,14 +36,19 @@ impl Encoding {
         if self.converts(needs) {
             return Conversion::Lines;
         }
-        // Who takes names in quotes is Prometheus 3 or later.
-        let by_prometheus_2 =
-            self.format == Format::OpenMetrics && self.escaping != Escaping::AllowUtf8;
-        match (by_prometheus_2 && needs.has(Needs::LAST_COMMA), from) {
+        match (
+            self.is_for_prometheus_2() && needs.has(Needs::NOT_PROMETHEUS_2),
+            from,
+        ) {
             (false, _) => Conversion::None,
             (true, Format::Text) => Conversion::LastComma,
             (true, Format::OpenMetrics) => Conversion::Lines,
         }
+    }
+
+    /// Whether it may be Prometheus 2 that reads OpenMetrics: who takes names in quotes is Prometheus 3 or later.
+    pub(crate) fn is_for_prometheus_2(self) -> bool {
+        self.format == Format::OpenMetrics && self.escaping != Escaping::AllowUtf8
     }
 
     /// Whether some lines that need this are written anew.

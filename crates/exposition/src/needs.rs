@@ -15,9 +15,9 @@ impl Needs {
     pub(crate) const QUOTED: Self = Self(4);
     /// OpenMetrics has the samples in another family: those named `_created`, `_gcount` and `_gsum`.
     pub(crate) const DERIVED: Self = Self(8);
-
-    /// A comma behind the last label, which Prometheus 2 refuses in OpenMetrics.
-    pub(crate) const LAST_COMMA: Self = Self(16);
+    /// Prometheus 2 refuses it in OpenMetrics: a comma behind the last label, and an exemplar of a sample that
+    /// [must not](takes_exemplar) have one.
+    pub(crate) const NOT_PROMETHEUS_2: Self = Self(16);
 
     /// Whether it has any of these.
     #[inline]
@@ -41,6 +41,12 @@ impl Needs {
     pub(crate) fn when(self, so: bool) -> Self {
         if so { self } else { Self::default() }
     }
+}
+
+/// Whether a sample of this name may have an exemplar in OpenMetrics 1.0.0. Prometheus 2 refuses a scrape in which another
+/// one has (`validateNameForExemplar` in its `openmetricsparse.go`).
+pub(crate) fn takes_exemplar(name: &[u8]) -> bool {
+    name.ends_with(b"_total") || name.ends_with(b"_bucket")
 }
 
 impl BitOr for Needs {

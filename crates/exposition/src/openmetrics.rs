@@ -25,7 +25,7 @@ use crate::error::{Fault, ParseErrorKind, fault};
 use crate::exemplar::{Exemplar, exemplar};
 use crate::format::Format;
 use crate::metadata::{self, Metadata};
-use crate::needs::Needs;
+use crate::needs::{Needs, takes_exemplar};
 use crate::number;
 use crate::openmetrics_type::OpenMetricsType;
 use crate::sample::{Sample, is_space, token_end, value_after};
@@ -209,16 +209,18 @@ pub(crate) fn sample<'a>(
     let value_at = skip_blanks(line, series.end);
     let value_to = value_after(line, series.end, value_at)?;
     let rest = Rest::read(line, value_to)?;
+    let exemplar = rest.exemplar;
     let ends_clean = line.last().is_none_or(|&byte| !is_blank(byte));
     Ok(Sample {
         series,
         value: part(line, value_at, value_to),
         timestamp: rest.timestamp,
-        exemplar: rest.exemplar.map(|_| part(line, value_to, line.len())),
+        exemplar: exemplar.map(|_| part(line, value_to, line.len())),
         tidy: series.tidy && start == 0 && ends_clean,
         needs: series.needs
             | Needs::NOT_TEXT.when(value_to < line.len())
-            | Needs::QUOTED.when(rest.exemplar.is_some_and(|exemplar| exemplar.quoted))
+            | Needs::QUOTED.when(exemplar.is_some_and(|exemplar| exemplar.quoted))
+            | Needs::NOT_PROMETHEUS_2.when(exemplar.is_some() && !takes_exemplar(series.name()))
             | Needs::NOT_OPENMETRICS.when(!rest.strict || !is_space(line, series.end, value_at)),
     })
 }

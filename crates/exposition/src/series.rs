@@ -342,7 +342,7 @@ fn end_labels(series: Series<'_>, at: usize) -> Result<Series<'_>, Fault> {
     match series.line.get(at) {
         Some(b'}') => Ok(Series {
             needs: match at.checked_sub(1).and_then(|before| series.line.get(before)) {
-                Some(b',') => series.needs | Needs::LAST_COMMA,
+                Some(b',') => series.needs | Needs::NOT_PROMETHEUS_2,
                 _ => series.needs,
             },
             labels: (series.labels.0, at as u32),

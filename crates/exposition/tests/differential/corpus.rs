@@ -12,6 +12,7 @@ pub(crate) struct Case {
     pub(crate) lenient: Option<String>,
     pub(crate) differs: Option<String>,
     pub(crate) rounded: Option<String>,
+    pub(crate) retyped: Option<String>,
 }
 
 /// Whether a text is one of OpenMetrics.
@@ -49,6 +50,7 @@ pub(crate) fn read() -> Vec<Case> {
                 ("stricter", reason) => case.stricter = Some(reason.to_owned()),
                 ("lenient", reason) => case.lenient = Some(reason.to_owned()),
                 ("differs", reason) => case.differs = Some(reason.to_owned()),
+                ("retyped", reason) => case.retyped = Some(reason.to_owned()),
                 ("rounded", reason) => case.rounded = Some(reason.to_owned()),
                 _ => panic!("cases.txt, line {}: {line}", number + 1),
             },

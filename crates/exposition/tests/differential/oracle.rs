@@ -13,6 +13,9 @@ pub(crate) struct Reading {
     pub(crate) error: Option<String>,
     #[serde(default, deserialize_with = "null_is_empty")]
     pub(crate) samples: Vec<String>,
+    /// The types and units of families, by the scrape parser.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub(crate) metadata: Vec<String>,
 }
 
 /// What the parsers of one version of Prometheus made of a text.

@@ -23,19 +23,27 @@ func main() {
 	}
 }
 
-func scrape(text []byte, openMetrics bool) ([]string, error) {
+func scrape(text []byte, openMetrics bool) (verdict.Reading, error) {
 	parser := textparse.NewPromParser(text)
 	if openMetrics {
 		parser = textparse.NewOpenMetricsParser(text)
 	}
-	samples := []string{}
+	reading := verdict.Reading{}
 	for {
 		entry, err := parser.Next()
 		if errors.Is(err, io.EOF) {
-			return samples, nil
+			return reading, nil
 		}
 		if err != nil {
-			return nil, err
+			return reading, err
+		}
+		switch entry {
+		case textparse.EntryType:
+			name, kind := parser.Type()
+			reading.Metadata = append(reading.Metadata, fmt.Sprintf("TYPE %s %s", name, kind))
+		case textparse.EntryUnit:
+			name, unit := parser.Unit()
+			reading.Metadata = append(reading.Metadata, fmt.Sprintf("UNIT %s %s", name, unit))
 		}
 		if entry != textparse.EntrySeries {
 			continue
@@ -45,10 +53,10 @@ func scrape(text []byte, openMetrics bool) ([]string, error) {
 		parser.Metric(&series)
 		// The parser does not see these, but the scrape fails (scrapeLoop.append).
 		if name, twice := series.HasDuplicateLabelNames(); twice {
-			return nil, fmt.Errorf("label name %q is not unique", name)
+			return reading, fmt.Errorf("label name %q is not unique", name)
 		}
 		if !series.IsValid() {
-			return nil, fmt.Errorf("invalid metric name or label names: %s", series)
+			return reading, fmt.Errorf("invalid metric name or label names: %s", series)
 		}
 		pairs := []verdict.Label{}
 		series.Range(func(label labels.Label) {
@@ -57,7 +65,7 @@ func scrape(text []byte, openMetrics bool) ([]string, error) {
 			}
 		})
 		sample := verdict.Sample(series.Get(labels.MetricName), pairs, value, timestamp)
-		samples = append(samples, sample+exemplarOf(parser))
+		reading.Samples = append(reading.Samples, sample+exemplarOf(parser))
 	}
 }
 
@@ -75,14 +83,14 @@ func exemplarOf(parser textparse.Parser) string {
 	if found.HasTs {
 		timestamp = &found.Ts
 	}
-	return " # " + verdict.Sample("", pairs, found.Value, timestamp)
+	return "\t# " + verdict.Sample("", pairs, found.Value, timestamp)
 }
 
-func readFamilies(text []byte, _ bool) ([]string, error) {
+func readFamilies(text []byte, _ bool) (verdict.Reading, error) {
 	var parser expfmt.TextParser
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
 	if err != nil {
-		return nil, err
+		return verdict.Reading{}, err
 	}
-	return verdict.Flatten(families), nil
+	return verdict.Reading{Samples: verdict.Flatten(families)}, nil
 }

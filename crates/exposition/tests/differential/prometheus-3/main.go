@@ -24,20 +24,28 @@ func main() {
 	}
 }
 
-func scrape(text []byte, openMetrics bool) ([]string, error) {
+func scrape(text []byte, openMetrics bool) (verdict.Reading, error) {
 	symbols := labels.NewSymbolTable()
 	parser := textparse.NewPromParser(text, symbols, false)
 	if openMetrics {
 		parser = textparse.NewOpenMetricsParser(text, symbols)
 	}
-	samples := []string{}
+	reading := verdict.Reading{}
 	for {
 		entry, err := parser.Next()
 		if errors.Is(err, io.EOF) {
-			return samples, nil
+			return reading, nil
 		}
 		if err != nil {
-			return nil, err
+			return reading, err
+		}
+		switch entry {
+		case textparse.EntryType:
+			name, kind := parser.Type()
+			reading.Metadata = append(reading.Metadata, fmt.Sprintf("TYPE %s %s", name, kind))
+		case textparse.EntryUnit:
+			name, unit := parser.Unit()
+			reading.Metadata = append(reading.Metadata, fmt.Sprintf("UNIT %s %s", name, unit))
 		}
 		if entry != textparse.EntrySeries {
 			continue
@@ -47,10 +55,10 @@ func scrape(text []byte, openMetrics bool) ([]string, error) {
 		parser.Labels(&series)
 		// The parser does not see these, but the scrape fails (scrapeLoop.append).
 		if name, twice := series.HasDuplicateLabelNames(); twice {
-			return nil, fmt.Errorf("label name %q is not unique", name)
+			return reading, fmt.Errorf("label name %q is not unique", name)
 		}
 		if !series.IsValid(model.UTF8Validation) {
-			return nil, fmt.Errorf("invalid metric name or label names: %s", series)
+			return reading, fmt.Errorf("invalid metric name or label names: %s", series)
 		}
 		pairs := []verdict.Label{}
 		series.Range(func(label labels.Label) {
@@ -59,7 +67,7 @@ func scrape(text []byte, openMetrics bool) ([]string, error) {
 			}
 		})
 		sample := verdict.Sample(series.Get(labels.MetricName), pairs, value, timestamp)
-		samples = append(samples, sample+exemplarOf(parser))
+		reading.Samples = append(reading.Samples, sample+exemplarOf(parser))
 	}
 }
 
@@ -77,14 +85,14 @@ func exemplarOf(parser textparse.Parser) string {
 	if found.HasTs {
 		timestamp = &found.Ts
 	}
-	return " # " + verdict.Sample("", pairs, found.Value, timestamp)
+	return "\t# " + verdict.Sample("", pairs, found.Value, timestamp)
 }
 
-func readFamilies(text []byte, _ bool) ([]string, error) {
+func readFamilies(text []byte, _ bool) (verdict.Reading, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
 	if err != nil {
-		return nil, err
+		return verdict.Reading{}, err
 	}
-	return verdict.Flatten(families), nil
+	return verdict.Reading{Samples: verdict.Flatten(families)}, nil
 }

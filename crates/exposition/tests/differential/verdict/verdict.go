@@ -27,6 +27,8 @@ type request struct {
 type Reading struct {
 	Error   string   `json:"error,omitempty"`
 	Samples []string `json:"samples"`
+	// The types and units of families: "TYPE name counter".
+	Metadata []string `json:"metadata"`
 }
 
 type answer struct {
@@ -34,8 +36,8 @@ type answer struct {
 	Expfmt Reading `json:"expfmt"`
 }
 
-// Parser reads a text and returns its samples as written by Sample.
-type Parser func(text []byte, openMetrics bool) ([]string, error)
+// Parser reads a text: its samples as written by Sample, and its metadata.
+type Parser func(text []byte, openMetrics bool) (Reading, error)
 
 // Serve answers requests until standard input ends.
 func Serve(scrape, expfmt Parser) error {
@@ -73,11 +75,11 @@ func read(parse Parser, text []byte, openMetrics bool) (reading Reading) {
 		}
 	}()
 	// The parsers append to what they are given.
-	samples, err := parse(append([]byte(nil), text...), openMetrics)
+	reading, err := parse(append([]byte(nil), text...), openMetrics)
 	if err != nil {
 		return Reading{Error: err.Error()}
 	}
-	return Reading{Samples: samples}
+	return reading
 }
 
 // Label is one label of a sample.
