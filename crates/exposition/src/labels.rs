@@ -5,7 +5,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::class::label_end;
+use crate::class::is_classic_label;
 
 /// Names which cannot be added: they say which bucket or quantile a sample is.
 const OF_SAMPLES: [&str; 2] = ["le", "quantile"];
@@ -20,8 +20,10 @@ pub struct Labels(BTreeMap<String, String>);
 /// Why a label cannot be added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum LabelError {
-    /// The name does not match `[a-zA-Z_][a-zA-Z0-9_]*`.
-    #[error("not a label name: [a-zA-Z_][a-zA-Z0-9_]*")]
+    /// The name is empty, or holds a quotation mark, a backslash or a control character.
+    #[error(
+        "not a label name: it is empty, or holds a quotation mark, a backslash or a control character"
+    )]
     Name,
     /// The name begins with `__`, or is `le` or `quantile`.
     #[error("this label name is reserved: __*, le and quantile are")]
@@ -39,7 +41,8 @@ impl Labels {
     ///
     /// The label cannot be added; nothing has changed.
     pub fn insert(&mut self, name: &str, value: &str) -> Result<(), LabelError> {
-        if name.is_empty() || label_end(name.as_bytes(), 0) != name.len() {
+        let no_name = |letter: char| letter.is_control() || letter == '"' || letter == '\\';
+        if name.is_empty() || name.contains(no_name) {
             return Err(LabelError::Name);
         }
         if name.starts_with("__") || OF_SAMPLES.contains(&name) {
@@ -79,6 +82,11 @@ impl Labels {
         self.0.len()
     }
 
+    /// Whether a name is in quotes where it is written.
+    pub(crate) fn any_quoted(&self) -> bool {
+        self.0.keys().any(|name| !is_classic_label(name.as_bytes()))
+    }
+
     pub(crate) fn contains(&self, name: &[u8]) -> bool {
         std::str::from_utf8(name).is_ok_and(|name| self.0.contains_key(name))
     }
@@ -88,7 +96,13 @@ impl fmt::Display for Labels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut open = '{';
         for (name, value) in self.iter() {
-            write!(f, "{open}{name}=\"{}\"", Escaped(value))?;
+            let quote = if is_classic_label(name.as_bytes()) {
+                ""
+            } else {
+                "\""
+            };
+            let value = Escaped(value);
+            write!(f, "{open}{quote}{name}{quote}=\"{value}\"")?;
             open = ',';
         }
         if open == ',' {
@@ -130,7 +144,11 @@ mod tests {
         labels.insert("b", "C:\\dir \"x\"\n").unwrap();
         labels.insert("a", "ä").unwrap();
         labels.insert("c", "").unwrap();
-        assert_eq!(labels.to_string(), r#"{a="ä",b="C:\\dir \"x\"\n"}"#);
+        labels.insert("ä.b", "1").unwrap();
+        assert_eq!(
+            labels.to_string(),
+            r#"{a="ä",b="C:\\dir \"x\"\n","ä.b"="1"}"#
+        );
     }
 
     #[test]
@@ -138,9 +156,9 @@ mod tests {
         let mut labels = Labels::default();
         for (name, error) in [
             ("", LabelError::Name),
-            ("1a", LabelError::Name),
-            ("a:b", LabelError::Name),
-            ("ä", LabelError::Name),
+            ("a\"b", LabelError::Name),
+            ("a\\b", LabelError::Name),
+            ("a\nb", LabelError::Name),
             ("__name__", LabelError::Reserved),
             ("le", LabelError::Reserved),
             ("quantile", LabelError::Reserved),

@@ -9,6 +9,7 @@ use crate::exposition::{Exposition, Family, lines, rewritten_base};
 use crate::labels::{Escaped, Labels};
 use crate::limits::Limits;
 use crate::line::start;
+use crate::needs::Needs;
 use crate::series::read_labels;
 use crate::span::Span;
 use crate::tidy::{write_label_name, write_metric_name};
@@ -41,6 +42,7 @@ impl Exposition {
             return Ok(self.clone());
         }
         let mut writer = Writer::new(added, honor_labels, limits);
+        let needs = Needs::QUOTED.when(added.any_quoted());
         let base = rewritten_base(&self.text);
         let mut families = Vec::with_capacity(self.families.len());
         let mut spans = Vec::with_capacity(self.families.len());
@@ -74,17 +76,19 @@ impl Exposition {
                 name,
                 help,
                 spans: (from, spans.len() as u32),
+                needs: family.needs | needs,
                 ..*family
             });
         }
         writer.out.shrink_to_fit();
+        let heads = families.iter().map(Family::head_len).sum();
         Ok(Self {
             text: self.text.clone(),
             format: self.format,
             rewritten: writer.out,
             families,
             spans,
-            heads: self.heads,
+            heads,
             samples: self.samples,
             has_timestamps: self.has_timestamps,
         })

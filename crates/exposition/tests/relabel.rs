@@ -14,7 +14,9 @@ mod texts;
 
 use std::sync::Arc;
 
-use prometheus_rsocket_exposition::{Exposition, Labels, Limits, ParseErrorKind, merge};
+use prometheus_rsocket_exposition::{
+    Encoding, Exposition, Format, Labels, Limits, ParseErrorKind, merge, merge_as,
+};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use texts::text;
@@ -64,6 +66,25 @@ fn labels_stand_before_a_samples_own() {
         false,
         "# HELP a C:\\\\q\n# TYPE a gauge\na{job=\"n\\\"1\\\"\"} 1\na{job=\"n\\\"1\\\"\"} 2\n\
          a{job=\"n\\\"1\\\"\",x=\"1\"} 3 4\na{job=\"n\\\"1\\\"\",x=\"}\"}5\n",
+    );
+}
+
+#[test]
+fn a_label_name_in_quotes_is_escaped_where_that_is_asked_for() {
+    let added = labels(&[("team.name", "a")]);
+    let part = parse("a{x=\"1\"} 1\nb 2\n");
+    let part = part.with_labels(&added, false, &Limits::NONE).unwrap();
+    check::serve(vec![Arc::new(part.clone())]);
+    assert_eq!(
+        served(part.clone()),
+        "a{team_name=\"a\",x=\"1\"} 1\nb{team_name=\"a\"} 2\n"
+    );
+    let parts = vec![Arc::new(part).into()];
+    let merged = merge_as(Encoding::unescaped(Format::Text), parts);
+    let text: Vec<u8> = merged.into_chunks(100).flatten().collect();
+    assert_eq!(
+        String::from_utf8(text).unwrap(),
+        "a{\"team.name\"=\"a\",x=\"1\"} 1\nb{\"team.name\"=\"a\"} 2\n"
     );
 }
 
