@@ -31,11 +31,13 @@ impl Store {
             self.note_scrape(consumer, now);
         }
         let taker = self.taker(consumer);
-        let (deferred, waiting) = if known {
-            (0, Vec::new())
+        let (deferred, mut waiting) = if known {
+            // The answer before may come after this one.
+            (0, self.select_due(consumer, taker, now).waiting)
         } else {
             self.lend_anew(claimant, claim, (consumer, taker), now)
         };
+        waiting.truncate(MAX_HANDED);
         let until = self.remembered(now);
         let loan = self.loans.open(claim, until);
         let leased = loan.leased.iter().filter(|push| {
@@ -69,10 +71,9 @@ impl Store {
             chosen,
             deferred,
             replaced,
-            mut waiting,
+            waiting,
             overtaking,
         } = self.select_due(consumer, taker, now);
-        waiting.truncate(MAX_HANDED);
         self.out.tally.possibly_out_of_order += overtaking;
         for push in &replaced {
             if self.ledger.get(push).is_some_and(Held::is_over) {

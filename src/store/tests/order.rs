@@ -76,6 +76,24 @@ fn a_push_waits_for_an_older_one_where_a_third_node_alone_knows_both() {
 }
 
 #[test]
+fn what_is_to_wait_is_said_again_to_a_claim_that_comes_again() {
+    let mut nodes = nodes(4);
+    let older = push_held_by(&mut nodes, 0, 2, 1);
+    let (_held_up, claimed) = nodes.claim(&node(0));
+    assert_eq!(claimed.pushes, [older]);
+    push_held_by(&mut nodes, 1, 2, 1);
+    let claim = nodes.begin(&node(1));
+    let asked = nodes.mail.iter().find(|mail| mail.to == node(2));
+    let asked = asked.unwrap().clone();
+    let answers = nodes.mail.len();
+    nodes.deliver(asked.clone());
+    // Its answer is lost.
+    nodes.mail.truncate(answers);
+    nodes.talk();
+    assert!(nodes.choose(&claim).unwrap().pushes.is_empty());
+}
+
+#[test]
 fn a_push_waits_for_one_that_a_response_of_its_owner_brings() {
     let mut nodes = nodes(4);
     let older = push_held_by(&mut nodes, 3, 2, 1);
