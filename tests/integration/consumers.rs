@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use crate::app::Peer;
 use crate::balancer::start;
 use crate::nodes::Node;
-use crate::peers::{need, prometheus_3, reserved_port};
+use crate::peers::{Program, need, prometheus_3, reserved_port};
 use crate::prometheus::Prometheus;
 use crate::sandbox::{PATIENCE, eventually_within};
 
@@ -182,6 +182,55 @@ async fn each_of_two_prometheis_gets_each_push_once_while_nodes_are_restarted() 
 async fn what_one_of_two_prometheis_gets_twice_while_nodes_are_killed_is_counted() {
     need!(Prometheus, Prometheus3);
     each_gets_each_push_once(200, Trouble::Kills).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_two_prometheis_gets_each_push_of_published_java_clients_once() {
+    need!(Java, Prometheus, Prometheus3);
+    const APPS: usize = 34;
+    let places = Places::reserve();
+    let mut nodes = Vec::new();
+    for place in 0..3 {
+        nodes.push(places.start(place).await);
+    }
+    see(&Vec::from_iter(&nodes)).await;
+    let pair = [
+        Prometheus::with(&places.config("a")).await,
+        Prometheus::running(&prometheus_3(), &places.config("b")).await,
+    ];
+    for (place, [tcp, _]) in places.ports.iter().enumerate() {
+        let (port, name, count) = (tcp.to_string(), format!("job{place}"), APPS.to_string());
+        let app = ["--port", &port, "--name", &name, "--count", &count];
+        let options = [&app[..], &["--timeout", "30000"]].concat();
+        let mut apps = Program::interop("client", &options);
+        for _ in 0..APPS {
+            // Before it has a key, this client pushes nothing and says nothing of it.
+            apps.line("READY").await;
+        }
+        // With its other kind of push, this client closes before it has sent it.
+        apps.say("pushblocking").await;
+        apps.line("DONE").await;
+        assert!(!apps.has_said("PUSH-FAILED"));
+        apps.say("leave").await;
+        assert!(apps.ended().await.success());
+    }
+    for prometheus in &pair {
+        let samples = async || {
+            let query = "sum by (app) (count_over_time(interop_events_total[1h]))";
+            let series = prometheus.query(query).await.into_iter();
+            series.map(|(_, samples)| samples).collect::<Vec<_>>()
+        };
+        eventually_within(2 * PATIENCE, "every push", async || {
+            samples().await.len() == 3 * APPS
+        })
+        .await;
+        // Another scrape of each node brings nothing again.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(samples().await, [1.0; 3 * APPS]);
+    }
+    for node in &nodes {
+        assert_eq!(node.own(POSSIBLE).await, 0.0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
