@@ -95,6 +95,13 @@ impl Address {
     pub fn port(&self) -> u16 {
         self.port
     }
+
+    pub(crate) fn authority(&self) -> Authority<'_> {
+        Authority {
+            host: &self.host,
+            port: self.port,
+        }
+    }
 }
 
 impl FromStr for Address {
@@ -113,23 +120,52 @@ impl FromStr for Address {
             _ => return Err(AddressError::Scheme),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = match rest.rsplit_once(':') {
-            // The last colon of a bare IPv6 address in brackets stands inside them.
-            Some((host, port)) if !port.ends_with(']') => {
-                (host, port.parse().map_err(|_| AddressError::Port)?)
-            }
-            _ => (rest, framing.default_port()),
-        };
-        let host = host_of(host)?;
-        if port == 0 {
-            return Err(AddressError::Port);
-        }
+        let (host, port) = host_and_port(rest)?;
         Ok(Self {
             framing,
             secure,
             host: host.to_owned(),
-            port,
+            port: port.unwrap_or(framing.default_port()),
         })
+    }
+}
+
+/// `HOST:PORT` or `HOST`; an IPv6 address is in brackets, and given without them.
+pub(crate) fn host_and_port(text: &str) -> Result<(&str, Option<u16>), AddressError> {
+    // They would end a line of an HTTP request.
+    if text.contains(char::is_control) {
+        return Err(AddressError::Host);
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        // The last colon of a bare IPv6 address in brackets stands inside them.
+        Some((host, port)) if !port.ends_with(']') => {
+            let port = port.parse().map_err(|_| AddressError::Port)?;
+            (host, Some(port))
+        }
+        _ => (text, None),
+    };
+    let host = host_of(host)?;
+    if port == Some(0) {
+        return Err(AddressError::Port);
+    }
+    Ok((host, port))
+}
+
+/// `HOST:PORT` of a URL or a request, with the brackets of an IPv6 address.
+#[derive(Debug)]
+pub(crate) struct Authority<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) port: u16,
+}
+
+impl fmt::Display for Authority<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}")
+        } else {
+            write!(f, "{host}:{port}")
+        }
     }
 }
 
@@ -154,12 +190,7 @@ fn host_of(text: &str) -> Result<&str, AddressError> {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, host, port) = (self.scheme(), &self.host, self.port);
-        if host.contains(':') {
-            write!(f, "{scheme}://[{host}]:{port}")
-        } else {
-            write!(f, "{scheme}://{host}:{port}")
-        }
+        write!(f, "{}://{}", self.scheme(), self.authority())
     }
 }
 
@@ -203,6 +234,8 @@ mod tests {
             "tcp://proxy/path",
             "tcp://user@proxy",
             "tcp://tcp://proxy:7001",
+            "tcp://proxy\r\nX:7001",
+            "tcp://[::1%a\nb]:7001",
         ] {
             assert_eq!(text.parse::<Address>(), Err(AddressError::Host), "{text}");
         }

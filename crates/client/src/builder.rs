@@ -17,6 +17,7 @@ use crate::client::Task;
 use crate::credentials::{Credentials, Secret};
 use crate::description::Described;
 use crate::errors::ConnectError;
+use crate::http_proxy::HttpProxy;
 use crate::metrics::Counters;
 use crate::reconnect::Reconnect;
 use crate::render::{IntoText, Render, Renderer, Request};
@@ -111,6 +112,14 @@ impl Builder {
     /// if nothing was said.
     pub fn proxies(mut self, addresses: impl IntoIterator<Item = Address>) -> Self {
         self.proxies = addresses.into_iter().collect();
+        self
+    }
+
+    /// Connects through this HTTP proxy (`CONNECT`), whatever the addresses begin with. It looks up their hosts itself; TLS
+    /// and envelopes pass through it unread. [`Builder::http_proxy_from_env`] takes it from the environment, which a
+    /// client does not read by itself.
+    pub fn http_proxy(mut self, proxy: HttpProxy) -> Self {
+        self.sockets.http_proxy = Some(proxy);
         self
     }
 

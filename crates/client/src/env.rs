@@ -8,6 +8,8 @@ use std::time::Duration;
 use prometheus_rsocket_wire::description::DescriptionError;
 
 use crate::address::{Address, AddressError};
+use crate::http_proxy::{HttpProxy, HttpProxyError};
+use crate::no_proxy::NoProxy;
 use crate::render::IntoText;
 use crate::{Builder, Client};
 
@@ -23,8 +25,12 @@ pub struct EnvError {
 
 impl EnvError {
     fn new(name: &str, reason: impl Display) -> Self {
+        Self::of(format!("{PREFIX}{name}"), reason)
+    }
+
+    fn of(variable: impl Into<String>, reason: impl Display) -> Self {
         Self {
-            variable: format!("{PREFIX}{name}"),
+            variable: variable.into(),
             reason: reason.to_string(),
         }
     }
@@ -58,6 +64,7 @@ impl Builder {
     /// | `TRANSPORT` | `transport` | `tcp` or `websocket` |
     /// | `SECURE` | `secure` | `true` for TLS |
     /// | `PROXIES` | | instead of the four: several addresses with commas between them |
+    /// | `HTTP_PROXY` | | `http://[USER:PASSWORD@]HOST[:PORT]`, see [`Builder::http_proxy`] |
     /// | `INSTANCE`, `JOB` | `instance`, `job` | see [`Builder::instance`], [`Builder::job`] |
     /// | `LABELS` | `labels` | `zone=b,team=shop`, see [`Builder::label`] |
     /// | `MAX_RETRIES` | `max-retries` | see [`Builder::max_retries`] |
@@ -78,8 +85,19 @@ impl Builder {
     ///
     /// When a value cannot be used, or what it asks for is not built in; the error names the variable.
     pub fn env(self) -> Result<Self, EnvError> {
-        // What is not UTF-8 is no valid value, and is not taken for unset.
-        self.env_from(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
+        self.env_from(variable)
+    }
+
+    /// [`Builder::http_proxy`] with [`HttpProxy::from_env`]. Where the environment names none, this changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`HttpProxy::from_env`].
+    pub fn http_proxy_from_env(self) -> Result<Self, EnvError> {
+        Ok(match HttpProxy::from_env()? {
+            Some(proxy) => self.http_proxy(proxy),
+            None => self,
+        })
     }
 
     /// [`Builder::env`] with variables from elsewhere: `lookup` gives the value of a name.
@@ -93,6 +111,9 @@ impl Builder {
         let proxies = env.proxies()?;
         if !proxies.is_empty() {
             self = self.proxies(proxies);
+        }
+        if let Some(proxy) = env.get("HTTP_PROXY", http_proxy)? {
+            self = self.http_proxy(proxy);
         }
         let first = env.get("FIRST_BACKOFF", duration)?;
         let max = env.get("MAX_BACKOFF", duration)?;
@@ -121,6 +142,46 @@ impl Builder {
         let builder = env.credentials(builder)?;
         env.tls(builder)
     }
+}
+
+impl HttpProxy {
+    /// The HTTP proxy of the first of `https_proxy`, `HTTPS_PROXY`, `all_proxy` and `ALL_PROXY` that is set and not empty, as
+    /// curl has it for what goes through `CONNECT`, whatever the scheme; `HTTP_PROXY`, which is for plain HTTP, is not
+    /// read. Addresses that `no_proxy`, else `NO_PROXY`, lists are reached directly: host names and domains (`example.com`
+    /// and `.example.com` are the same), IP addresses, networks (`10.0.0.0/8`) with commas between them, `*` for all.
+    ///
+    /// # Errors
+    ///
+    /// When the variable has a value that cannot be used, such as a SOCKS proxy; the error does not contain the value.
+    pub fn from_env() -> Result<Option<Self>, EnvError> {
+        http_proxy_from(variable)
+    }
+}
+
+/// What is not set is the same as what is empty.
+fn http_proxy_from(lookup: impl Fn(&str) -> Option<String>) -> Result<Option<HttpProxy>, EnvError> {
+    let set = |name: &&str| {
+        Some((
+            name.to_string(),
+            lookup(name).filter(|value| !value.is_empty())?,
+        ))
+    };
+    let first = |names: &[&str]| names.iter().find_map(set);
+    let Some((name, url)) = first(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]) else {
+        return Ok(None);
+    };
+    let proxy: HttpProxy = url
+        .trim()
+        .parse()
+        .map_err(|error| EnvError::of(name, error))?;
+    let direct = first(&["no_proxy", "NO_PROXY"]);
+    let direct = direct.map(|(_, list)| NoProxy::parse(&list));
+    Ok(Some(proxy.except(direct.unwrap_or_default())))
+}
+
+/// What is not UTF-8 is no valid value, and is not taken for unset.
+fn variable(name: &str) -> Option<String> {
+    Some(std::env::var_os(name)?.to_string_lossy().into_owned())
 }
 
 struct Env<'a>(&'a dyn Fn(&str) -> Option<String>);
@@ -261,6 +322,11 @@ fn addresses(text: &str) -> Result<Vec<Address>, String> {
     addresses.collect()
 }
 
+fn http_proxy(text: &str) -> Result<HttpProxy, String> {
+    text.parse()
+        .map_err(|error: HttpProxyError| error.to_string())
+}
+
 fn labels(text: &str) -> Result<Vec<(String, String)>, String> {
     let labels = text.split(',').map(|label| {
         let parts = label
@@ -399,6 +465,7 @@ mod tests {
             ("TRANSPORT", "udp"),
             ("SECURE", "1"),
             ("PROXIES", "tcp://a:1,b:2"),
+            ("HTTP_PROXY", "socks5://proxy:1080"),
             ("MAX_RETRIES", "-1"),
             ("FIRST_BACKOFF", "10"),
             ("FIRST_BACKOFF", "0s"),
@@ -418,6 +485,59 @@ mod tests {
                     .any(|name| error.variable() == format!("{PREFIX}{name}")),
                 "{error}"
             );
+        }
+    }
+
+    fn from_variables(variables: &[(&str, &str)]) -> Result<Option<HttpProxy>, EnvError> {
+        http_proxy_from(|name| {
+            let found = variables.iter().find(|(set, _)| *set == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn the_http_proxy_is_that_of_the_first_variable_that_is_set() {
+        let all = [
+            ("https_proxy", "http://a:1"),
+            ("HTTPS_PROXY", "b:2"),
+            ("all_proxy", "http://c"),
+            ("ALL_PROXY", "http://d:4/"),
+        ];
+        for (unset, expected) in [(0, "a:1"), (1, "b:2"), (2, "c:1080"), (3, "d:4")] {
+            let proxy = from_variables(&all[unset..]).unwrap().unwrap();
+            assert_eq!(proxy.to_string(), expected);
+        }
+        let other = [
+            ("https_proxy", ""),
+            ("HTTP_PROXY", "http://a:1"),
+            ("http_proxy", "http://a:1"),
+        ];
+        assert!(from_variables(&other).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_no_proxy_lists_is_reached_directly() {
+        let serves = |variables: &[(&str, &str)], address: &str| {
+            let set = [&[("ALL_PROXY", "http://a:1")], variables].concat();
+            let proxy = from_variables(&set).unwrap().unwrap();
+            proxy.serves(&address.parse().unwrap())
+        };
+        let near = "tcp://node.near:7001";
+        assert!(serves(&[], near));
+        assert!(!serves(&[("NO_PROXY", "near")], near));
+        assert!(serves(&[("no_proxy", "far"), ("NO_PROXY", "near")], near));
+    }
+
+    #[test]
+    fn an_error_in_a_variable_names_it_without_its_password() {
+        for value in [
+            "https://user:secret@proxy",
+            "http://user:secret@:1",
+            "user:secret@proxy:x",
+        ] {
+            let error = from_variables(&[("HTTPS_PROXY", value)]).unwrap_err();
+            assert_eq!(error.variable(), "HTTPS_PROXY");
+            assert!(!error.to_string().contains("secret"), "{error}");
         }
     }
 }

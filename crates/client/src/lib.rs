@@ -77,8 +77,10 @@ mod description;
 mod env;
 mod errors;
 mod failure;
+mod http_proxy;
 mod link;
 mod metrics;
+mod no_proxy;
 mod push;
 mod reconnect;
 mod render;
@@ -91,12 +93,14 @@ mod state;
 mod supervisor;
 #[cfg(feature = "tls")]
 mod tls;
+mod tunnel;
 
 pub use address::{Address, AddressError};
 pub use builder::Builder;
 pub use client::Client;
 pub use env::EnvError;
 pub use errors::{ConnectError, PushError};
+pub use http_proxy::{HttpProxy, HttpProxyError};
 pub use metrics::{Metrics, Reason};
 pub use prometheus_rsocket_wire::Description;
 pub use prometheus_rsocket_wire::description::{DescriptionError, TargetDescription, TargetName};

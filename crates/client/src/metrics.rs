@@ -33,14 +33,16 @@ pub enum Reason {
     Protocol,
     /// The proxy opens no envelope of version 2, and less is forbidden.
     Downgrade,
-    /// The credentials cannot be read, or the proxy refuses them.
+    /// The credentials cannot be read, or the proxy refuses them, or an HTTP proxy asks for others (407).
     Credentials,
+    /// The HTTP proxy on the way to the proxy did not let the connection through.
+    HttpProxy,
     /// Any other failure of the network.
     Network,
 }
 
 impl Reason {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Refused,
         Self::Timeout,
         Self::Tls,
@@ -52,6 +54,7 @@ impl Reason {
         Self::Protocol,
         Self::Downgrade,
         Self::Credentials,
+        Self::HttpProxy,
         Self::Network,
     ];
 
@@ -69,6 +72,7 @@ impl Reason {
             Self::Protocol => "protocol",
             Self::Downgrade => "downgrade",
             Self::Credentials => "credentials",
+            Self::HttpProxy => "http_proxy",
             Self::Network => "network",
         }
     }

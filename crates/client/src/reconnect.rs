@@ -110,7 +110,7 @@ impl Reconnect {
         let Some(address) = self.proxies.get(proxy) else {
             return Err(Failure::new(Reason::Network, "no such proxy"));
         };
-        let candidates = socket::resolve(address).await?;
+        let candidates = socket::resolve(&self.sockets, address).await?;
         let running = self.attempt_at(address, candidates).await?;
         debug!(proxy = %address, "connected to the proxy");
         Ok(Connected {

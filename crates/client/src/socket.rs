@@ -1,4 +1,4 @@
-//! From a proxy's address to a connection that sends SETUP: TCP, TLS, WebSocket, each with a time limit.
+//! From a proxy's address to a connection that sends SETUP: TCP, an HTTP proxy, TLS, WebSocket, each with a time limit.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,10 +19,12 @@ use crate::address::Framing;
 use crate::connection::{self, MAX_FRAME, Running};
 use crate::credentials::Credentials;
 use crate::failure::Failure;
+use crate::http_proxy::HttpProxy;
 use crate::metrics::Reason;
 use crate::state::State;
 #[cfg(feature = "tls")]
 use crate::tls::Tls;
+use crate::tunnel;
 
 /// For the connection to be made, and for each handshake on it; a proxy that takes longer is as good as not there.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,8 +38,18 @@ const MAX_ADDRESSES: usize = 16;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sockets {
     pub(crate) credentials: Credentials,
+    pub(crate) http_proxy: Option<HttpProxy>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Tls,
+}
+
+impl Sockets {
+    /// The HTTP proxy through which this address is reached.
+    fn http_proxy(&self, address: &Address) -> Option<&HttpProxy> {
+        self.http_proxy
+            .as_ref()
+            .filter(|proxy| proxy.serves(address))
+    }
 }
 
 /// A stream of bytes of whatever kind.
@@ -45,10 +57,23 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Looks the host up, each time anew. In no order but that of the families: applications that ask for one name spread
-/// over its addresses.
-pub(crate) async fn resolve(address: &Address) -> Result<VecDeque<SocketAddr>, Failure> {
-    let lookup = lookup_host((address.host.as_str(), address.port));
+/// Where to connect to, for this address: its host or, on the way through one, the HTTP proxy, which looks the host up
+/// itself. Looked up each time anew. In no order but that of the families: applications that ask for one name spread over
+/// its addresses.
+pub(crate) async fn resolve(
+    sockets: &Sockets,
+    address: &Address,
+) -> Result<VecDeque<SocketAddr>, Failure> {
+    match sockets.http_proxy(address) {
+        None => look_up(&address.host, address.port).await,
+        Some(proxy) => look_up(proxy.host(), proxy.port())
+            .await
+            .map_err(|failure| unreachable(proxy, &failure)),
+    }
+}
+
+async fn look_up(host: &str, port: u16) -> Result<VecDeque<SocketAddr>, Failure> {
+    let lookup = lookup_host((host, port));
     let found = timeout(STEP_TIMEOUT, lookup).await.map_err(late)?;
     let found = found.map_err(|error| Failure::new(Reason::Network, error))?;
     let mut found: Vec<SocketAddr> = found.collect();
@@ -87,7 +112,10 @@ async fn secured(
     address: &Address,
     candidates: &mut VecDeque<SocketAddr>,
 ) -> Result<Box<dyn Stream>, Failure> {
-    let stream = tcp(candidates).await?;
+    let stream = match sockets.http_proxy(address) {
+        None => tcp(candidates).await?,
+        Some(proxy) => tunnelled(proxy, address, candidates).await?,
+    };
     if !address.secure {
         return Ok(Box::new(stream));
     }
@@ -101,6 +129,26 @@ async fn secured(
         let _ = sockets;
         Err(Failure::new(Reason::Tls, "TLS is not built in"))
     }
+}
+
+async fn tunnelled(
+    proxy: &HttpProxy,
+    address: &Address,
+    candidates: &mut VecDeque<SocketAddr>,
+) -> Result<TcpStream, Failure> {
+    let connected = tcp(candidates).await;
+    let mut stream = connected.map_err(|failure| unreachable(proxy, &failure))?;
+    let opened = timeout(STEP_TIMEOUT, tunnel::open(&mut stream, proxy, address)).await;
+    opened.unwrap_or_else(|_| {
+        let text = format!("the HTTP proxy {proxy} did not answer CONNECT within 10 s");
+        Err(Failure::new(Reason::Timeout, text))
+    })?;
+    Ok(stream)
+}
+
+fn unreachable(proxy: &HttpProxy, failure: &Failure) -> Failure {
+    let text = format!("the HTTP proxy {proxy} cannot be reached: {failure}");
+    Failure::new(failure.reason, text)
 }
 
 async fn tcp(candidates: &mut VecDeque<SocketAddr>) -> Result<TcpStream, Failure> {
