@@ -13,6 +13,7 @@ use prometheus_rsocket_bench::{self as bench, Envelope, Mix, Mode, Options, Targ
 use prometheus_rsocket_client::Address;
 use prometheus_rsocket_config::values;
 
+use super::proxies::HttpProxyFlag;
 use super::{bad_usage, failure, runtime};
 use crate::drain::{Ending, Signals};
 use crate::http::client;
@@ -57,6 +58,14 @@ pub(super) struct BenchArgs {
     /// as a child process, with the settings of the environment
     #[arg(long = "proxy", value_name = "ADDRESS", value_delimiter = ',')]
     proxies: Vec<Address>,
+    /// Connect the applications to it through this HTTP proxy (CONNECT): http://[USER:PASSWORD@]HOST[:PORT]. Without it: HTTPS_PROXY, ALL_PROXY and NO_PROXY, as curl reads them
+    #[arg(
+        long = "http-proxy",
+        value_name = "URL",
+        value_parser = HttpProxyFlag::parse,
+        requires = "proxies"
+    )]
+    http_proxy: Option<HttpProxyFlag>,
     /// Address to scrape that proxy at [default: port 8080 of the host of --proxy]. Repeatable: all nodes of a cluster
     #[arg(
         long = "web",
@@ -108,6 +117,7 @@ impl BenchArgs {
                         .map_err(|_| format!("--web {web}: no host and port"))
                 };
                 Target::Running {
+                    http_proxy: HttpProxyFlag::or_environment(self.http_proxy.as_ref())?,
                     webs: webs.into_iter().map(authority).collect::<Result<_, _>>()?,
                     proxies: self.proxies,
                 }

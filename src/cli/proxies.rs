@@ -1,11 +1,32 @@
 //! Where the subcommands that talk to a proxy find one, and how far they trust the way there.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 
 use clap::Args;
-use prometheus_rsocket_client::{Address, Builder};
+use prometheus_rsocket_client::{Address, Builder, HttpProxy, HttpProxyError};
 
 use super::tls::ClientTlsArgs;
+
+/// The value of `--http-proxy`.
+#[derive(Debug, Clone)]
+pub(super) struct HttpProxyFlag(Result<HttpProxy, HttpProxyError>);
+
+impl HttpProxyFlag {
+    /// Never fails: clap would print the value, which may contain a password.
+    pub(super) fn parse(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.parse()))
+    }
+
+    /// That of the flag, else that of the environment. The error is one line that names the flag or the variable.
+    pub(super) fn or_environment(flag: Option<&Self>) -> Result<Option<HttpProxy>, String> {
+        match flag {
+            Some(Self(Ok(proxy))) => Ok(Some(proxy.clone())),
+            Some(Self(Err(error))) => Err(format!("--http-proxy: {error}")),
+            None => HttpProxy::from_env().map_err(|error| error.to_string()),
+        }
+    }
+}
 
 #[derive(Debug, Args)]
 pub(super) struct ProxyArgs {
@@ -18,6 +39,15 @@ pub(super) struct ProxyArgs {
         default_value = "tcp://localhost:7001"
     )]
     proxies: Vec<Address>,
+    /// Connect to the proxy through this HTTP proxy (CONNECT): http://[USER:PASSWORD@]HOST[:PORT]. Without it: HTTPS_PROXY, ALL_PROXY and NO_PROXY, as curl reads them
+    #[arg(
+        long = "http-proxy",
+        env = "PROXY_HTTP_PROXY",
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = HttpProxyFlag::parse
+    )]
+    http_proxy: Option<HttpProxyFlag>,
     #[command(flatten)]
     tls: ClientTlsArgs,
     /// File with the token to send to the proxy; read again for each connection
@@ -59,6 +89,9 @@ impl ProxyArgs {
     /// A client's builder that knows these proxies. The error is one line that names the flag.
     pub(super) fn apply(&self, builder: Builder) -> Result<Builder, String> {
         let mut builder = builder.proxies(self.proxies.iter().cloned());
+        if let Some(proxy) = HttpProxyFlag::or_environment(self.http_proxy.as_ref())? {
+            builder = builder.http_proxy(proxy);
+        }
         if let Some(file) = &self.tls.ca_file {
             let trusting = builder.tls_ca_file(file);
             builder =

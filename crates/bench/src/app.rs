@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clap::ValueEnum;
 use prometheus_rsocket_client::{
-    Address, Builder, Client, ConnectError, Description, PushError, TargetDescription,
+    Address, Builder, Client, ConnectError, Description, HttpProxy, PushError, TargetDescription,
 };
 
 use super::failure::{FailureKind, LoadFailure};
@@ -26,6 +26,7 @@ const RETRIES: u32 = 3;
 pub(super) struct Load {
     /// Tried in turn.
     pub(super) proxies: Vec<Address>,
+    pub(super) http_proxy: Option<HttpProxy>,
     pub(super) renderer: Renderer,
     pub(super) envelope: Envelope,
     /// For a connection with its key, and for the acknowledgement of a push.
@@ -121,12 +122,15 @@ impl App {
 
     async fn started(load: &Load, builder: Builder, source: Source) -> Result<Self, LoadFailure> {
         let described = builder.description(load.description(source));
-        let builder = described
+        let mut builder = described
             .map_err(|error| LoadFailure::new(FailureKind::Connect, error))?
             .proxies(load.proxies.iter().cloned())
             .timeout(load.timeout)
             .backoff(FIRST_DELAY, MAX_DELAY)
             .max_retries(RETRIES);
+        if let Some(proxy) = &load.http_proxy {
+            builder = builder.http_proxy(proxy.clone());
+        }
         let connected = load.envelope.apply(builder).connect_and_wait().await;
         let client = connected.map_err(|error| {
             let no_key = matches!(&error, ConnectError::Timeout(reason) if reason.is_empty());

@@ -26,7 +26,7 @@ use futures_util::future::try_join_all;
 use futures_util::{StreamExt, stream};
 use hyper::http::uri::Authority;
 use indicatif::ProgressBar;
-use prometheus_rsocket_client::Address;
+use prometheus_rsocket_client::{Address, HttpProxy};
 use serde::Serialize;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -82,6 +82,8 @@ pub enum Target {
     Running {
         /// Tried in turn by each application.
         proxies: Vec<Address>,
+        /// Connections to them go through it.
+        http_proxy: Option<HttpProxy>,
         /// Where it is scraped: HTTP in the clear. All nodes of a cluster, or what balances them.
         webs: Vec<Authority>,
     },
@@ -163,15 +165,21 @@ struct Run {
 
 impl Run {
     async fn start(options: Options, progress: ProgressBar) -> Result<Self, StartError> {
-        let (node, Addresses { proxies, webs }) = match &options.target {
-            Target::Running { proxies, webs } => {
+        let (node, Addresses { proxies, webs }, http_proxy) = match &options.target {
+            Target::Running {
+                proxies,
+                http_proxy,
+                webs,
+            } => {
                 let (proxies, webs) = (proxies.clone(), webs.clone());
-                (Node::Running(webs.clone()), Addresses { proxies, webs })
+                let node = Node::Running(webs.clone());
+                (node, Addresses { proxies, webs }, http_proxy.clone())
             }
             Target::Own(program) => {
                 let say = log_above(progress.clone());
                 let started = Node::start(program, options.apps, say).await;
-                started.map_err(StartError::Node)?
+                let (node, addresses) = started.map_err(StartError::Node)?;
+                (node, addresses, None)
             }
         };
         let report = Report {
@@ -188,6 +196,7 @@ impl Run {
         };
         let load = Load {
             proxies,
+            http_proxy,
             renderer: Renderer::new(options.texts),
             envelope: options.envelope,
             timeout: options.timeout,
