@@ -90,7 +90,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     match status(&head).ok_or(Refusal::NotHttp)? {
         (200..=299, _) => Ok(()),
         (407, _) if !takes_basic(&head) => Err(Refusal::OtherKind),
-        (407, _) if authorization.is_some() => Err(Refusal::Refused),
+        // tinyproxy answers 401 to wrong ones.
+        (401 | 407, _) if authorization.is_some() => Err(Refusal::Refused),
         (407, _) => Err(Refusal::Wanted),
         (code, phrase) => Err(Refusal::Status {
             status: format!("{code} {}", shown(phrase)).trim_end().to_owned(),
@@ -198,6 +199,12 @@ mod tests {
         for (url, answer, reason, words) in [
             (OPEN, basic, credentials, "asks for credentials"),
             (WITH_PASSWORD, basic, credentials, "refused the credentials"),
+            (
+                WITH_PASSWORD,
+                "HTTP/1.0 401 Unauthorized\r\n\r\n",
+                credentials,
+                "refused the credentials",
+            ),
             (
                 WITH_PASSWORD,
                 ntlm,
