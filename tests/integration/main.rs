@@ -36,6 +36,7 @@ mod hardened;
 mod healthcheck;
 mod hostile;
 mod hostile_pushes;
+mod http_proxy;
 mod identities;
 mod java_client;
 mod java_client_moves;

@@ -28,6 +28,7 @@ pub(crate) enum Tool {
     NodeExporter,
     Networks,
     Haproxy,
+    Tinyproxy,
     Openssl,
     Curl,
     Browser,
@@ -51,6 +52,7 @@ impl Tool {
             Self::NodeExporter => &["prometheus-node-exporter"],
             Self::Networks => &["ip", "iptables"],
             Self::Haproxy => &["haproxy"],
+            Self::Tinyproxy => &["tinyproxy"],
             Self::Openssl => &["openssl"],
             Self::Curl => &["curl"],
             Self::Browser => &["node", "npm"],
@@ -77,6 +79,7 @@ impl Tool {
             | Self::Promtool
             | Self::NodeExporter
             | Self::Haproxy
+            | Self::Tinyproxy
             | Self::Openssl
             | Self::Curl => {}
         }

@@ -5,16 +5,18 @@ import io.rsocket.transport.ClientTransport;
 import io.rsocket.transport.netty.client.TcpClientTransport;
 import io.rsocket.transport.netty.client.WebsocketClientTransport;
 import java.io.File;
+import java.net.URI;
 import java.util.List;
 import java.util.logging.Level;
 import java.util.logging.Logger;
 import javax.net.ssl.SSLException;
 import reactor.netty.http.client.HttpClient;
 import reactor.netty.tcp.TcpClient;
+import reactor.netty.transport.ProxyProvider;
 
 /** A transport made as the original's Spring starter makes it. */
 public final class Transports {
-  public static final String[] OPTIONS = {"--transport=", "--host=", "--port=", "--ca=", "--cert=", "--key="};
+  public static final String[] OPTIONS = {"--transport=", "--host=", "--port=", "--ca=", "--cert=", "--key=", "--http-proxy="};
   // They log each failed connect with its stack. Held, because a logger nobody refers to forgets its level.
   private static final List<Logger> SILENT = List.of(Logger.getLogger("io.netty"), Logger.getLogger("reactor"));
 
@@ -34,7 +36,19 @@ public final class Transports {
     if (args.has("--ca")) {
       tcp = secure(tcp, args);
     }
+    if (args.has("--http-proxy")) {
+      tcp = through(tcp, URI.create(args.text("--http-proxy", "")));
+    }
     return websocket ? WebsocketClientTransport.create(HttpClient.from(tcp), "/") : TcpClientTransport.create(tcp);
+  }
+
+  private static TcpClient through(TcpClient tcp, URI url) {
+    String[] user = url.getUserInfo().split(":", 2);
+    return tcp.proxy(spec -> spec.type(ProxyProvider.Proxy.HTTP)
+        .host(url.getHost())
+        .port(url.getPort())
+        .username(user[0])
+        .password(name -> user[1]));
   }
 
   private static TcpClient secure(TcpClient tcp, Args args) {
