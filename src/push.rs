@@ -26,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 use prometheus_rsocket_exposition::Exposition;
 use prometheus_rsocket_wire::ErrorCode;
+use prometheus_rsocket_wire::envelope::OpenError;
 use tokio::sync::{Notify, oneshot, watch};
 use tracing::{debug, info, warn};
 
@@ -486,6 +487,7 @@ impl Pushes {
 
     fn refuse_unusable(&self, unusable: &OpenFailure, sender: &Sender) -> Rejection {
         let (label, code) = match unusable {
+            OpenFailure::Envelope(OpenError::TooLong) => (PushRefusal::Payload, ErrorCode::INVALID),
             OpenFailure::Envelope(_) => (PushRefusal::Envelope, ErrorCode::APPLICATION_ERROR),
             OpenFailure::Exposition(error) if error.kind().is_limit() => {
                 (PushRefusal::Limit, ErrorCode::INVALID)

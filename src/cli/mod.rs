@@ -54,6 +54,8 @@ fn command() -> clap::Command {
     let command = <Cli as CommandFactory>::command().mut_args(with_variable);
     command.mut_subcommands(|subcommand| match subcommand.get_name() {
         "serve" => subcommand.mut_args(with_variable),
+        // The line at its end says what went wrong.
+        "push" => subcommand.mut_arg("log.level", |level| level.default_value("warn")),
         _ => subcommand,
     })
 }

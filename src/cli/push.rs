@@ -1,7 +1,9 @@
 //! `push`: pushes exposition text from a file or standard input, for cron jobs and shell scripts.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
+use std::hash::RandomState;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -118,6 +120,9 @@ fn point_at(error: &Error) -> ExitCode {
 fn push(args: &PushArgs, labels: &Labels) -> Result<Text, Error> {
     let text = Text::read(&args.file, args.max_bytes, labels)?;
     if !args.quiet {
+        if let Some(repeated) = &text.repeated {
+            warn(repeated);
+        }
         logging::init(&args.log);
     }
     let builder = builder(args, text.bytes.clone()).map_err(Error::Flags)?;
@@ -128,6 +133,11 @@ fn push(args: &PushArgs, labels: &Labels) -> Result<Text, Error> {
 #[expect(clippy::print_stderr, reason = "standard output is for data")]
 fn report(text: &Text) {
     eprintln!("pushed and acknowledged, samples: {}", text.samples);
+}
+
+#[expect(clippy::print_stderr, reason = "standard output is for data")]
+fn warn(repeated: &Repeated) {
+    eprintln!("warning: {repeated}");
 }
 
 /// Why nothing was pushed, or nothing was acknowledged.
@@ -183,6 +193,43 @@ impl From<ParseError> for Position {
 struct Text {
     bytes: Bytes,
     samples: usize,
+    repeated: Option<Repeated>,
+}
+
+/// Series that occur more than once in a text.
+#[derive(Debug)]
+struct Repeated {
+    name: String,
+    /// Where the first of them occurs again; not known where a line cannot be read by itself.
+    line: Option<usize>,
+    samples: usize,
+}
+
+impl fmt::Display for Repeated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(
+            f,
+            ": duplicate series, Prometheus drops all samples of a series but one (samples: {})",
+            self.samples
+        )
+    }
+}
+
+impl Repeated {
+    fn find(name: &str, text: &[u8], exposition: &Exposition) -> Option<Self> {
+        let hasher = RandomState::new();
+        let series: HashSet<u64> = exposition.series(&hasher).collect();
+        let samples = exposition.samples() - series.len();
+        (samples > 0).then(|| Self {
+            name: name.to_owned(),
+            line: first_repeated(text, &hasher),
+            samples,
+        })
+    }
 }
 
 impl Text {
@@ -224,14 +271,21 @@ impl Text {
                 "a timestamp, which would be out of date when the push is scraped",
             ));
         }
-        match exposition.samples() {
-            0 => Err(Error::NoSamples { name }),
-            samples if labels.is_empty() => Ok(Self { bytes, samples }),
-            samples => Ok(Self {
-                bytes: written(labelled),
-                samples,
-            }),
+        let samples = exposition.samples();
+        if samples == 0 {
+            return Err(Error::NoSamples { name });
         }
+        let repeated = Repeated::find(&name, &bytes, &exposition);
+        let bytes = if labels.is_empty() {
+            bytes
+        } else {
+            written(labelled)
+        };
+        Ok(Self {
+            bytes,
+            samples,
+            repeated,
+        })
     }
 }
 
@@ -258,6 +312,17 @@ fn first_timestamp(text: &[u8]) -> Position {
         .next();
     let (column, line) = found.unwrap_or((1, 1));
     Position { line, column }
+}
+
+/// The first line of a valid text that has a series for the second time.
+fn first_repeated(text: &[u8], hasher: &RandomState) -> Option<usize> {
+    let mut seen = HashSet::new();
+    let lines = text.split(|byte| *byte == b'\n').zip(1..);
+    let mut repeated = lines.filter(|(line, _)| {
+        let alone = Exposition::parse(Bytes::copy_from_slice(line));
+        alone.is_ok_and(|alone| alone.series(hasher).any(|series| !seen.insert(series)))
+    });
+    repeated.next().map(|(_, line)| line)
 }
 
 /// A timestamp is what follows the shortest beginning of the line that is a sample by itself. In OpenMetrics an exemplar
@@ -330,6 +395,21 @@ mod tests {
         assert_eq!(
             refused("# TYPE up gauge\n"),
             "text: no samples, nothing to push"
+        );
+    }
+
+    #[test]
+    fn a_series_that_occurs_twice_is_said_with_its_line() {
+        let repeated = |text: &'static str| {
+            let bytes = Bytes::from_static(text.as_bytes());
+            let text = Text::check("text".into(), bytes, &Labels::default()).unwrap();
+            text.repeated.map(|repeated| repeated.to_string())
+        };
+        assert_eq!(repeated("a{x=\"1\"} 1\na{x=\"2\"} 1\na 1\n"), None);
+        let said = "text:3: duplicate series, Prometheus drops all samples of a series but one (samples: 2)";
+        assert_eq!(
+            repeated("a{x=\"1\",y=\"2\"} 1\nb 1\na{y=\"2\",x=\"1\"} 2\nb 1\n").as_deref(),
+            Some(said)
         );
     }
 

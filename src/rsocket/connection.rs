@@ -72,8 +72,7 @@ pub(super) async fn run<T: FrameTransport>(
         Some(Ok(member)) => member,
         None => return leave(connection).await,
         Some(Err(denied)) => {
-            let code = ErrorCode::REJECTED_SETUP;
-            connection.session().close(code, denied.message);
+            connection.session().close(denied.code, denied.message);
             return Box::pin(connection.finish()).await;
         }
     };

@@ -3,15 +3,16 @@
 //!
 //! No connection is refused immediately, because the published Java client would reconnect in a tight loop. A client
 //! without credentials where they are required, such as that one, gets no answer for as long as it could have taken for
-//! its SETUP. A client with wrong credentials is told after a second.
+//! its SETUP. A client with wrong credentials, or one without that says what it is (no published client does), is told
+//! after a second.
 
 use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_rsocket_wire::Credentials;
 use prometheus_rsocket_wire::session::Setup;
+use prometheus_rsocket_wire::{Credentials, ErrorCode};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
@@ -84,6 +85,8 @@ pub(super) struct Denied {
     pub(super) exception: ConnectionFault,
     /// What the client is told.
     pub(super) message: &'static str,
+    /// `REJECTED_SETUP`: to come again with the same credentials is of no use.
+    pub(super) code: ErrorCode,
 }
 
 /// Of one that is not refused yet.
@@ -91,18 +94,22 @@ const WAITS: &str = "waits until one of the others ends";
 const NO_CREDENTIALS: Denied = Denied {
     exception: ConnectionFault::NoCredentials,
     message: "the proxy requires a token, a password or a certificate",
+    code: ErrorCode::REJECTED_SETUP,
 };
 const CREDENTIALS: Denied = Denied {
     exception: ConnectionFault::Credentials,
     message: "the proxy does not know these credentials (see its --rsocket.auth.file)",
+    code: ErrorCode::REJECTED_SETUP,
 };
 const BUSY: Denied = Denied {
     exception: ConnectionFault::CredentialsUnverified,
     message: "the proxy has too many passwords to verify, try again later",
+    code: ErrorCode::CONNECTION_ERROR,
 };
 const CONNECTIONS: Denied = Denied {
     exception: ConnectionFault::IdentityConnections,
     message: "too many applications of this identity are connected",
+    code: ErrorCode::CONNECTION_ERROR,
 };
 
 /// Lets a connection in, or says why not.
@@ -136,11 +143,13 @@ pub(super) async fn enter(
             }))
         }
         Err(unknown) => {
+            let soon = Instant::now() + PAUSE;
+            // A client that says what it is waits before it comes again, as the published Java client does not.
+            let until = description.as_ref().map_or(arrival.due, |_| soon);
             // Those who wait to be refused may be many.
             drop(description);
-            let soon = Instant::now() + PAUSE;
             Err(match unknown {
-                Unknown::Nothing => deny(NO_CREDENTIALS, arrival.due, arrival, apps).await,
+                Unknown::Nothing => deny(NO_CREDENTIALS, until, arrival, apps).await,
                 Unknown::Wrong => deny(CREDENTIALS, soon, arrival, apps).await,
                 Unknown::Busy => deny(BUSY, soon, arrival, apps).await,
             })

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::peers::{Program, Scratch, need, reserved_port};
 use crate::sandbox::{PATIENCE, Sandbox, eventually, request, samples};
+use crate::tls::Authority;
 
 /// Nobody listens there.
 const NOBODY: &str = "--proxy=tcp://127.0.0.1:1";
@@ -145,12 +146,124 @@ async fn a_mistake_in_the_usage_is_told_from_a_failure() {
 async fn what_is_not_acknowledged_is_a_failure_with_its_reason() {
     let output = push(&[NOBODY, "--timeout=200ms", "--quiet"], "up 1\n").await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(said(&output).contains("Connection refused"), "{output:?}");
+    assert!(said(&output).contains("connection refused"), "{output:?}");
 
     let full = Sandbox::start(&["--push.max-bytes=1B"]).await;
     let output = push(&[&at(full.tcp())], "up 1\n").await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(said(&output).contains("refused the push"), "{output:?}");
+}
+
+#[tokio::test]
+async fn what_no_waiting_helps_fails_at_once_with_one_line_that_names_the_cause() {
+    let scratch = Scratch::new();
+    let authority = Authority::new(&scratch, "ca.pem");
+    let plain = Sandbox::start(&[]).await;
+    let secure = authority.node(&scratch, &[]).await;
+    let identities = scratch.file(
+        "identities.yml",
+        &format!(
+            "identities: [{{name: a, tokens_sha256: [{}]}}]\n",
+            "0".repeat(64)
+        ),
+    );
+    let guarded = Sandbox::start(&[&format!("--rsocket.auth.file={identities}")]).await;
+    let token = format!("--bearer-token-file={}", scratch.file("token", "wrong\n"));
+    let trusted = format!("--tls.ca-file={}", scratch.path("ca.pem"));
+    let to = |scheme: &str, address: SocketAddr| {
+        format!("--proxy={scheme}://localhost:{}", address.port())
+    };
+    for (proxy, argument, cause) in [
+        (
+            to("tcp", guarded.tcp()),
+            &*token,
+            "does not know these credentials",
+        ),
+        (to("tcp", guarded.tcp()), &trusted, "requires a token"),
+        (
+            to("tcp", plain.tcp()),
+            "--bearer-token-file=/no/such/file",
+            "/no/such/file",
+        ),
+        (
+            to("tls", plain.tcp()),
+            &trusted,
+            "for tcp://, not for tls://",
+        ),
+        (
+            to("wss", plain.node.websocket_address),
+            &trusted,
+            "for ws://, not for wss://",
+        ),
+        (to("ws", plain.tcp()), &trusted, "for tcp://, not for ws://"),
+        (
+            to("tcp", plain.node.websocket_address),
+            &trusted,
+            "for ws://, not for tcp://",
+        ),
+        (
+            to("tls", secure.node.websocket_address),
+            &trusted,
+            "for wss://, not for tls://",
+        ),
+        (to("tcp", secure.tcp()), &trusted, "the peer speaks TLS"),
+        (
+            to("ws", secure.node.websocket_address),
+            &trusted,
+            "is it one for wss://",
+        ),
+        (
+            to("tls", secure.tcp()),
+            "--timeout=1h",
+            "not signed by a trusted CA",
+        ),
+        (to("tcp", plain.web()), &trusted, "the peer speaks HTTP"),
+        (to("ws", plain.web()), &trusted, "HTTP status"),
+    ] {
+        let arguments = [&*proxy, argument, "--timeout=1h", "--log.level=error"];
+        let arguments = arguments.into_iter().collect::<BTreeSet<_>>();
+        let output = push(&arguments.into_iter().collect::<Vec<_>>(), "up 1\n").await;
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(said(&output).lines().count(), 1, "{output:?}");
+        let begin = format!("error: cannot connect to the proxy: {}: ", &proxy[8..]);
+        assert!(said(&output).starts_with(&begin), "{output:?}");
+        assert!(said(&output).contains(cause), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_there_is_one_line() {
+    let output = push(&[NOBODY, "--timeout=1s"], "up 1\n").await;
+    assert_eq!(
+        said(&output),
+        "error: not connected to the proxy in time: tcp://127.0.0.1:1: connection refused (is the proxy running, and \
+         is this its port?)\n"
+    );
+}
+
+#[tokio::test]
+async fn a_push_that_is_too_long_or_repeats_a_series_is_said() {
+    let proxy = Sandbox::start(&["--scrape.max-payload=64KiB"]).await;
+    let to = at(proxy.tcp());
+    // It is short on its way.
+    let long: String = (0..5_000)
+        .map(|i| format!("long{{i=\"{i}\"}} 1\n"))
+        .collect();
+    let output = push(&[&to], &long).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        said(&output).contains("longer than the limit"),
+        "{output:?}"
+    );
+    let refused = "prometheus_proxy_pushes_refused_total{reason=\"payload\"}";
+    assert_eq!(proxy.own(refused).await, 1.0);
+
+    let output = push(&[&to], "a 1\nb 1\na 2\n").await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(
+        said(&output).starts_with("warning: <stdin>:3: duplicate series"),
+        "{output:?}"
+    );
 }
 
 /// Scrapes a node that comes and goes, and keeps what it serves.

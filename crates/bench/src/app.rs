@@ -133,11 +133,9 @@ impl App {
         }
         let connected = load.envelope.apply(builder).connect_and_wait().await;
         let client = connected.map_err(|error| {
-            let no_key = matches!(&error, ConnectError::Timeout(reason) if reason.is_empty());
-            let kind = if no_key {
-                FailureKind::Key
-            } else {
-                FailureKind::Connect
+            let kind = match error {
+                ConnectError::NoKey(_) => FailureKind::Key,
+                _ => FailureKind::Connect,
             };
             LoadFailure::new(kind, error)
         })?;

@@ -337,14 +337,15 @@ impl Builder {
     }
 
     /// [`Builder::connect`], then waits until the proxy's key has come, for [`Builder::timeout`] at most. Where the
-    /// application should go on without the proxy, use [`Builder::connect`] and [`Client::ready`].
+    /// application should go on without the proxy, use [`Builder::connect`] and [`Client::ready_within`].
     ///
     /// # Errors
     ///
-    /// When it did not come in time, or the client gave up; there is no client then.
+    /// When it did not come in time, or the client gave up, or the attempt failed in a way that no waiting mends
+    /// ([`ConnectError::GaveUp`]); there is no client then.
     pub async fn connect_and_wait(self) -> Result<Client, ConnectError> {
         let mut client = self.connect();
-        let connected = client.connected().await;
+        let connected = client.ready_within(client.timeout).await;
         // There is nothing to push to.
         client.push_on_drop &= connected.is_ok();
         connected.map(|()| client)
@@ -396,6 +397,8 @@ impl Builder {
             envelope: self.envelope,
             link: watch::Sender::new(None),
             failure: watch::Sender::new(String::new()),
+            lasting_failures: watch::Sender::new(0),
+            attempt: watch::Sender::new(None),
             pushes: watch::Sender::new(0),
             on_key: self.on_key.clone(),
             last_key: Mutex::new(Bytes::new()),

@@ -23,6 +23,7 @@ use crate::supervisor::Command;
 /// The futures of its methods need no tokio runtime around them. Those that end in `_blocking` are for threads that may
 /// block: on a current-thread runtime that also runs the client they would deadlock.
 #[derive(Debug)]
+#[must_use = "a client that is dropped closes its connection"]
 pub struct Client {
     pub(crate) task: Task,
     pub(crate) counters: Arc<Counters>,
@@ -57,17 +58,13 @@ impl Client {
         ready.map_err(|_| PushError::Closed)
     }
 
-    /// Waits until the client has ended by itself, because it has given up (see
-    /// [`Builder::max_retries`](crate::Builder::max_retries)) or was told to
-    /// end on a signal; a client that is not enabled never does.
-    pub async fn ended(&self) {
-        match &self.task {
-            Task::Running { commands, .. } => commands.closed().await,
-            Task::None => std::future::pending().await,
-        }
-    }
-
-    pub(crate) async fn connected(&self) -> Result<(), ConnectError> {
+    /// [`Client::ready`] for no longer than this.
+    ///
+    /// # Errors
+    ///
+    /// When the key did not come in time, the client gave up, or the attempts fail in a way that no waiting mends
+    /// ([`ConnectError::GaveUp`]). The client goes on connecting.
+    pub async fn ready_within(&self, within: Duration) -> Result<(), ConnectError> {
         let Task::Running {
             commands, failure, ..
         } = &self.task
@@ -75,13 +72,19 @@ impl Client {
             return Ok(());
         };
         let (reply, answer) = oneshot::channel();
-        let within = self.timeout;
+        // Where the client has ended, there is no answer either.
         let _ = commands.send(Command::Wait { within, reply }).await;
-        let reason = || failure.borrow().clone();
-        match answer.await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(ConnectError::Timeout(reason())),
-            Err(_) => Err(ConnectError::GaveUp(reason())),
+        let answer = answer.await;
+        answer.unwrap_or_else(|_| Err(ConnectError::GaveUp(failure.borrow().clone())))
+    }
+
+    /// Waits until the client has ended by itself, because it has given up (see
+    /// [`Builder::max_retries`](crate::Builder::max_retries)) or was told to
+    /// end on a signal; a client that is not enabled never does.
+    pub async fn ended(&self) {
+        match &self.task {
+            Task::Running { commands, .. } => commands.closed().await,
+            Task::None => std::future::pending().await,
         }
     }
 

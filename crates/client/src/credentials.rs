@@ -75,7 +75,7 @@ impl Credentials {
         }
         let name = self.name.clone();
         let shown = spawn_blocking(move || secret.shown(name)).await;
-        let failed = |error: &dyn fmt::Display| Failure::new(Reason::Credentials, error);
+        let failed = |error: &dyn fmt::Display| Failure::lasting(Reason::Credentials, error);
         let shown = shown.map_err(|error| failed(&error))?;
         let shown = shown.map_err(|error| failed(&error))?;
         shown.write(&mut setup).map_err(|error| failed(&error))?;

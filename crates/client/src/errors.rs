@@ -32,6 +32,10 @@ pub enum PushError {
     /// the push.
     #[error("the push was not acknowledged in time")]
     Timeout,
+    /// There was no connection to send it over in time, or none can come about before somebody changes something, as with
+    /// wrong credentials. The proxy does not hold the push.
+    #[error("not connected to the proxy: {0}")]
+    NotConnected(String),
     /// Too many pushes wait already (16).
     #[error("too many pushes wait already")]
     Busy,
@@ -44,10 +48,15 @@ pub enum PushError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// All attempts that [`Builder::max_retries`](crate::Builder::max_retries) allows have failed.
-    #[error("gave up connecting to the proxy: {0}")]
+    /// All attempts that [`Builder::max_retries`](crate::Builder::max_retries) allows have failed, or one has failed in a
+    /// way that no waiting mends: wrong credentials, a file that cannot be read, TLS on one side only.
+    #[error("cannot connect to the proxy: {0}")]
     GaveUp(String),
-    /// Not within [`Builder::timeout`](crate::Builder::timeout); the text is how the last attempt failed, if one did.
+    /// Not within [`Builder::timeout`](crate::Builder::timeout); the text is how the last attempt failed, or what it
+    /// waits for.
     #[error("not connected to the proxy in time: {0}")]
     Timeout(String),
+    /// As [`ConnectError::Timeout`], of a proxy that took the connection and sent no key.
+    #[error("not connected to the proxy in time: {0}")]
+    NoKey(String),
 }

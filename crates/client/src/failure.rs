@@ -1,9 +1,10 @@
-//! Why there is no connection.
+//! Why there is no connection, in words for people who run the application.
 
 use std::fmt::Display;
 
 use prometheus_rsocket_wire::ErrorCode;
-use prometheus_rsocket_wire::session::CloseReason;
+use prometheus_rsocket_wire::frame::Malformed;
+use prometheus_rsocket_wire::session::{CloseReason, Violation};
 
 use crate::metrics::Reason;
 
@@ -13,30 +14,54 @@ use crate::metrics::Reason;
 pub(crate) struct Failure {
     pub(crate) reason: Reason,
     text: String,
+    /// Somebody has to change something first: waiting does not help.
+    pub(crate) is_lasting: bool,
 }
 
 impl Failure {
+    /// One that may be over soon.
     pub(crate) fn new(reason: Reason, text: impl Display) -> Self {
         Self {
             reason,
             text: text.to_string(),
+            is_lasting: false,
+        }
+    }
+
+    /// One that lasts until somebody changes something.
+    pub(crate) fn lasting(reason: Reason, text: impl Display) -> Self {
+        Self {
+            is_lasting: true,
+            ..Self::new(reason, text)
         }
     }
 
     pub(crate) fn of_close(reason: &CloseReason) -> Self {
-        let kind = match reason {
-            CloseReason::PeerEnded => Reason::Closed,
-            CloseReason::PeerError { code, .. } if *code == ErrorCode::REJECTED_SETUP => {
-                Reason::Credentials
+        match reason {
+            CloseReason::PeerEnded => Self::new(Reason::Closed, "the proxy closed the connection"),
+            CloseReason::PeerError { code, message } if *code == ErrorCode::REJECTED_SETUP => {
+                Self::lasting(Reason::Credentials, message)
             }
-            CloseReason::PeerError { .. } => Reason::Error,
-            CloseReason::KeepaliveTimeout => Reason::Silent,
-            CloseReason::Violation(_) => Reason::Protocol,
-            CloseReason::Closed(_)
-            | CloseReason::Ended
-            | CloseReason::SetupTimeout
-            | CloseReason::Transport(_) => Reason::Network,
-        };
-        Self::new(kind, reason)
+            CloseReason::PeerError { code, message } => Self::new(
+                Reason::Error,
+                format!("the proxy ended the connection with {code}: {message}"),
+            ),
+            CloseReason::KeepaliveTimeout => {
+                Self::new(Reason::Silent, "the proxy gave no sign of life")
+            }
+            CloseReason::Violation(Violation::Malformed(
+                malformed @ (Malformed::Tls | Malformed::Http),
+            )) => Self::lasting(Reason::Protocol, malformed),
+            CloseReason::Violation(violation) => Self::new(
+                Reason::Protocol,
+                format!("what the port sends is not RSocket: {violation}"),
+            ),
+            CloseReason::Transport(kind) => {
+                Self::new(Reason::Network, format!("the connection broke: {kind}"))
+            }
+            CloseReason::Closed(_) | CloseReason::Ended | CloseReason::SetupTimeout => {
+                Self::new(Reason::Network, reason)
+            }
+        }
     }
 }

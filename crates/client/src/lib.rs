@@ -69,11 +69,13 @@
 pub mod adapter;
 
 mod address;
+mod attempt;
 mod builder;
 mod client;
 mod connection;
 mod credentials;
 mod description;
+mod diagnosis;
 mod env;
 mod errors;
 mod failure;

@@ -138,6 +138,11 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    /// Whether there has been a connection whose key came.
+    pub(crate) fn has_connected(&self) -> bool {
+        self.connects.get() > 0
+    }
+
     pub(crate) fn set_connected(&self, connected: bool) {
         self.connected.store(connected, Relaxed);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use crate::errors::PushError;
 use crate::link::{Link, Order, Outcome};
@@ -26,8 +26,11 @@ pub(crate) enum Until {
 pub(crate) async fn push(state: Arc<State>, until: Until, within: Duration) -> Outcome {
     let _waiting = WaitingPush::new(&state.pushes);
     let deadline = Instant::now() + within.min(FAR);
-    let outcome = timeout_at(deadline, deliver(&state, until, deadline)).await;
-    let outcome = outcome.unwrap_or(Err(PushError::Timeout));
+    let outcome = tokio::select! {
+        biased;
+        outcome = deliver(&state, until, deadline) => outcome,
+        () = sleep_until(deadline) => Err(PushError::Timeout),
+    };
     let counters = &state.counters;
     match (&outcome, until) {
         (Ok(()), Until::Acknowledged) => counters.pushes_acknowledged.increment(),
@@ -47,12 +50,34 @@ async fn deliver(state: &State, until: Until, deadline: Instant) -> Outcome {
     };
     let text = state.text(request, permit).await?;
     let mut links = state.link.subscribe();
+    let mut lasting_failures = state.lasting_failures.subscribe();
     let mut tried = None;
     loop {
-        let link = next_link(&mut links, tried).await?;
+        let link = tokio::select! {
+            biased;
+            link = next_link(&mut links, tried) => link?,
+            // One that has been sent may be held by the proxy: it is not known how it went.
+            () = next_lasting(&mut lasting_failures), if tried.is_none() => {
+                return Err(PushError::NotConnected(state.why()));
+            }
+            () = sleep_until(deadline), if tried.is_none() => {
+                return Err(PushError::NotConnected(state.why()));
+            }
+        };
         tried = Some(link.id());
         if let Some(outcome) = send(&link, until, text.clone()).await {
             return outcome;
+        }
+    }
+}
+
+/// Comes when a further round of attempts has failed in a way that no waiting mends.
+async fn next_lasting(failures: &mut watch::Receiver<u64>) {
+    loop {
+        // The state has the sender.
+        let _ = failures.changed().await;
+        if *failures.borrow_and_update() > 0 {
+            return;
         }
     }
 }

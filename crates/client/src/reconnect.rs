@@ -2,6 +2,7 @@
 //! delay.
 
 use std::collections::VecDeque;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use crate::Address;
+use crate::attempt::{Attempt, Stage};
 use crate::connection::Running;
+use crate::diagnosis;
 use crate::failure::Failure;
 use crate::link::Order;
 use crate::metrics::Reason;
@@ -27,6 +30,9 @@ const RETURN_WITHIN: Duration = Duration::from_secs(5);
 
 /// For one of several proxies to take the connection and send its key, while a push waits: its deadline is near.
 const PUSH_WAITS: Duration = Duration::from_secs(2);
+
+/// Without an answer for so long, a port is asked whether it is one for another scheme.
+const DIAGNOSIS_AFTER: Duration = Duration::from_secs(1);
 
 /// What keeps a client connected.
 pub(crate) struct Reconnect {
@@ -63,6 +69,7 @@ impl Reconnect {
             due = match self.round(first).await {
                 Ok(connected) => {
                     self.schedule.connected();
+                    self.state.lasting_failures.send_replace(0);
                     self.state.counters.connects.increment();
                     let Ended { proxy, lived, why } = self.stay(connected).await;
                     self.state.set_link(None);
@@ -88,12 +95,18 @@ impl Reconnect {
     /// Tries every proxy once, beginning with this one.
     async fn round(&self, first: usize) -> Result<Connected, AllFailed> {
         let count = self.proxies.len();
+        let mut all_lasting = true;
         for proxy in (first..first + count).map(|proxy| proxy % count) {
             match self.attempt(proxy).await {
                 Ok(connected) => return Ok(connected),
-                Err(failure) => self.failed(proxy, &failure),
+                Err(failure) => {
+                    all_lasting &= failure.is_lasting;
+                    self.failed(proxy, &failure);
+                }
             }
         }
+        let failures = &self.state.lasting_failures;
+        failures.send_modify(|failures| *failures = if all_lasting { *failures + 1 } else { 0 });
         Err(AllFailed)
     }
 
@@ -110,6 +123,7 @@ impl Reconnect {
         let Some(address) = self.proxies.get(proxy) else {
             return Err(Failure::new(Reason::Network, "no such proxy"));
         };
+        self.state.attempting(address, Stage::LookUp);
         let candidates = socket::resolve(&self.sockets, address).await?;
         let running = self.attempt_at(address, candidates).await?;
         debug!(proxy = %address, "connected to the proxy");
@@ -130,6 +144,7 @@ impl Reconnect {
             let returning = self.schedule.is_returning();
             let attempted = tokio::select! {
                 attempted = self.keyed(address, &mut candidates) => attempted,
+                failure = self.diagnosed(address) => Err(failure),
                 () = sleep(RETURN_WITHIN), if returning => Err(no_key(())),
                 () = self.impatience(), if several => {
                     Err(Failure::new(Reason::Timeout, "took too long for a waiting push"))
@@ -154,6 +169,7 @@ impl Reconnect {
     ) -> Result<Running, Failure> {
         let connecting = socket::connect(&self.sockets, address, candidates, &self.state);
         let mut running = connecting.await?;
+        self.state.attempting(address, Stage::Key);
         let keyed = &mut running.keyed;
         let keyed = if self.proxies.len() > 1 || !candidates.is_empty() {
             timeout(KEY_WITHIN, keyed).await.map_err(no_key)?
@@ -165,6 +181,26 @@ impl Reconnect {
             return Err(ended.unwrap_or_else(|| Failure::new(Reason::Closed, "ended at once")));
         }
         Ok(running)
+    }
+
+    /// Comes when an attempt has been without an answer for a while, and the port turns out to be one for another scheme.
+    /// Not once a proxy has been connected to: then the addresses are right.
+    async fn diagnosed(&self, address: &Address) -> Failure {
+        if self.state.counters.has_connected() {
+            return pending().await;
+        }
+        sleep(DIAGNOSIS_AFTER).await;
+        let attempt = self.state.attempt.borrow().clone();
+        let diagnosis = match attempt {
+            Some(Attempt { stage, .. }) => {
+                diagnosis::other_scheme(&self.sockets, address, stage).await
+            }
+            None => None,
+        };
+        match diagnosis {
+            Some(failure) => failure,
+            None => pending().await,
+        }
     }
 
     /// Serves until the connection, or one that has replaced it, ends.
@@ -197,7 +233,7 @@ impl Reconnect {
     /// Tries the proxies before this one again and again.
     async fn earlier(&self, proxy: usize) -> Connected {
         let Some(interval) = self.prefer_first.filter(|_| proxy > 0) else {
-            return std::future::pending().await;
+            return pending().await;
         };
         loop {
             sleep(spread(interval)).await;
@@ -211,10 +247,14 @@ impl Reconnect {
     }
 
     fn failed(&self, proxy: usize, failure: &Failure) {
-        let proxy = self.proxies.get(proxy).map(ToString::to_string);
-        info!(proxy, error = %failure, "not connected to the proxy");
+        let Some(proxy) = self.proxies.get(proxy) else {
+            return;
+        };
+        info!(%proxy, error = %failure, "not connected to the proxy");
         self.state.counters.connection_error(failure.reason);
-        self.state.failure.send_replace(failure.to_string());
+        self.state
+            .failure
+            .send_replace(format!("{proxy}: {failure}"));
     }
 
     /// Waits until the next attempt is due, but not for long while a push waits.

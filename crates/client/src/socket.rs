@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use prometheus_rsocket_wire::transport::tcp::Tcp;
 #[cfg(feature = "websocket")]
-use prometheus_rsocket_wire::transport::websocket::WebSocket;
+use prometheus_rsocket_wire::transport::websocket::{HandshakeError, WebSocket};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::Address;
 use crate::address::Framing;
+use crate::attempt::Stage;
 use crate::connection::{self, MAX_FRAME, Running};
 use crate::credentials::Credentials;
 use crate::failure::Failure;
@@ -53,7 +54,7 @@ impl Sockets {
 }
 
 /// A stream of bytes of whatever kind.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
@@ -74,8 +75,12 @@ pub(crate) async fn resolve(
 
 async fn look_up(host: &str, port: u16) -> Result<VecDeque<SocketAddr>, Failure> {
     let lookup = lookup_host((host, port));
-    let found = timeout(STEP_TIMEOUT, lookup).await.map_err(late)?;
-    let found = found.map_err(|error| Failure::new(Reason::Network, error))?;
+    let found = timeout(STEP_TIMEOUT, lookup).await;
+    let found = found.map_err(|_| late(Stage::LookUp))?;
+    let found = found.map_err(|error| {
+        let text = format!("cannot look up the name {host}: {error}");
+        Failure::new(Reason::Network, text)
+    })?;
     let mut found: Vec<SocketAddr> = found.collect();
     let preferred = found.first().map(SocketAddr::is_ipv6);
     fastrand::shuffle(&mut found);
@@ -91,27 +96,34 @@ pub(crate) async fn connect(
     candidates: &mut VecDeque<SocketAddr>,
     state: &Arc<State>,
 ) -> Result<Running, Failure> {
+    let stage = |stage| state.attempting(address, stage);
     let setup = sockets.credentials.setup(address).await?;
-    let stream = secured(sockets, address, candidates).await?;
+    let stream = secured(sockets, address, candidates, stage).await?;
     let state = Arc::clone(state);
     let running = match address.framing {
         Framing::Tcp => connection::start(state, setup, Tcp::new(stream, MAX_FRAME)),
         #[cfg(feature = "websocket")]
         Framing::WebSocket => {
             let uri = format!("{address}/");
+            state.attempting(address, Stage::WebSocket);
             let handshake = WebSocket::connect(stream, &uri, MAX_FRAME);
-            let frames = in_time(Reason::WebSocket, handshake).await?;
+            let frames = in_time(Stage::WebSocket, handshake).await?;
+            let frames = frames.map_err(|error| not_websocket(&error))?;
             connection::start(state, setup, frames)
         }
     };
-    running.map_err(|error| Failure::new(Reason::Protocol, error))
+    running.map_err(|error| Failure::lasting(Reason::Protocol, error))
 }
 
-async fn secured(
+/// A connection to the first of these that can be connected to, with TLS where the address has it. `stage` is told what is
+/// waited for.
+pub(crate) async fn secured(
     sockets: &Sockets,
     address: &Address,
     candidates: &mut VecDeque<SocketAddr>,
+    stage: impl Fn(Stage),
 ) -> Result<Box<dyn Stream>, Failure> {
+    stage(Stage::Connection);
     let stream = match sockets.http_proxy(address) {
         None => tcp(candidates).await?,
         Some(proxy) => tunnelled(proxy, address, candidates).await?,
@@ -121,13 +133,15 @@ async fn secured(
     }
     #[cfg(feature = "tls")]
     {
+        stage(Stage::Tls);
         let handshake = sockets.tls.handshake(&address.host, stream);
-        Ok(Box::new(in_time(Reason::Tls, handshake).await?))
+        let secured = in_time(Stage::Tls, handshake).await?;
+        Ok(Box::new(secured.map_err(|error| error.failure())?))
     }
     #[cfg(not(feature = "tls"))]
     {
         let _ = sockets;
-        Err(Failure::new(Reason::Tls, "TLS is not built in"))
+        Err(Failure::lasting(Reason::Tls, "TLS is not built in"))
     }
 }
 
@@ -153,14 +167,15 @@ fn unreachable(proxy: &HttpProxy, failure: &Failure) -> Failure {
 
 async fn tcp(candidates: &mut VecDeque<SocketAddr>) -> Result<TcpStream, Failure> {
     let connecting = first_of(candidates, TcpStream::connect);
-    let connected = timeout(STEP_TIMEOUT, connecting).await.map_err(late)?;
-    let stream = connected.map_err(|error| {
-        let reason = match error.kind() {
-            io::ErrorKind::ConnectionRefused => Reason::Refused,
-            io::ErrorKind::TimedOut => Reason::Timeout,
-            _ => Reason::Network,
-        };
-        Failure::new(reason, error)
+    let connected = timeout(STEP_TIMEOUT, connecting).await;
+    let connected = connected.map_err(|_| late(Stage::Connection))?;
+    let stream = connected.map_err(|error| match error.kind() {
+        io::ErrorKind::ConnectionRefused => Failure::new(
+            Reason::Refused,
+            "connection refused (is the proxy running, and is this its port?)",
+        ),
+        io::ErrorKind::TimedOut => late(Stage::Connection),
+        _ => Failure::new(Reason::Network, error),
     })?;
     // Pushes and keys are small and must not wait for one another; without it they still arrive.
     let _ = stream.set_nodelay(true);
@@ -196,16 +211,44 @@ where
 }
 
 #[cfg(any(feature = "tls", feature = "websocket"))]
-async fn in_time<T, E: std::fmt::Display>(
-    reason: Reason,
-    handshake: impl Future<Output = Result<T, E>>,
-) -> Result<T, Failure> {
-    let done = timeout(STEP_TIMEOUT, handshake).await.map_err(late)?;
-    done.map_err(|error| Failure::new(reason, error))
+async fn in_time<T>(stage: Stage, handshake: impl Future<Output = T>) -> Result<T, Failure> {
+    let done = timeout(STEP_TIMEOUT, handshake).await;
+    done.map_err(|_| late(stage))
 }
 
-fn late(_: tokio::time::error::Elapsed) -> Failure {
-    Failure::new(Reason::Timeout, "took longer than 10 s")
+fn late(stage: Stage) -> Failure {
+    Failure::new(Reason::Timeout, stage)
+}
+
+#[cfg(feature = "websocket")]
+fn not_websocket(error: &HandshakeError) -> Failure {
+    match error {
+        HandshakeError::Io(error) => Failure::new(
+            Reason::WebSocket,
+            format!("the connection broke in the WebSocket handshake: {error}"),
+        ),
+        // A balancer without a backend, for one.
+        HandshakeError::Refused(status @ 500..) => Failure::new(
+            Reason::WebSocket,
+            format!("the port answers the WebSocket handshake with HTTP status {status}"),
+        ),
+        HandshakeError::Refused(status) => Failure::lasting(
+            Reason::WebSocket,
+            format!(
+                "the port answers the WebSocket handshake with HTTP status {status} (is it the proxy's port for \
+                 WebSocket?)"
+            ),
+        ),
+        HandshakeError::Invalid(_)
+        | HandshakeError::Foreign(_)
+        | HandshakeError::TooLong
+        | HandshakeError::Mismatch
+        | HandshakeError::Origin => Failure::lasting(
+            Reason::WebSocket,
+            "the port does not answer the WebSocket handshake as a WebSocket server does (is it one for wss:// or \
+             tcp://?)",
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
+use crate::Address;
+use crate::attempt::{Attempt, Stage};
 use crate::link::Link;
 use crate::metrics::Counters;
 use crate::render::{RenderError, Renderer, Request};
@@ -30,6 +32,10 @@ pub(crate) struct State {
     pub(crate) link: watch::Sender<Option<Link>>,
     /// How the last attempt or connection failed; empty before the first.
     pub(crate) failure: watch::Sender<String>,
+    /// Rounds of attempts, one behind the other, in which all proxies failed in a way that no waiting mends.
+    pub(crate) lasting_failures: watch::Sender<u64>,
+    /// What is being attempted, or was last.
+    pub(crate) attempt: watch::Sender<Option<Attempt>>,
     /// Pushes that are not acknowledged yet.
     pub(crate) pushes: watch::Sender<usize>,
     pub(crate) on_key: Option<OnKey>,
@@ -68,6 +74,24 @@ impl State {
                 }
             });
         }
+    }
+
+    pub(crate) fn attempting(&self, address: &Address, stage: Stage) {
+        self.attempt.send_replace(Some(Attempt {
+            address: address.clone(),
+            stage,
+        }));
+    }
+
+    /// Why there is no connection.
+    pub(crate) fn why(&self) -> String {
+        let failure = self.failure.borrow().clone();
+        if !failure.is_empty() {
+            return failure;
+        }
+        let attempt = self.attempt.borrow();
+        let attempt = attempt.as_ref().map(ToString::to_string);
+        attempt.unwrap_or_else(|| "there was no time for an attempt".to_owned())
     }
 
     /// From now on pushes go to this connection, or wait.

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::errors::PushError;
+use crate::attempt::Stage;
+use crate::errors::{ConnectError, PushError};
 use crate::link::{Order, Outcome};
 use crate::push::{self, Until};
 use crate::reconnect::Reconnect;
@@ -34,7 +35,7 @@ pub(crate) enum Command {
     /// Tell whether there is a connection within this time.
     Wait {
         within: Duration,
-        reply: oneshot::Sender<bool>,
+        reply: oneshot::Sender<Result<(), ConnectError>>,
     },
     /// End.
     Close,
@@ -131,14 +132,36 @@ fn wait(
     state: &Arc<State>,
     tasks: &mut JoinSet<Next>,
     within: Duration,
-    reply: oneshot::Sender<bool>,
+    reply: oneshot::Sender<Result<(), ConnectError>>,
 ) {
-    let mut links = state.link.subscribe();
+    let state = Arc::clone(state);
     tasks.spawn(async move {
-        let connected = timeout(within, links.wait_for(Option::is_some)).await;
-        let _ = reply.send(matches!(connected, Ok(Ok(_))));
+        let _ = reply.send(connected(&state, within).await);
         Next::GoOn
     });
+}
+
+async fn connected(state: &State, within: Duration) -> Result<(), ConnectError> {
+    let mut links = state.link.subscribe();
+    let mut lasting_failures = state.lasting_failures.subscribe();
+    // The state has the senders of both.
+    tokio::select! {
+        biased;
+        _ = links.wait_for(Option::is_some) => Ok(()),
+        _ = lasting_failures.wait_for(|failures| *failures > 0) => {
+            Err(ConnectError::GaveUp(state.why()))
+        }
+        () = sleep(within) => {
+            let attempt = state.attempt.borrow();
+            let has_no_key = attempt.as_ref().is_some_and(|attempt| attempt.stage == Stage::Key);
+            drop(attempt);
+            Err(if has_no_key && state.failure.borrow().is_empty() {
+                ConnectError::NoKey(state.why())
+            } else {
+                ConnectError::Timeout(state.why())
+            })
+        }
+    }
 }
 
 fn push_last(state: &Arc<State>, tasks: &mut JoinSet<Next>, within: Duration) {

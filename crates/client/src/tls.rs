@@ -13,7 +13,10 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore};
+
+use crate::failure::Failure;
+use crate::metrics::Reason;
 
 /// Why TLS did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,36 @@ pub enum TlsError {
 }
 
 impl TlsError {
+    pub(crate) fn failure(&self) -> Failure {
+        let Self::Handshake(error) = self else {
+            return Failure::lasting(Reason::Tls, self);
+        };
+        let reason = error.get_ref().and_then(|error| error.downcast_ref());
+        let Some(reason) = reason else {
+            return Failure::new(
+                Reason::Tls,
+                format!("the connection broke in the TLS handshake: {error}"),
+            );
+        };
+        let text = match reason {
+            rustls::Error::InvalidMessage(_) => {
+                "the port does not speak TLS (is it one for tcp:// or ws://?)".to_owned()
+            }
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                "the proxy's certificate is not signed by a trusted CA (is the CA file the right one?)"
+                    .to_owned()
+            }
+            rustls::Error::InvalidCertificate(error) => {
+                format!("the proxy's certificate is not valid: {error}")
+            }
+            rustls::Error::AlertReceived(alert) => {
+                format!("the proxy refused the TLS handshake: {alert:?}")
+            }
+            other => format!("the TLS handshake failed: {other}"),
+        };
+        Failure::lasting(Reason::Tls, text)
+    }
+
     fn file(path: &Path, reason: impl Display) -> Self {
         Self::File {
             path: path.to_owned(),

@@ -64,7 +64,10 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     let opened = exchange(stream, proxy, address).await;
     opened.map_err(|refusal| {
         let text = format!("the HTTP proxy {proxy} {refusal}");
-        Failure::new(refusal.reason(), text)
+        match refusal.reason() {
+            Reason::Credentials => Failure::lasting(Reason::Credentials, text),
+            reason => Failure::new(reason, text),
+        }
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus_rsocket_client::{Client, ConnectError, PushError, Reason};
-use prometheus_rsocket_wire::Payload;
+use prometheus_rsocket_wire::{ErrorCode, Payload};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout};
 
@@ -74,6 +74,68 @@ async fn connect_and_wait_takes_no_longer_than_the_timeout() {
         proxy.accept_with_key()
     );
     assert!(client.unwrap().metrics().connected);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_connection_learns_at_once_what_no_waiting_helps() {
+    let proxy = Proxy::bind().await;
+    let waiting = client([proxy.address()])
+        .timeout(3600 * SECOND)
+        .connect_and_wait();
+    let script = async {
+        let mut peer = proxy.accept().await;
+        peer.act(|session| session.close(ErrorCode::REJECTED_SETUP, "wrong token"));
+        peer.closed().await;
+    };
+    let (failed, ()) = tokio::join!(waiting, script);
+    let said = format!("{}: wrong token", proxy.address());
+    assert_eq!(failed.err(), Some(ConnectError::GaveUp(said)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_in_vain_learns_what_the_attempt_waits_for() {
+    let proxy = Proxy::bind().await;
+    let (failed, _peer) =
+        tokio::join!(client([proxy.address()]).connect_and_wait(), proxy.accept());
+    assert!(
+        matches!(&failed, Err(ConnectError::NoKey(why)) if why.contains("sends no key")),
+        "{failed:?}"
+    );
+    let client = client([proxy.address()]).connect();
+    let failed = client.ready_within(SECOND).await;
+    assert!(matches!(failed, Err(ConnectError::NoKey(_))), "{failed:?}");
+}
+
+#[cfg(feature = "websocket")]
+#[tokio::test(start_paused = true)]
+async fn a_port_for_another_scheme_is_recognised() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // As a proxy's port for WebSocket: what is not HTTP is left unanswered.
+    tokio::spawn(async move {
+        let mut unanswered = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut begin = [0; 4];
+            stream.read_exact(&mut begin).await.unwrap();
+            if &begin == b"GET " {
+                let answer = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
+                stream.write_all(answer).await.unwrap();
+            }
+            unanswered.push(stream);
+        }
+    });
+    let begin = Instant::now();
+    let address = format!("tcp://127.0.0.1:{port}").parse().unwrap();
+    let failed = client([address]).connect_and_wait().await;
+    assert!(
+        matches!(&failed, Err(ConnectError::GaveUp(why)) if why.contains("for ws://, not for tcp://")),
+        "{failed:?}"
+    );
+    assert!(begin.elapsed() < 3 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]

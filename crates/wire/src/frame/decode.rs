@@ -106,6 +106,11 @@ pub enum Malformed {
     /// that does not speak TLS.
     #[error("the peer speaks TLS (tls:// or wss://) where plain frames are expected")]
     Tls,
+    /// What would be a frame too long begins as an answer over HTTP does.
+    #[error(
+        "the peer speaks HTTP where plain frames are expected (is this a port for ws:// or for scrapes?)"
+    )]
+    Http,
     /// The highest bit of a 31-bit field is set.
     #[error("reserved bit set")]
     ReservedBit,

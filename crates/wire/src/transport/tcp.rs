@@ -72,6 +72,7 @@ impl<S: AsyncRead + Unpin> Tcp<S> {
                 // The content type, alert to application data, and the version.
                 let malformed = match self.prefix {
                     [0x15..=0x17, 0x03, _] => Malformed::Tls,
+                    [b'H', b'T', b'T'] => Malformed::Http,
                     _ => Malformed::TooLong,
                 };
                 return Poll::Ready(Err(malformed.into()));
