@@ -98,10 +98,10 @@ pub(super) struct AgentArgs {
     #[command(flatten)]
     proxy: ProxyArgs,
     /// Delay before the second attempt to connect; it doubles with each attempt
-    #[arg(long = "first-backoff", env = "PROXY_AGENT_FIRST_BACKOFF", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(long = "first-backoff", env = "PROXY_AGENT_FIRST_BACKOFF", value_name = "DURATION", default_value = "500ms", value_parser = duration)]
     first_backoff: Duration,
-    /// Maximum delay between attempts to connect
-    #[arg(long = "max-backoff", env = "PROXY_AGENT_MAX_BACKOFF", value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    /// Maximum delay between attempts to connect; each delay is lengthened by up to itself at random
+    #[arg(long = "max-backoff", env = "PROXY_AGENT_MAX_BACKOFF", value_name = "DURATION", default_value = "2s", value_parser = duration)]
     max_backoff: Duration,
     /// Exit with status 1 after this many failed retries in a row. Default: retry without end
     #[arg(

@@ -126,7 +126,7 @@ impl Reconnect {
         self.state.attempting(address, Stage::LookUp);
         let candidates = socket::resolve(&self.sockets, address).await?;
         let running = self.attempt_at(address, candidates).await?;
-        debug!(proxy = %address, "connected to the proxy");
+        info!(proxy = %address, "connected to the proxy");
         Ok(Connected {
             running,
             proxy,
