@@ -20,8 +20,8 @@ impl Function {
     fn start() -> Result<Self, Box<dyn Error>> {
         let invocations = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&invocations);
-        // The process is one of many: the platform gives it a name of its own.
-        let instance = std::process::id();
+        // The process is one of many, and in a container its process id may be that of all others.
+        let instance = format!("{:016x}", fastrand::u64(..));
         let builder = Client::from_env(move || {
             let count = counted.load(Ordering::Relaxed);
             format!(

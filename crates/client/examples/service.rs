@@ -19,13 +19,28 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let client = Client::from_env(render)?.own_metrics(true).connect();
 
     let mut work = tokio::time::interval(Duration::from_millis(100));
-    let mut end = std::pin::pin!(tokio::time::sleep(Duration::from_secs(60)));
+    let mut end = std::pin::pin!(asked_to_end());
     loop {
         tokio::select! {
             _ = work.tick() => requests.fetch_add(1, Ordering::Relaxed),
-            () = &mut end => break,
+            asked = &mut end => break asked?,
         };
     }
     client.push_and_close().await?;
     Ok(())
+}
+
+/// Ctrl-C, or the SIGTERM of service managers and containers.
+async fn asked_to_end() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
 }
