@@ -32,6 +32,7 @@ use crate::push::{Directory, DirectoryError, Pushes, Sink};
 use crate::rebalance;
 use crate::rsocket::{Applications, KeyRing, Listener, Opener, Registry, Shared, Transport};
 use crate::scrape::{self, Scraper};
+use crate::sockets::{BindError, first};
 use crate::store::Replication;
 use crate::targets::Targets;
 
@@ -74,11 +75,11 @@ pub enum StartError {
 
 /// A running node. Dropped, it stops at once; [`Node::drain`] is the friendly way.
 pub struct Node {
-    /// Where HTTP is served.
+    /// Where HTTP is served: the first of the addresses.
     pub web_address: SocketAddr,
-    /// Where RSocket over TCP is served.
+    /// Where RSocket over TCP is served: the first of the addresses.
     pub tcp_address: SocketAddr,
-    /// Where RSocket over WebSocket is served.
+    /// Where RSocket over WebSocket is served: the first of the addresses.
     pub websocket_address: SocketAddr,
     /// Where it gossips with other nodes; `None` for a cluster of one.
     pub gossip_address: Option<SocketAddr>,
@@ -120,8 +121,9 @@ impl Node {
         let in_cluster = joining.is_some() || introduction.is_some();
         let ports = Ports::open(&settings, in_cluster).await?;
         let grpc_address = ports.grpc.as_ref().map(|grpc| grpc.address);
-        let (web_address, tcp_address) = (ports.web.address, ports.tcp.address);
-        let websocket_address = ports.websocket.address;
+        let web_address = first(ports.web.addresses());
+        let tcp_address = first(ports.tcp.addresses());
+        let websocket_address = first(ports.websocket.addresses());
 
         let directory = settings.push.dir.as_deref().map(Directory::open);
         let directory = directory.transpose()?;
@@ -301,19 +303,17 @@ struct Ports {
 
 impl Ports {
     async fn open(settings: &Settings, in_cluster: bool) -> Result<Self, StartError> {
-        let address = settings.web.listen_address;
         let web = http::Listener::bind(settings.web.clone())
-            .await
-            .map_err(listen_error("--web.listen-address", address))?;
-        info!(listener = "web", address = %web.address, "listening");
-        let address = settings.rsocket.tcp_listen_address;
-        let tcp = Listener::bind(address, Transport::Tcp)
-            .map_err(listen_error("--rsocket.tcp.listen-address", address))?;
-        info!(listener = "rsocket-tcp", address = %tcp.address, "listening");
-        let address = settings.rsocket.websocket_listen_address;
-        let websocket = Listener::bind(address, Transport::WebSocket)
-            .map_err(listen_error("--rsocket.websocket.listen-address", address))?;
-        info!(listener = "rsocket-websocket", address = %websocket.address, "listening");
+            .map_err(bind_error("--web.listen-address"))?;
+        log_listening("web", web.addresses());
+        let addresses = &settings.rsocket.tcp_listen_addresses;
+        let tcp = Listener::bind(addresses, Transport::Tcp)
+            .map_err(bind_error("--rsocket.tcp.listen-address"))?;
+        log_listening("rsocket-tcp", tcp.addresses());
+        let addresses = &settings.rsocket.websocket_listen_addresses;
+        let websocket = Listener::bind(addresses, Transport::WebSocket)
+            .map_err(bind_error("--rsocket.websocket.listen-address"))?;
+        log_listening("rsocket-websocket", websocket.addresses());
         let grpc = if in_cluster {
             Some(open_grpc(settings.cluster.grpc_listen_address).await?)
         } else {
@@ -332,7 +332,7 @@ async fn open_grpc(address: SocketAddr) -> Result<calls::Listener, StartError> {
     let grpc = calls::Listener::bind(address)
         .await
         .map_err(listen_error("--cluster.grpc.listen-address", address))?;
-    info!(listener = "grpc", address = %grpc.address, "listening");
+    log_listening("grpc", &[grpc.address]);
     Ok(grpc)
 }
 
@@ -624,6 +624,16 @@ fn member_id(web_address: SocketAddr, started_at: SystemTime) -> NodeId {
         name: node_id(web_address).into(),
         generation: u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX),
     }
+}
+
+fn log_listening(listener: &str, addresses: &[SocketAddr]) {
+    for address in addresses {
+        info!(listener, %address, "listening");
+    }
+}
+
+fn bind_error(flag: &'static str) -> impl FnOnce(BindError) -> StartError {
+    move |failed| listen_error(flag, failed.address)(failed.error)
 }
 
 fn listen_error(flag: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> StartError {

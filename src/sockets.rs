@@ -1,6 +1,79 @@
 //! Addresses of sockets: where to listen, and who comes.
 
+use std::future::poll_fn;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::task::Poll;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Open TCP ports that all lead to the same.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    sockets: Vec<TcpListener>,
+    /// Which is asked first for the next connection, so that a busy one does not keep the others waiting.
+    next: usize,
+    /// The real addresses, where port 0 was asked for.
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+/// Which port could not be opened, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {error}")]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system says.
+    pub error: io::Error,
+}
+
+impl Ports {
+    /// Opens a port at each address. The kernel completes `backlog` connections for each while none is accepted; it takes
+    /// less where its own limit is lower.
+    pub(crate) fn open(addresses: &[SocketAddr], backlog: u32) -> Result<Self, BindError> {
+        let mut ports = Self {
+            sockets: Vec::new(),
+            next: 0,
+            addresses: Vec::new(),
+        };
+        for address in addresses {
+            let (socket, actual) = open(*address, backlog).map_err(|error| BindError {
+                address: *address,
+                error,
+            })?;
+            ports.sockets.push(socket);
+            ports.addresses.push(actual);
+        }
+        Ok(ports)
+    }
+
+    /// The next connection at any of the ports.
+    pub(crate) async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (before, from) = self.sockets.split_at(self.next % self.sockets.len().max(1));
+        self.next = self.next.wrapping_add(1);
+        poll_fn(|context| {
+            for socket in from.iter().chain(before) {
+                if let Poll::Ready(accepted) = socket.poll_accept(context) {
+                    return Poll::Ready(accepted);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+fn open(address: SocketAddr, backlog: u32) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let socket = socket.listen(backlog)?;
+    let address = socket.local_addr()?;
+    Ok((socket, address))
+}
 
 /// Reads an address to listen on: `HOST:PORT`, where the host is an address or a name, or `:PORT` for all addresses of this
 /// host. `[::]` is all of them, too, and `0.0.0.0` those of IPv4. A host without IPv6 has only those.
@@ -39,6 +112,12 @@ fn look_up(text: &str) -> Result<SocketAddr, String> {
         .ok_or_else(|| "the name has no address".into())
 }
 
+/// The address that a node is known by where it listens on several. There is always one: the flags have defaults.
+pub(crate) fn first(addresses: &[SocketAddr]) -> SocketAddr {
+    let none = (Ipv4Addr::UNSPECIFIED, 0).into();
+    addresses.first().copied().unwrap_or(none)
+}
+
 fn has_ipv6() -> bool {
     UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
 }
@@ -59,6 +138,35 @@ pub(crate) fn reached_from(from: SocketAddr, to: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_busy_port_does_not_keep_another_waiting() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let mut ports = Ports::open(&[any, any], 16).unwrap();
+        let [busy, quiet] = ports.addresses[..] else {
+            panic!("two ports")
+        };
+        let mut clients = Vec::new();
+        for port in [busy, busy, busy, quiet] {
+            clients.push(TcpStream::connect(port).await.unwrap());
+        }
+        let mut accepted_at = Vec::new();
+        for _ in 0..3 {
+            let (stream, _) = ports.accept().await.unwrap();
+            accepted_at.push(stream.local_addr().unwrap());
+        }
+        assert!(accepted_at[..2].contains(&quiet), "{accepted_at:?}");
+        assert!(accepted_at.contains(&busy), "{accepted_at:?}");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let taken = Ports::open(&[any], 16).unwrap();
+        let address = taken.addresses[0];
+        let failed = Ports::open(&[any, address], 16).unwrap_err();
+        assert_eq!(failed.address, address);
+    }
 
     #[test]
     fn an_address_to_listen_on_is_written_as_for_other_components() {

@@ -19,7 +19,7 @@ use rustls::pki_types::ServerName;
 use super::tls::ClientTlsArgs;
 use super::{bad_usage, failure, runtime};
 use crate::http::client::{self, Address, Security};
-use crate::sockets::listen_address;
+use crate::sockets::{first, listen_address};
 use crate::tls::{Pem, Role, client_config};
 
 /// Bytes of an answer that are read; a node's has one line.
@@ -34,15 +34,16 @@ pub(super) struct HealthcheckArgs {
         value_name = "http[s]://HOST:PORT"
     )]
     web: Option<Address>,
-    /// Address that the node listens on, as for `serve`
+    /// Address that the node listens on, as for `serve`; the first is asked
     #[arg(
         long = "web.listen-address",
         env = "PROXY_WEB_LISTEN_ADDRESS",
         value_name = "ADDRESS",
         default_value = "[::]:8080",
+        value_delimiter = ',',
         value_parser = listen_address
     )]
-    listen_address: SocketAddr,
+    listen_addresses: Vec<SocketAddr>,
     /// Timeout of the request
     #[arg(long = "timeout", env = "PROXY_HEALTHCHECK_TIMEOUT", value_name = "DURATION", default_value = "3s", value_parser = values::duration)]
     timeout: Duration,
@@ -76,7 +77,7 @@ pub(super) struct HealthcheckArgs {
 impl HealthcheckArgs {
     fn address(&self) -> Address {
         let web = self.web.clone();
-        web.unwrap_or_else(|| local(self.listen_address))
+        web.unwrap_or_else(|| local(first(&self.listen_addresses)))
     }
 
     /// `None` for an address in the clear. The error is one line that names the flag.

@@ -14,7 +14,7 @@ mod tls;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::node::Checked;
@@ -128,12 +128,30 @@ fn usage(error: &clap::Error) -> ExitCode {
     bad_usage(&one_line(error))
 }
 
-/// The first paragraph: the others are hints and usage.
+/// The first paragraph, and what may have been meant; the others are hints and usage.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let first = text.split("\n\n").next().unwrap_or_default();
     let line = first.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.trim_start_matches("error: ").to_owned()
+    let line = line.trim_start_matches("error: ");
+    match suggestion(error) {
+        Some(meant) => format!("{line}; did you mean '{meant}'?"),
+        None => line.to_owned(),
+    }
+}
+
+/// The flag, subcommand or value that is most like what was written.
+fn suggestion(error: &clap::Error) -> Option<&str> {
+    let kinds = [
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedValue,
+    ];
+    kinds.into_iter().find_map(|kind| match error.get(kind)? {
+        ContextValue::String(meant) => Some(meant.as_str()),
+        ContextValue::Strings(meant) => meant.last().map(String::as_str),
+        _ => None,
+    })
 }
 
 /// Says what is wrong in one line on standard error.

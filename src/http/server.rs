@@ -18,7 +18,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
@@ -38,18 +38,18 @@ use super::{Metrics, Settings};
 use crate::access::{Active, Guard, guard};
 use crate::limits::eviction::{self, Evictable, EvictionQueue};
 use crate::limits::log_limit::LogLimit;
-use crate::sockets::canonical;
+use crate::sockets::{BindError, Ports, canonical};
 
 /// Bytes of a request's head; a scrape's has a few hundred.
 const MAX_HEAD: usize = 16 << 10;
+/// Connections that the kernel completes while none is accepted.
+const BACKLOG: u32 = 1024;
 
-/// An open port for Prometheus, probes and people.
+/// Open ports for Prometheus, probes and people.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
+    ports: Ports,
     settings: Settings,
-    /// The real address, where port 0 was asked for.
-    pub address: SocketAddr,
 }
 
 /// A running HTTP server.
@@ -60,15 +60,15 @@ pub struct Server {
 }
 
 impl Listener {
-    /// Opens the port.
-    pub async fn bind(settings: Settings) -> io::Result<Self> {
-        let socket = TcpListener::bind(settings.listen_address).await?;
-        let address = socket.local_addr()?;
-        Ok(Self {
-            socket,
-            settings,
-            address,
-        })
+    /// Opens the ports.
+    pub fn bind(settings: Settings) -> Result<Self, BindError> {
+        let ports = Ports::open(&settings.listen_addresses, BACKLOG)?;
+        Ok(Self { ports, settings })
+    }
+
+    /// The real addresses, where port 0 was asked for.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.ports.addresses
     }
 
     /// Serves `router`, to those that `access` allows, until told to finish; once `ended`, every connection ends at once.
@@ -109,12 +109,12 @@ impl Listener {
         Server { stop, accepting }
     }
 
-    async fn run(self, handler: ConnectionHandler, ended: CancellationToken) {
+    async fn run(mut self, handler: ConnectionHandler, ended: CancellationToken) {
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(self.settings.max_connections));
         let accept = async {
             loop {
-                match self.socket.accept().await {
+                match self.ports.accept().await {
                     Ok((stream, peer)) => {
                         let peer = canonical(peer);
                         let place = Arc::clone(&places).acquire_owned();
@@ -144,7 +144,7 @@ impl Listener {
             () = accept => {}
             () = handler.stop.cancelled() => {}
         }
-        drop(self.socket);
+        drop(self.ports);
         graceful.shutdown().await;
     }
 }

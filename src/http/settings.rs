@@ -14,15 +14,16 @@ use crate::sockets::listen_address;
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 pub struct Settings {
-    /// Address to listen on for HTTP: scrapes, probes and the status page
+    /// Address to listen on for HTTP: scrapes, probes and the status page. Repeatable
     #[arg(
         id = "web.listen-address",
         long,
         value_name = "ADDRESS",
         default_value = "[::]:8080",
+        value_delimiter = ',',
         value_parser = listen_address
     )]
-    pub listen_address: SocketAddr,
+    pub listen_addresses: Vec<SocketAddr>,
     /// Maximum number of HTTP connections; more wait until one of them ends
     #[arg(id = "web.max-connections", long, value_name = "N", default_value = "512", value_parser = positive)]
     pub max_connections: usize,

@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::future::pending;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use prometheus_rsocket_wire::transport::Transport as FrameTransport;
 use prometheus_rsocket_wire::transport::tcp::Tcp;
 use prometheus_rsocket_wire::transport::websocket::{HandshakeError, WebSocket};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, copy, sink};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -29,47 +28,39 @@ use super::transport::Transport;
 use super::{connection, proxy_protocol};
 use crate::limits::eviction::{self, Evictable};
 use crate::limits::log_limit::LogLimit;
-use crate::sockets::canonical;
+use crate::sockets::{BindError, Ports, canonical};
 use crate::tenant::network;
 use crate::tls::names;
 
-/// Connections that the kernel completes while none is accepted; it takes less where its own limit is lower.
+/// Connections that the kernel completes while none is accepted.
 const BACKLOG: u32 = 4096;
 /// Bytes that are read of a connection that cannot be used.
 const MAX_IGNORED: u64 = 64 << 10;
 
-/// An open port for applications.
+/// Open ports for applications.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
+    ports: Ports,
     transport: Transport,
-    /// The real address, where port 0 was asked for.
-    pub address: SocketAddr,
 }
 
 impl Listener {
-    /// Opens the port.
-    pub fn bind(address: SocketAddr, transport: Transport) -> io::Result<Self> {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let socket = socket.listen(BACKLOG)?;
-        let address = socket.local_addr()?;
-        Ok(Self {
-            socket,
-            transport,
-            address,
-        })
+    /// Opens the ports.
+    pub fn bind(addresses: &[SocketAddr], transport: Transport) -> Result<Self, BindError> {
+        let ports = Ports::open(addresses, BACKLOG)?;
+        Ok(Self { ports, transport })
     }
 
-    /// Accepts connections until `stop`; then the port is closed and the connections go on.
-    pub async fn run(self, apps: Arc<Applications>, stop: CancellationToken) {
+    /// The real addresses, where port 0 was asked for.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.ports.addresses
+    }
+
+    /// Accepts connections until `stop`; then the ports are closed and the connections go on.
+    pub async fn run(mut self, apps: Arc<Applications>, stop: CancellationToken) {
         let accept = async {
             loop {
-                let (stream, peer) = match self.socket.accept().await {
+                let (stream, peer) = match self.ports.accept().await {
                     Ok((stream, peer)) => (stream, canonical(peer)),
                     Err(error) => {
                         let name = self.transport.name();

@@ -22,24 +22,26 @@ const MIN_FRAME: usize = 4 << 10;
 #[derive(Debug, Clone, Parser)]
 #[group(skip)]
 pub struct Settings {
-    /// Address to listen on for RSocket over TCP
+    /// Address to listen on for RSocket over TCP. Repeatable
     #[arg(
         id = "rsocket.tcp.listen-address",
         long,
         value_name = "ADDRESS",
         default_value = "[::]:7001",
+        value_delimiter = ',',
         value_parser = listen_address
     )]
-    pub tcp_listen_address: SocketAddr,
-    /// Address to listen on for RSocket over WebSocket
+    pub tcp_listen_addresses: Vec<SocketAddr>,
+    /// Address to listen on for RSocket over WebSocket. Repeatable
     #[arg(
         id = "rsocket.websocket.listen-address",
         long,
         value_name = "ADDRESS",
         default_value = "[::]:8081",
+        value_delimiter = ',',
         value_parser = listen_address
     )]
-    pub websocket_listen_address: SocketAddr,
+    pub websocket_listen_addresses: Vec<SocketAddr>,
     /// Origin of web pages that may connect over WebSocket, such as https://app.example; pages of other origins are
     /// refused. Repeatable
     #[allow(rustdoc::bare_urls, reason = "--help shows the text as it is")]

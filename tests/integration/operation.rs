@@ -114,6 +114,12 @@ async fn a_mistake_in_the_usage_is_one_line_that_names_the_flag_and_exit_2() {
         (&["--rsocket.max-frame=1KiB"], "--rsocket.max-frame"),
         (&["--no-such-flag"], "--no-such-flag"),
         (&["serve", "--log.level=loud"], "--log.level"),
+        (
+            &["--web.listen-addres=:1"],
+            "; did you mean '--web.listen-address'?",
+        ),
+        (&["bensh"], "; did you mean 'bench'?"),
+        (&["serve", "--log.format=jsn"], "; did you mean 'json'?"),
     ] {
         let output = program(arguments).output().await.unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
@@ -152,6 +158,33 @@ async fn a_port_that_is_taken_is_a_failure_at_run_time_that_names_the_flag() {
             .unwrap()
             .contains("--rsocket.tcp.listen-address")
     );
+}
+
+#[tokio::test]
+async fn a_node_listens_on_every_address_that_is_given() {
+    let mut node = program(&[
+        "--web.listen-address=127.0.0.1:0",
+        "--web.listen-address=127.0.0.2:0",
+        FREE_PORTS[2],
+    ]);
+    node.env(
+        "PROXY_RSOCKET_TCP_LISTEN_ADDRESS",
+        "127.0.0.1:0,127.0.0.2:0",
+    );
+    let mut process = Process::of(node);
+    let mut addresses = Vec::new();
+    for listener in ["web", "web", "rsocket-tcp", "rsocket-tcp"] {
+        let line = process.line(&format!("listener={listener} ")).await;
+        let address = line.split("address=").nth(1).expect("an address");
+        addresses.push(address.parse::<std::net::SocketAddr>().unwrap());
+    }
+    process.line("msg=\"ready\"").await;
+    let _first = App::text(addresses[2], "a 1\n").await;
+    let _second = App::text(addresses[3], "b 1\n").await;
+    for web in &addresses[..2] {
+        let scraped = request(*web, Method::GET, "/metrics/connected", &[]).await;
+        assert_eq!(scraped.text(), "a 1\nb 1\n");
+    }
 }
 
 #[tokio::test]
