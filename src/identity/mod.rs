@@ -30,7 +30,7 @@ pub enum IdentitiesError {
     /// It says what cannot be.
     #[error(transparent)]
     File(#[from] FileError),
-    /// It says nothing any more: rather an accident than that nobody is to come in.
+    /// It says nothing: rather an accident than that nobody is to come in.
     #[error("is empty; to refuse all applications write `identities: []`")]
     Empty,
 }
@@ -56,7 +56,7 @@ impl Identities {
     pub fn read(path: PathBuf, terms: Terms) -> Result<Self, IdentitiesError> {
         let text = read_text(&path)?;
         let verifier = Arc::default();
-        let parsed = file::parse(&text)?.unwrap_or_default();
+        let parsed = file::parse(&text)?.ok_or(IdentitiesError::Empty)?;
         let table = Table::new(parsed, &terms, &verifier, None)?;
         Ok(Self {
             path,
@@ -109,6 +109,17 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn a_file_that_is_empty_at_start_is_a_mistake() {
+        let path = std::env::temp_dir().join(format!("identities-{}-0.yml", std::process::id()));
+        for nothing in ["", "# anonymous: {}\n"] {
+            fs::write(&path, nothing).unwrap();
+            let refused = Identities::read(path.clone(), Terms::default()).unwrap_err();
+            assert!(refused.to_string().contains("empty"), "{refused}");
+        }
+        let _ = fs::remove_file(&path);
+    }
 
     #[test]
     fn a_file_that_is_being_written_revokes_nobody() {
