@@ -127,6 +127,15 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     (address.ip().to_canonical(), address.port()).into()
 }
 
+/// Whether the connection just ended. Whether a port is open is asked so, too.
+pub(crate) fn is_lost(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(
+        error.kind(),
+        UnexpectedEof | ConnectionReset | ConnectionAborted
+    )
+}
+
 /// What a socket that is bound to `from` calls `to`: for a socket for both, an address of IPv4 is one of IPv6.
 pub(crate) fn reached_from(from: SocketAddr, to: SocketAddr) -> SocketAddr {
     match (from.ip(), to.ip()) {

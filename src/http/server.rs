@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::CompressionLevel;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::delivery::{self, Committing, Left, Outbox};
 use super::metrics::HttpFault;
@@ -38,7 +38,7 @@ use super::{Metrics, Settings};
 use crate::access::{Active, Guard, guard};
 use crate::limits::eviction::{self, Evictable, EvictionQueue};
 use crate::limits::log_limit::LogLimit;
-use crate::sockets::{BindError, Ports, canonical};
+use crate::sockets::{BindError, Ports, canonical, is_lost};
 
 /// Bytes of a request's head; a scrape's has a few hundred.
 const MAX_HEAD: usize = 16 << 10;
@@ -126,8 +126,7 @@ impl Listener {
                         tokio::spawn(async move {
                             let connection = handler.serve(stream, peer, watcher, &end);
                             if let Some(Err(error)) = end.run_until_cancelled(connection).await {
-                                handler.failed(&error);
-                                debug!(%peer, %error, "HTTP connection ended early");
+                                handler.failed(peer, &error);
                             }
                             drop(place);
                         });
@@ -158,6 +157,17 @@ enum EndError {
     Late(#[from] Elapsed),
     #[error("{0}")]
     Http(#[from] hyper::Error),
+}
+
+impl EndError {
+    /// Whether the TLS handshake failed, and not because the client just went.
+    fn is_of_tls(&self) -> bool {
+        match self {
+            Self::Tls(error) => !is_lost(error),
+            Self::Late(_) => true,
+            Self::Http(_) => false,
+        }
+    }
 }
 
 /// What every connection comes through.
@@ -263,7 +273,8 @@ impl ConnectionHandler {
         }
     }
 
-    fn failed(&self, error: &EndError) {
+    fn failed(&self, peer: SocketAddr, error: &EndError) {
+        static LOG_LIMIT: LogLimit = LogLimit::new(5);
         let exception = match error {
             EndError::Tls(_) => HttpFault::Tls,
             EndError::Late(_) => HttpFault::Timeout,
@@ -272,6 +283,10 @@ impl ConnectionHandler {
             EndError::Http(_) => HttpFault::Transport,
         };
         self.metrics.ended(exception).inc();
+        match error.is_of_tls().then(|| LOG_LIMIT.due()).flatten() {
+            Some(suppressed) => info!(%peer, %error, suppressed, "HTTP connection failed"),
+            None => debug!(%peer, %error, "HTTP connection ended early"),
+        }
     }
 }
 

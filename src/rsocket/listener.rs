@@ -2,10 +2,12 @@
 
 use std::fmt::Display;
 use std::future::pending;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use prometheus_rsocket_wire::ErrorCode;
 use prometheus_rsocket_wire::connection::Connection;
 use prometheus_rsocket_wire::session::Session;
 use prometheus_rsocket_wire::transport::Transport as FrameTransport;
@@ -18,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::applications::{Applications, Secured};
 use super::entry::{Arrival, place_among};
@@ -28,12 +30,19 @@ use super::transport::Transport;
 use super::{connection, proxy_protocol};
 use crate::limits::eviction::{self, Evictable};
 use crate::limits::log_limit::LogLimit;
-use crate::sockets::{BindError, Ports, canonical};
+use crate::sockets::{BindError, Ports, canonical, is_lost};
 use crate::tenant::network;
 use crate::tls::names;
 
 /// Connections that the kernel completes while none is accepted.
 const BACKLOG: u32 = 4096;
+/// Why a handshake failed that took too long.
+const LATE: &str = "not finished in time";
+/// What a client hears that sent no certificate.
+const NO_CERTIFICATE: &str = "the proxy requires a client certificate, and this client sent none";
+/// What a client hears whose certificate does not hold.
+const BAD_CERTIFICATE: &str =
+    "the proxy does not accept this client's certificate (see its --rsocket.tls.client-ca-file)";
 /// Bytes that are read of a connection that cannot be used.
 const MAX_IGNORED: u64 = 64 << 10;
 
@@ -192,9 +201,10 @@ async fn origin(
             return None;
         }
         Ok(Err(error)) => error.to_string(),
-        Err(_) => "not finished in time".into(),
+        Err(_) => LATE.into(),
     };
     failed(apps, arrival, ConnectionFault::ProxyProtocol, &reason);
+    log_failed(arrival, ConnectionFault::ProxyProtocol, &reason);
     leave_unanswered(stream, arrival, apps).await;
     None
 }
@@ -222,8 +232,36 @@ fn failed(apps: &Applications, arrival: &Arrival, exception: ConnectionFault, re
     apps.metrics.failed(exception, arrival.transport, 1);
     apps.registry
         .refuse(arrival.peer, arrival.transport, exception, reason);
+}
+
+fn log_failed(arrival: &Arrival, exception: ConnectionFault, reason: &str) {
+    static LOG_LIMIT: LogLimit = LogLimit::new(5);
+    let (peer, transport) = (arrival.peer, arrival.transport.name());
     let exception = exception.label();
-    debug!(peer = %arrival.peer, exception, reason, "handshake failed");
+    match LOG_LIMIT.due() {
+        Some(suppressed) => {
+            info!(%peer, transport, exception, reason, suppressed, "handshake failed");
+        }
+        None => debug!(%peer, transport, exception, reason, "handshake failed"),
+    }
+}
+
+/// Why a handshake failed.
+trait HandshakeFailure: Display {
+    /// Whether the connection just ended.
+    fn is_lost(&self) -> bool;
+}
+
+impl HandshakeFailure for io::Error {
+    fn is_lost(&self) -> bool {
+        is_lost(self)
+    }
+}
+
+impl HandshakeFailure for HandshakeError {
+    fn is_lost(&self) -> bool {
+        matches!(self, Self::Io(error) if is_lost(error))
+    }
 }
 
 /// A connection before its SETUP.
@@ -235,7 +273,7 @@ struct Handshake<'a> {
 
 impl<'a> Handshake<'a> {
     /// The TLS handshake. A client without a required certificate, or with an invalid one, gets no answer until it is due:
-    /// if it was told, a Java client would reconnect in a tight loop. (In TLS 1.3 its handshake is over by then.)
+    /// if it was told at once, a Java client would reconnect in a tight loop. (In TLS 1.3 its handshake is over by then.)
     async fn secure(
         &mut self,
         stream: TcpStream,
@@ -248,12 +286,20 @@ impl<'a> Handshake<'a> {
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let wanted = tls.mutual && !self.apps.identities.borrow().asks();
         let refused = match chain.first() {
-            None => wanted.then(|| "the client sent no certificate".to_owned()),
-            Some(_) => offer.verify(chain).err().map(|error| error.to_string()),
+            None => wanted.then(|| {
+                let reason = "the client sent no certificate".to_owned();
+                (NO_CERTIFICATE, reason)
+            }),
+            Some(_) => offer
+                .verify(chain)
+                .err()
+                .map(|error| (BAD_CERTIFICATE, error.to_string())),
         };
-        if let Some(reason) = refused {
+        if let Some((told, reason)) = refused {
             self.failed(ConnectionFault::ClientCertificate, &reason);
+            log_failed(&self.arrival, ConnectionFault::ClientCertificate, &reason);
             leave_unanswered(&mut stream, &mut self.arrival, self.apps).await;
+            self.tell(stream, told).await;
             return None;
         }
         self.arrival.certificate = chain
@@ -261,6 +307,18 @@ impl<'a> Handshake<'a> {
             .and_then(|own| names(own).ok())
             .unwrap_or_default();
         Some(Box::new(stream))
+    }
+
+    /// Says why the connection is refused. TLS cannot: its handshake is over. Nor can WebSocket: its handshake was not read.
+    async fn tell(&self, stream: TlsStream<TcpStream>, why: &'static str) {
+        if self.arrival.transport != Transport::Tcp {
+            return;
+        }
+        let limits = self.apps.limits;
+        let session = Session::accepting(limits, Instant::now().into_std());
+        let mut connection = Connection::new(session, Tcp::new(stream, limits.max_frame));
+        connection.session().close(ErrorCode::REJECTED_SETUP, why);
+        Box::pin(connection.finish()).await;
     }
 
     /// What goes over the bytes: frames as they are, or in WebSocket messages.
@@ -293,7 +351,7 @@ impl<'a> Handshake<'a> {
 
     /// A handshake, or `None` when it failed or was not over in time. `exception` gives the label of a failure, none of
     /// which is known where the time was over.
-    async fn shake<H, E: Display, S: AsyncRead + Unpin>(
+    async fn shake<H, E: HandshakeFailure, S: AsyncRead + Unpin>(
         &mut self,
         handshake: impl Future<Output = Result<H, (E, S)>>,
         exception: impl Fn(Option<&E>) -> ConnectionFault,
@@ -302,10 +360,18 @@ impl<'a> Handshake<'a> {
         match self.apps.leaving.run_until_cancelled(handshake).await? {
             Ok(Ok(done)) => return Some(done),
             Ok(Err((error, mut stream))) => {
-                self.failed(exception(Some(&error)), &error.to_string());
+                let (fault, reason) = (exception(Some(&error)), error.to_string());
+                self.failed(fault, &reason);
+                if !error.is_lost() {
+                    log_failed(&self.arrival, fault, &reason);
+                }
                 leave_unanswered(&mut stream, &mut self.arrival, self.apps).await;
             }
-            Err(_) => self.failed(exception(None), "not finished in time"),
+            Err(_) => {
+                let fault = exception(None);
+                self.failed(fault, LATE);
+                log_failed(&self.arrival, fault, LATE);
+            }
         }
         None
     }
