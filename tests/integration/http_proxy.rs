@@ -70,12 +70,12 @@ fn client(http_proxy: &str, address: &str) -> Builder {
 async fn an_application_is_pulled_and_pushes_through_an_http_proxy() {
     need!(Tinyproxy);
     let mut open = Tinyproxy::start("").await;
-    let mut closed = Tinyproxy::start("BasicAuth user p@ss").await;
+    let mut closed = Tinyproxy::start("BasicAuth user secret").await;
     let scratch = Scratch::new();
     let authority = Authority::new(&scratch, "ca.pem");
     let plain = Sandbox::start(&[]).await;
     let secure = authority.node(&scratch, &[]).await;
-    for (http_proxy, credentials) in [(&mut open, ""), (&mut closed, "user:p%40ss@")] {
+    for (http_proxy, credentials) in [(&mut open, ""), (&mut closed, "user:%73ecret@")] {
         for (scheme, node, address) in [
             ("tcp", &plain, plain.tcp()),
             ("ws", &plain, plain.node.websocket_address),
