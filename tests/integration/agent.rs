@@ -464,7 +464,7 @@ async fn a_mistake_in_the_usage_of_the_agent_is_one_line_and_exit_2() {
             "OpenMetricsText1.0.0",
         ),
         (
-            &["--target=http://a", "--target-label=a-b"],
+            &["--target=http://a", "--target-label=a\"b"],
             "--target-label",
         ),
         (&["--target=http://a", "--keep=("], "unclosed group"),

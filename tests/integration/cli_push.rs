@@ -131,7 +131,7 @@ async fn a_mistake_in_the_usage_is_told_from_a_failure() {
         &["--label=job"],
         &["--label=job="],
         &["--label==backup"],
-        &["--label=1job=backup"],
+        &["--label=\"job=backup"],
         &["--label=__job=backup"],
         &["--label=le=1"],
         &["--label=job=a", "--label=job=b"],

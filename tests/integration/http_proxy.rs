@@ -125,7 +125,7 @@ async fn why_an_http_proxy_lets_nobody_through_is_said_in_plain_words() {
         (
             format!("http://user:wrong@127.0.0.1:{nobody}"),
             "tcp://node:7001",
-            "cannot be reached: Connection refused (os error 111)",
+            "cannot be reached: connection refused (is the proxy running, and is this its port?)",
         ),
     ] {
         let failed = client(&url, address)
