@@ -44,7 +44,6 @@ func Serve(scrape, expfmt Parser) error {
 	in := bufio.NewScanner(os.Stdin)
 	in.Buffer(nil, 64<<20)
 	out := bufio.NewWriter(os.Stdout)
-	defer out.Flush()
 	for in.Scan() {
 		var req request
 		if err := json.Unmarshal(in.Bytes(), &req); err != nil {
@@ -62,6 +61,10 @@ func Serve(scrape, expfmt Parser) error {
 			return err
 		}
 		if _, err := out.Write(append(line, '\n')); err != nil {
+			return err
+		}
+		// Who asked may wait for it before asking more.
+		if err := out.Flush(); err != nil {
 			return err
 		}
 	}
