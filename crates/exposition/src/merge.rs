@@ -126,21 +126,22 @@ impl<'a> Writer<'_, 'a> {
                 continue;
             }
             output.families += 1;
-            let Some(families) = &families else {
-                self.text_head(output, group);
-                self.samples(output, group);
-                continue;
-            };
-            if families.joins(position) {
-                continue;
-            }
-            self.openmetrics_head(output, families, group);
-            self.samples(output, group);
-            for &joined in families.joined(position) {
-                if let Some(group) = self.groups.groups.get(joined as usize) {
+            let from = output.pieces.len();
+            match &families {
+                None => {
+                    self.text_head(output, group);
                     self.samples(output, group);
                 }
+                Some(families) if families.joins(position) => continue,
+                Some(families) => {
+                    self.openmetrics_head(output, families, group);
+                    match families.joined(position) {
+                        [] => self.samples(output, group),
+                        joined => self.joined_samples(output, group, joined),
+                    }
+                }
             }
+            output.note_shared(from);
         }
         if self.encoding.format == Format::OpenMetrics {
             output.head(|heads| {
@@ -177,7 +178,6 @@ impl<'a> Writer<'_, 'a> {
                 .keeps(family)
                 .then(|| part.spans_of(family).iter().map(lines))
         });
-        let from = output.pieces.len();
         let moved = self.groups.moved_to(group);
         if moved.is_empty() {
             output.pieces.extend(kept.flatten());
@@ -189,11 +189,32 @@ impl<'a> Writer<'_, 'a> {
             });
             output.pieces.append(&mut pieces);
         }
-        let lines = output.pieces.get(from..).unwrap_or_default();
-        if lines.first().map(Piece::part) != lines.last().map(Piece::part) {
-            output
-                .shared
-                .push((from as u32, output.pieces.len() as u32));
+    }
+
+    /// The samples of families which are one in OpenMetrics, those of each part in the order in which it has them:
+    /// Prometheus finds a start time, which `_created` is, only directly behind the samples that have it
+    /// (`StartTimestamp` in `openmetricsparse.go`).
+    fn joined_samples(&self, output: &mut Output, group: &Group<'_>, joined: &[u32]) {
+        let mut placed = Vec::new();
+        let joined = joined.iter();
+        let joined = joined.filter_map(|&position| self.groups.groups.get(position as usize));
+        for group in std::iter::once(group).chain(joined) {
+            let from = output.pieces.len();
+            self.samples(output, group);
+            // Lines that were written anew are behind all others, but no line overtakes one of its own family.
+            let (mut of, mut place) = (None, 0);
+            for piece in output.pieces.drain(from..) {
+                let Piece::Lines { part, span, .. } = piece else {
+                    continue;
+                };
+                place = span.start.max(if of == Some(part) { place } else { 0 });
+                of = Some(part);
+                placed.push(((part < output.in_front, part, place), piece));
+            }
+        }
+        placed.sort_by_key(|&(place, _)| place);
+        for (_, piece) in placed {
+            output.lines(piece);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::encoding::{Conversion, Encoding};
+use crate::encoding::Encoding;
 use crate::exposition::{Exposition, lines};
 use crate::format::Format;
 use crate::groups::{Block, Group, Groups};
@@ -104,11 +104,15 @@ impl<'a> Moves<'a> {
             for (offset, line) in lines(part.bytes(span)) {
                 let target = self.target(groups, group, (line, part.format), targets);
                 let start = span.start + offset as u32;
-                let line = Span {
-                    start,
-                    end: start + line.len() as u32 + 1,
+                let line = Piece::Lines {
+                    part: block.part,
+                    span: Span {
+                        start,
+                        end: start + line.len() as u32 + 1,
+                    },
+                    conversion,
                 };
-                self.push(target, block.part, line, conversion);
+                self.push(target, line);
             }
         }
     }
@@ -150,18 +154,10 @@ impl<'a> Moves<'a> {
         })
     }
 
-    fn push(&mut self, target: u32, part: u32, line: Span, conversion: Conversion) {
-        if let Some((last, Piece::Lines { part: of, span, .. })) = self.lines.last_mut()
-            && (*last, *of, span.end) == (target, part, line.start)
-        {
-            span.end = line.end;
-        } else {
-            let piece = Piece::Lines {
-                part,
-                span: line,
-                conversion,
-            };
-            self.lines.push((target, piece));
+    fn push(&mut self, target: u32, line: Piece) {
+        let follows = |last: &mut (u32, Piece)| last.0 == target && last.1.extend(line);
+        if !self.lines.last_mut().is_some_and(follows) {
+            self.lines.push((target, line));
         }
     }
 

@@ -45,7 +45,6 @@ impl Exposition {
         let needs = Needs::QUOTED.when(added.any_quoted());
         let base = rewritten_base(&self.text);
         let mut families = Vec::with_capacity(self.families.len());
-        let mut spans = Vec::with_capacity(self.families.len());
         // Names and HELP texts are pointed at, not read as lines, so those which were rewritten move along.
         for family in &self.families {
             let name = writer.keep(self, family.name, base)?;
@@ -53,32 +52,35 @@ impl Exposition {
                 Some(span) => Some(writer.keep(self, span, base)?),
                 None => None,
             };
-            let start = writer.position(base)?;
-            for &span in self.spans_of(family) {
-                for (offset, line) in lines(self.bytes(span)) {
-                    writer.sample(line).map_err(|kind| {
-                        let at = span.start as usize + offset;
-                        let known = if at < base {
-                            at
-                        } else {
-                            family.name.start as usize
-                        };
-                        ParseError::at(&self.text, known, kind)
-                    })?;
-                }
-            }
-            let end = writer.position(base)?;
-            let from = spans.len() as u32;
-            if end > start {
-                spans.push(Span { start, end });
-            }
             families.push(Family {
                 name,
                 help,
-                spans: (from, spans.len() as u32),
                 needs: family.needs | needs,
                 ..*family
             });
+        }
+        let mut written: Vec<(u32, Span)> = Vec::with_capacity(families.len());
+        for (number, span) in self.spans_in_order() {
+            let start = writer.position(base)?;
+            for (offset, line) in lines(self.bytes(span)) {
+                writer.sample(line).map_err(|kind| {
+                    let at = span.start as usize + offset;
+                    let family = self.families.get(number as usize);
+                    let name = family.map_or(0, |family| family.name.start as usize);
+                    ParseError::at(&self.text, if at < base { at } else { name }, kind)
+                })?;
+            }
+            let end = writer.position(base)?;
+            match written.last_mut() {
+                Some((last, span)) if (*last, span.end) == (number, start) => span.end = end,
+                _ => written.push((number, Span { start, end })),
+            }
+        }
+        written.sort_by_key(|&(number, _)| number);
+        for (family, number) in families.iter_mut().zip(0..) {
+            let from = written.partition_point(|&(other, _)| other < number) as u32;
+            let to = written.partition_point(|&(other, _)| other <= number) as u32;
+            family.spans = (from, to);
         }
         writer.out.shrink_to_fit();
         let heads = families.iter().map(Family::head_len).sum();
@@ -87,11 +89,30 @@ impl Exposition {
             format: self.format,
             rewritten: writer.out,
             families,
-            spans,
+            spans: written.into_iter().map(|(_, span)| span).collect(),
             heads,
             samples: self.samples,
             has_timestamps: self.has_timestamps,
         })
+    }
+
+    /// All ranges of sample lines, each with the number of its family: family by family, or, where some are one in
+    /// OpenMetrics, in the order of the text.
+    fn spans_in_order(&self) -> impl Iterator<Item = (u32, Span)> {
+        let are_one = |family: &Family| family.needs.has(Needs::DERIVED);
+        let sorted = self.families.iter().any(are_one);
+        let mut placed = Vec::with_capacity(self.spans.len());
+        for (family, number) in self.families.iter().zip(0..) {
+            let mut place = 0;
+            for &span in self.spans_of(family) {
+                place = span.start.max(place);
+                placed.push((place, number, span));
+            }
+        }
+        if sorted {
+            placed.sort_by_key(|&(place, ..)| place);
+        }
+        placed.into_iter().map(|(_, number, span)| (number, span))
     }
 
     /// Leaves out every family, whole, of which `keep` does not take the name.

@@ -37,6 +37,31 @@ impl Piece {
         }
     }
 
+    /// Adds lines which follow directly in the same part; returns whether they do.
+    pub(crate) fn extend(&mut self, next: Self) -> bool {
+        let (
+            Self::Lines {
+                part,
+                span,
+                conversion,
+            },
+            Self::Lines {
+                part: next_part,
+                span: next_span,
+                conversion: next_conversion,
+            },
+        ) = (self, next)
+        else {
+            return false;
+        };
+        let follows =
+            (*part, span.end, *conversion) == (next_part, next_span.start, next_conversion);
+        if follows {
+            span.end = next_span.end;
+        }
+        follows
+    }
+
     pub(crate) fn len(self) -> usize {
         match self {
             Self::Head { length } => length,

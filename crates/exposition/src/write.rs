@@ -37,6 +37,23 @@ impl Output {
             });
         }
     }
+
+    /// Adds lines, to the last piece where they follow it.
+    pub(crate) fn lines(&mut self, piece: Piece) {
+        let follows = |last: &mut Piece| last.extend(piece);
+        if !self.pieces.last_mut().is_some_and(follows) {
+            self.pieces.push(piece);
+        }
+    }
+
+    /// Notes the family of which these are the pieces from `from` on, if several parts have it.
+    pub(crate) fn note_shared(&mut self, from: usize) {
+        let pieces = self.pieces.get(from..).unwrap_or_default();
+        let first = pieces.iter().find_map(Piece::part);
+        if first != pieces.last().and_then(Piece::part) {
+            self.shared.push((from as u32, self.pieces.len() as u32));
+        }
+    }
 }
 
 /// One valid exposition made of many, ready to be written.

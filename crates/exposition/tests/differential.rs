@@ -389,11 +389,11 @@ fn check_declared(served: &Served, raw: &[&Verdict], verdict: &Verdict) -> Resul
     }
     let text = String::from_utf8_lossy(&served.text);
     Err(format!(
-        "types or units differ:\n  before {before:?}\n  after  {after:?}\n{text}"
+        "types, units or start times differ:\n  before {before:?}\n  after  {after:?}\n{text}"
     ))
 }
 
-/// Types and units that say something.
+/// Types and units that say something, and start times.
 fn declared(reading: &Reading) -> BTreeSet<&str> {
     let metadata = reading.metadata.iter().map(String::as_str);
     metadata

@@ -175,7 +175,7 @@ fn types_of_both_formats_are_one_family() {
     ];
     assert_eq!(
         written(OPENMETRICS, &texts),
-        "# TYPE a counter\na_total{x=\"1\"} 1 # {t=\"u\"} 1\na_total{x=\"2\"} 2\na_created{x=\"1\"} 5\n\
+        "# TYPE a counter\na_total{x=\"1\"} 1 # {t=\"u\"} 1\na_created{x=\"1\"} 5\na_total{x=\"2\"} 2\n\
          # TYPE b gauge\nb 1 0.005\n# EOF\n"
     );
     let text = written(Encoding::TEXT, &texts);
@@ -183,6 +183,30 @@ fn types_of_both_formats_are_one_family() {
         text,
         "# TYPE a_created gauge\na_created{x=\"1\"} 5\n\
          # TYPE a_total counter\na_total{x=\"1\"} 1\na_total{x=\"2\"} 2\n# TYPE b gauge\nb 1 5\n"
+    );
+}
+
+#[test]
+fn start_times_stay_directly_behind_their_samples() {
+    let text = "# TYPE a counter\na_total{x=\"1\"} 1\na_created{x=\"1\"} 5\na_total{x=\"2\"} 2\na_created{x=\"2\"} 6\n\
+                # TYPE b summary\nb{x=\"1\",quantile=\"0.5\"} 1\nb_count{x=\"1\"} 1\nb_created{x=\"1\"} 7\n\
+                b_count{x=\"2\"} 1\nb_created{x=\"2\"} 8\n# EOF\n";
+    assert_eq!(written(OPENMETRICS, &[text]), text);
+    let mut labels = Labels::default();
+    labels.insert("y", "z").unwrap();
+    let labelled = Exposition::parse(Bytes::from(text)).unwrap();
+    let labelled = labelled.with_labels(&labels, false, &Limits::NONE).unwrap();
+    let merged = merge_as(OPENMETRICS, vec![Arc::new(labelled).into()]);
+    let served: Vec<u8> = merged.into_chunks(1 << 16).flatten().collect();
+    let labelled = text.replace('{', "{y=\"z\",");
+    assert_eq!(String::from_utf8(served).unwrap(), labelled);
+    // Written anew, as it has a blank in front: no line overtakes one of its family.
+    let untidy = text.replace("a_total{x=\"1\"}", " a_total{x=\"1\"}");
+    let moved =
+        "a_created{x=\"1\"} 5\na_created{x=\"2\"} 6\na_total{x=\"1\"} 1\na_total{x=\"2\"} 2\n";
+    assert_eq!(
+        written(OPENMETRICS, &[&untidy]).split("# ").nth(1),
+        Some(&*format!("TYPE a counter\n{moved}"))
     );
 }
 

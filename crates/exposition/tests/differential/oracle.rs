@@ -13,7 +13,7 @@ pub(crate) struct Reading {
     pub(crate) error: Option<String>,
     #[serde(default, deserialize_with = "null_is_empty")]
     pub(crate) samples: Vec<String>,
-    /// The types and units of families, by the scrape parser.
+    /// The types and units of families and the start times of samples, by the scrape parser.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub(crate) metadata: Vec<String>,
 }

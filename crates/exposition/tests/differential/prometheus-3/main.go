@@ -34,6 +34,9 @@ func scrape(text []byte, openMetrics bool) (verdict.Reading, error) {
 	for {
 		entry, err := parser.Next()
 		if errors.Is(err, io.EOF) {
+			if openMetrics {
+				reading.Metadata = append(reading.Metadata, startTimes(text)...)
+			}
 			return reading, nil
 		}
 		if err != nil {
@@ -68,6 +71,28 @@ func scrape(text []byte, openMetrics bool) (verdict.Reading, error) {
 		})
 		sample := verdict.Sample(series.Get(labels.MetricName), pairs, value, timestamp)
 		reading.Samples = append(reading.Samples, sample+exemplarOf(parser))
+	}
+}
+
+// startTimes writes the start time of each sample that has one, in milliseconds. To ask for one changes what a parser
+// makes of the rest.
+func startTimes(text []byte) []string {
+	symbols := labels.NewSymbolTable()
+	parser := textparse.NewOpenMetricsParser(text, symbols, textparse.WithOMParserSTSeriesSkipped())
+	found := []string{}
+	for {
+		entry, err := parser.Next()
+		if err != nil {
+			return found
+		}
+		if entry != textparse.EntrySeries {
+			continue
+		}
+		var series labels.Labels
+		parser.Labels(&series)
+		if start := parser.StartTimestamp(); start != 0 {
+			found = append(found, fmt.Sprintf("START %s %d", series, start))
+		}
 	}
 }
 

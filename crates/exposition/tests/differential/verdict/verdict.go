@@ -27,7 +27,7 @@ type request struct {
 type Reading struct {
 	Error   string   `json:"error,omitempty"`
 	Samples []string `json:"samples"`
-	// The types and units of families: "TYPE name counter".
+	// The types and units of families, and the start times of samples: "TYPE name counter".
 	Metadata []string `json:"metadata"`
 }
 
