@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench node                         # 1,000 applications × 1,000 series
 //! cargo bench --bench node -- --apps 100 --series 1000 --scrapes 5 --idle 10000
+//! cargo bench --bench node -- --openmetrics        # applications that answer OpenMetrics, with exemplars
 //! ```
 //!
 //! The applications seal their text once for the node's key and answer each pull with the same bytes: the node does the
@@ -38,6 +39,7 @@ struct Options {
     series: usize,
     scrapes: usize,
     idle: usize,
+    openmetrics: bool,
 }
 
 impl Options {
@@ -53,6 +55,7 @@ impl Options {
             series: number("--series", 1000),
             scrapes: number("--scrapes", 5),
             idle: number("--idle", 10_000),
+            openmetrics: arguments.iter().any(|argument| argument == "--openmetrics"),
         }
     }
 }
@@ -65,7 +68,7 @@ async fn main() -> Result<()> {
         return Ok(());
     }
     let texts: Vec<_> = (0..options.apps)
-        .map(|app| text(app, options.series))
+        .map(|app| text(app, options.series, options.openmetrics))
         .collect();
     parts(&texts)?;
     idle_connections(options.idle).await?;
@@ -163,26 +166,95 @@ async fn scrapes(options: &Options, texts: Vec<String>) -> Result<()> {
         options.series,
         bytes as f64 / 1e6
     );
-    for (name, encoding) in [("plain", "identity"), ("gzip", "gzip")] {
-        for round in 1..=options.scrapes {
+    let mut figures: Vec<Vec<Figures>> = SCRAPES.iter().map(|_| Vec::new()).collect();
+    for round in 1..=options.scrapes {
+        for (scrape, figures) in SCRAPES.iter().zip(&mut figures) {
             node.forget_peak()?;
             let before = node.cpu()?;
             let started = Instant::now();
-            let received = get(node.web, "/metrics/connected", encoding).await?;
+            let received = get(node.web, scrape).await?;
             let wall = started.elapsed().as_secs_f64();
-            let cpu = node.cpu()? - before;
+            let (cpu, peak) = (node.cpu()? - before, node.peak()?);
+            figures.push(Figures { cpu, peak });
             println!(
-                "{name:5} scrape {round}: {cpu:6.3} CPU-s {wall:6.3} s wall {:7.1} MB sent, peak {:6.1} MB, {:.2} × the text",
+                "{:26} {round}: {cpu:6.3} CPU-s {wall:6.3} s wall {:7.1} MB sent, peak {:6.1} MB, {:.2} × the text",
+                scrape.name,
                 received as f64 / 1e6,
-                node.peak()? / 1e6,
-                node.peak()? / bytes as f64
+                peak / 1e6,
+                peak / bytes as f64
             );
         }
     }
+    report_formats(&figures);
     tokio::time::sleep(Duration::from_secs(1)).await;
     println!("resident afterwards     {:8.1} MB", node.resident()? / 1e6);
     drop(apps);
     Ok(())
+}
+
+/// What one scrape cost the node: CPU seconds, and most memory in bytes.
+struct Figures {
+    cpu: f64,
+    peak: f64,
+}
+
+/// Medians, and how they are to those of text 0.0.4 in the same compression.
+fn report_formats(figures: &[Vec<Figures>]) {
+    let median = |figures: &[Figures], of: fn(&Figures) -> f64| {
+        let mut values: Vec<f64> = figures.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or_default()
+    };
+    let mut text = (0.0, 0.0);
+    for (scrape, figures) in SCRAPES.iter().zip(figures) {
+        let cpu = median(figures, |figures| figures.cpu);
+        let peak = median(figures, |figures| figures.peak);
+        if scrape.accept == TEXT {
+            text = (cpu, peak);
+        }
+        println!(
+            "median of {:26} {cpu:6.3} CPU-s, {:.2} × text; peak {:6.1} MB, {:.2} × text",
+            scrape.name,
+            cpu / text.0,
+            peak / 1e6,
+            peak / text.1
+        );
+    }
+}
+
+/// One kind of scrape: what it asks for.
+struct Scrape {
+    name: &'static str,
+    accept: &'static str,
+    encoding: &'static str,
+}
+
+const TEXT: &str = "text/plain;version=0.0.4";
+/// As Prometheus 2 asks.
+const OPENMETRICS_2: &str = "application/openmetrics-text;version=1.0.0";
+/// As Prometheus 3 asks.
+const OPENMETRICS_3: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8";
+
+/// Text comes first in each compression.
+const SCRAPES: [Scrape; 8] = [
+    Scrape::new("plain text", TEXT, "identity"),
+    Scrape::new("plain OpenMetrics", OPENMETRICS_3, "identity"),
+    Scrape::new("plain OpenMetrics, 2", OPENMETRICS_2, "identity"),
+    Scrape::new("gzip text", TEXT, "gzip"),
+    Scrape::new("gzip OpenMetrics", OPENMETRICS_3, "gzip"),
+    Scrape::new("gzip OpenMetrics, 2", OPENMETRICS_2, "gzip"),
+    Scrape::new("zstd text", TEXT, "zstd"),
+    Scrape::new("zstd OpenMetrics", OPENMETRICS_3, "zstd"),
+];
+
+impl Scrape {
+    const fn new(name: &'static str, accept: &'static str, encoding: &'static str) -> Self {
+        Self {
+            name,
+            accept,
+            encoding,
+        }
+    }
 }
 
 /// A node as a process of its own.
@@ -323,8 +395,9 @@ impl App {
     }
 }
 
-/// What a Spring Boot application with Micrometer answers: some fifty families of all types, long labels.
-fn text(app: usize, series: usize) -> String {
+/// What a Spring Boot application with Micrometer answers: some fifty families, long labels; in OpenMetrics counters,
+/// every fifth with an exemplar.
+fn text(app: usize, series: usize, openmetrics: bool) -> String {
     let mut text = String::new();
     let mut written = 0;
     let mut family = 0;
@@ -337,29 +410,45 @@ fn text(app: usize, series: usize) -> String {
             text,
             "# HELP {name} Duration of HTTP server request handling, family {family}"
         );
-        let _ = writeln!(text, "# TYPE {name} gauge");
+        let kind = if openmetrics { "counter" } else { "gauge" };
+        let _ = writeln!(text, "# TYPE {name} {kind}");
         for row in 0..rows {
             // Knuth's generator for 64 bits: values that differ, and do not compress.
             value = value
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            let _ = writeln!(
+            let (suffix, comma) = if openmetrics {
+                ("_total", "")
+            } else {
+                ("", ",")
+            };
+            let _ = write!(
                 text,
-                "{name}{{{common},method=\"GET\",uri=\"/api/v1/items/{row}\",}} {}.{:06}",
+                "{name}{suffix}{{{common},method=\"GET\",uri=\"/api/v1/items/{row}\"{comma}}} {}.{:06}",
                 value >> 54,
                 (value >> 20) % 1_000_000
             );
+            if openmetrics && row % 5 == 0 {
+                let _ = write!(text, " # {{trace_id=\"{value:016x}\"}} 0.25 1520879607.789");
+            }
+            text.push('\n');
         }
         written += rows;
         family += 1;
+    }
+    if openmetrics {
+        text.push_str("# EOF\n");
     }
     text
 }
 
 /// Bytes of the body, which is read and dropped.
-async fn get(web: SocketAddr, path: &str, encoding: &str) -> Result<usize> {
+async fn get(web: SocketAddr, scrape: &Scrape) -> Result<usize> {
     let mut stream = TcpStream::connect(web).await?;
-    let request = format!("GET {path} HTTP/1.0\r\nAccept-Encoding: {encoding}\r\n\r\n");
+    let request = format!(
+        "GET /metrics/connected HTTP/1.0\r\nAccept: {}\r\nAccept-Encoding: {}\r\n\r\n",
+        scrape.accept, scrape.encoding
+    );
     stream.write_all(request.as_bytes()).await?;
     let mut buffer = vec![0; 256 << 10];
     let mut received = 0;
