@@ -85,6 +85,11 @@ impl<'a> Families<'a> {
         }
     }
 
+    pub(crate) fn is_gauge_histogram(&self, id: u32) -> bool {
+        let family = self.draft.families.get(id as usize);
+        family.is_some_and(|family| family.openmetrics == Some(OpenMetricsType::GaugeHistogram))
+    }
+
     /// The histogram or summary which takes samples of this name, and their suffix.
     pub(crate) fn taker(&self, name: &[u8]) -> Option<(u32, &'static [u8])> {
         let (family, suffix) = split_suffix(name)?;

@@ -179,6 +179,27 @@ pub(crate) fn write_seconds(out: &mut Vec<u8>, milliseconds: &[u8]) {
     }
 }
 
+/// A number as Prometheus 3 spells the bounds of histograms (`FormatOpenMetricsFloat` in its `model/labels/float.go`);
+/// `None`: it is no number.
+pub(crate) fn as_bound(token: &[u8]) -> Option<String> {
+    let number = read(token).filter(|_| is_float(token))?;
+    if number.is_nan() {
+        return Some("NaN".to_owned());
+    }
+    if number.is_infinite() {
+        let sign = if number > 0.0 { '+' } else { '-' };
+        return Some(format!("{sign}Inf"));
+    }
+    let scientific = format!("{number:e}");
+    let (mantissa, exponent) = scientific.split_once('e')?;
+    let exponent: i32 = exponent.parse().ok()?;
+    if (-4..6).contains(&exponent) {
+        return Some(format!("{number:?}"));
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    Some(format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs()))
+}
+
 /// The number after the `e`; one of so many digits that they say all is a very large one.
 fn read_exponent(exponent: &[u8]) -> i64 {
     const LARGE: i64 = 1 << 40;
@@ -356,5 +377,33 @@ mod tests {
         assert!(!is_timestamp(b"9223372036854775808"));
         assert!(is_timestamp(b"000000000000000000000000000001"));
         assert!(!is_timestamp(b""));
+    }
+
+    #[test]
+    fn bounds_are_spelled_as_prometheus_does() {
+        for (token, expected) in [
+            ("1", "1.0"),
+            ("-0", "-0.0"),
+            ("0.10", "0.1"),
+            ("2.50e1", "25.0"),
+            ("0.0001", "0.0001"),
+            ("0.00001", "1e-05"),
+            ("123456", "123456.0"),
+            ("1000000", "1e+06"),
+            ("-1234567.5", "-1.2345675e+06"),
+            ("1e100", "1e+100"),
+            ("inf", "+Inf"),
+            ("-Infinity", "-Inf"),
+            ("nan", "NaN"),
+        ] {
+            assert_eq!(
+                as_bound(token.as_bytes()).as_deref(),
+                Some(expected),
+                "{token}"
+            );
+        }
+        for token in ["", "x", "1.0.0", "0x1p3", "1e999"] {
+            assert_eq!(as_bound(token.as_bytes()), None, "{token}");
+        }
     }
 }

@@ -76,7 +76,7 @@ impl<'a> Declared<'a> {
         &mut self,
         line: Metadata<'a>,
         max: usize,
-    ) -> Result<Option<(&'a [u8], metadata::Kind)>, Fault> {
+    ) -> Result<Option<(&'a [u8], OpenMetricsType)>, Fault> {
         match line {
             Metadata::Comment => Ok(None),
             Metadata::Unit { name, text } => {
@@ -102,7 +102,7 @@ impl<'a> Declared<'a> {
                 let declaration = self.of(name, max)?;
                 declaration.kind.get_or_insert(kind);
                 if kind.suffix_of(name).is_empty() {
-                    return Ok(Some((name, kind.kind())));
+                    return Ok(Some((name, kind)));
                 }
                 for (renaming, declared) in &mut declaration.renamed {
                     *declared |= *renaming == kind;

@@ -12,6 +12,7 @@ use crate::marks::Marks;
 use crate::metadata::{self, Kind, Metadata};
 use crate::needs::Needs;
 use crate::openmetrics::Declared;
+use crate::openmetrics_type::OpenMetricsType;
 use crate::sample::sample;
 use crate::series::{SeriesReader, value_end};
 use crate::span::Span;
@@ -156,6 +157,7 @@ struct Current<'a> {
     id: u32,
     name: &'a [u8],
     kind: Kind,
+    is_gauge_histogram: bool,
     /// What is noted of it already.
     needs: Needs,
 }
@@ -172,6 +174,7 @@ impl<'a> Reader<'a> {
                 id: 0,
                 name: b"",
                 kind: Kind::Untyped,
+                is_gauge_histogram: false,
                 needs: Needs::default(),
             },
             series: SeriesReader::within(limits),
@@ -234,14 +237,17 @@ impl<'a> Reader<'a> {
         }
         self.families.draft.samples += 1;
         self.families.draft.has_timestamps |= sample.timestamp.is_some();
-        let span = if sample.tidy && end < self.text.len() {
+        let bound =
+            Some(&sample).filter(|_| self.current.is_gauge_histogram && suffix == b"_bucket");
+        let bound = bound.and_then(tidy::other_bound);
+        let span = if sample.tidy && bound.is_none() && end < self.text.len() {
             Span {
                 start: start as u32,
                 end: end as u32 + 1,
             }
         } else {
             self.families
-                .rewrite(|out| tidy::write_sample(out, &sample))?
+                .rewrite(|out| tidy::write_sample(out, &sample, bound.as_deref()))?
         };
         match self.families.draft.runs.last_mut() {
             Some((family, last)) if *family == self.current.id && last.end == span.start => {
@@ -278,6 +284,7 @@ impl<'a> Reader<'a> {
             id,
             name: name.strip_suffix(suffix).unwrap_or(name),
             kind: self.families.kind_of(id).unwrap_or(Kind::Untyped),
+            is_gauge_histogram: self.families.is_gauge_histogram(id),
             needs: Needs::default(),
         };
         Ok(suffix)
@@ -287,7 +294,7 @@ impl<'a> Reader<'a> {
         let metadata = metadata::metadata(line, at)?;
         if let Some(declared) = &mut self.openmetrics {
             return match declared.note(metadata, self.families.max())? {
-                Some((name, kind)) => self.declare(name, kind),
+                Some((name, kind)) => self.declare(name, kind.kind(), Some(kind)),
                 None => Ok(()),
             };
         }
@@ -301,20 +308,28 @@ impl<'a> Reader<'a> {
                 name,
                 text,
                 text_at,
-            } => self.declare(name, metadata::kind(text, text_at)?),
+            } => self.declare(name, metadata::kind(text, text_at)?, None),
         }
     }
 
     /// Of the types declared for a name, the first counts.
-    fn declare(&mut self, name: &'a [u8], kind: Kind) -> Result<(), Fault> {
+    fn declare(
+        &mut self,
+        name: &'a [u8],
+        kind: Kind,
+        openmetrics: Option<OpenMetricsType>,
+    ) -> Result<(), Fault> {
         let id = self.families.family(name)?;
-        let kind = self.families.set_kind(id, kind);
-        let needs = Needs::default();
+        let is_first = self.families.kind_of(id).is_none();
+        if is_first && openmetrics == Some(OpenMetricsType::GaugeHistogram) {
+            self.families.set_openmetrics(id, openmetrics, 0);
+        }
         self.current = Current {
             id,
             name,
-            kind,
-            needs,
+            kind: self.families.set_kind(id, kind),
+            is_gauge_histogram: self.families.is_gauge_histogram(id),
+            needs: Needs::default(),
         };
         Ok(())
     }

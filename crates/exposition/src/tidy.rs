@@ -8,16 +8,28 @@
 //!   itself, so it is doubled.
 //! - In the text of a `# HELP`, the same for a backslash which starts none of `\\`, `\n`; in OpenMetrics
 //!   `\"` stands for a quote, which needs no backslash here.
+//! - Bounds of a gaugehistogram, which is a histogram in text: of that, Prometheus 3 spells them anew
+//!   (`normalizeFloatsInLabelValues` in `openmetricsparse.go`), of a gaugehistogram it does not.
 
 use crate::class::{is_classic, is_classic_label};
 use crate::exemplar::{Exemplar, exemplar};
 use crate::format::Format;
+use crate::number;
 use crate::sample::Sample;
 use crate::series::read_labels;
 
-/// Appends the sample with canonical blanks, commas and escapes, and a line feed.
-pub(crate) fn write_sample(out: &mut Vec<u8>, sample: &Sample<'_>) {
-    write_series(out, sample.series.name(), sample.series.labels());
+/// The label that has the bound of a bucket.
+const BOUND: &[u8] = b"le";
+
+/// Appends the sample with canonical blanks, commas and escapes, and a line feed; with another bound, if there is one.
+pub(crate) fn write_sample(out: &mut Vec<u8>, sample: &Sample<'_>, bound: Option<&str>) {
+    let open = write_metric_name(out, sample.series.name());
+    let labels = read_labels(sample.series.labels());
+    let labels = labels.map(|(label, value)| match bound {
+        Some(bound) if label == BOUND => (label, bound.as_bytes()),
+        _ => (label, value),
+    });
+    write_labels(out, open, labels);
     out.push(b' ');
     out.extend_from_slice(sample.value);
     if let Some(timestamp) = sample.timestamp {
@@ -34,10 +46,11 @@ pub(crate) fn write_sample(out: &mut Vec<u8>, sample: &Sample<'_>) {
     out.push(b'\n');
 }
 
-/// Appends a name and its labels.
-fn write_series(out: &mut Vec<u8>, name: &[u8], labels: &[u8]) {
-    let open = write_metric_name(out, name);
-    write_labels(out, open, read_labels(labels));
+/// The bound of a bucket as Prometheus 3 spells it, if it stands otherwise.
+pub(crate) fn other_bound(sample: &Sample<'_>) -> Option<String> {
+    let mut labels = read_labels(sample.series.labels());
+    let (_, bound) = labels.find(|&(label, _)| label == BOUND)?;
+    number::as_bound(bound).filter(|spelled| spelled.as_bytes() != bound)
 }
 
 /// Appends a metric name as it stands in `# HELP`.

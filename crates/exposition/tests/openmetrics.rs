@@ -211,6 +211,29 @@ fn start_times_stay_directly_behind_their_samples() {
 }
 
 #[test]
+fn bounds_of_a_gaugehistogram_are_the_same_in_each_format() {
+    let text = "# TYPE a gaugehistogram\na_bucket{x=\"1\",le=\"1\"} 1\na_bucket{x=\"1\",le=\"2.5\"} 2\n\
+                a_gcount{x=\"1\",le=\"1\"} 2\na_bucket{le=\"1e6\"} 1 # {t=\"u\"} 1\n# EOF\n";
+    let spelled = "a_bucket{x=\"1\",le=\"1.0\"} 1\na_bucket{x=\"1\",le=\"2.5\"} 2\n";
+    let text_04 = written(Encoding::TEXT, &[text]);
+    assert!(
+        text_04.contains(spelled) && text_04.contains("a_bucket{le=\"1e+06\"} 1\n"),
+        "{text_04}"
+    );
+    let openmetrics = written(OPENMETRICS, &[text]);
+    assert!(
+        openmetrics.starts_with("# TYPE a gaugehistogram\n"),
+        "{openmetrics}"
+    );
+    for line in [
+        "a_bucket{x=\"1\",le=\"1.0\"} 1\n",
+        "a_bucket{le=\"1e+06\"} 1 # {t=\"u\"} 1\n",
+    ] {
+        assert!(openmetrics.contains(line), "{openmetrics}");
+    }
+}
+
+#[test]
 fn names_that_become_one_are_one_family_and_labels_are_kept_apart() {
     let texts = [
         "# TYPE \"a.b\" gauge\n{\"a.b\",\"c.d\"=\"1\",\"c-d\"=\"2\",c_d=\"3\"} 1\n",
