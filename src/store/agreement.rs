@@ -121,6 +121,7 @@ impl Store {
         entry: &Entry,
         now: Instant,
     ) -> Standing {
+        self.doubts.answered(from, push);
         let asked = self.asked(now);
         let Some(held) = self.ledger.get_mut(push) else {
             return if self.ledger.is_over(push) {
@@ -176,6 +177,7 @@ impl Store {
 
     /// Takes what `from` said of a push.
     pub(super) fn heed(&mut self, from: &NodeId, push: &PushId, standing: &Standing, now: Instant) {
+        self.doubts.answered(from, push);
         if self.ledger.get(push).is_none() {
             return;
         }

@@ -114,6 +114,7 @@ impl Store {
     /// The claim is to be ended by [`Store::commit`] or [`Store::release`]; how many there are at a time is up to the
     /// caller. Once the replies have come, or it takes too long, [`Store::choose`] says what goes out.
     pub fn begin(&mut self, consumer: &ConsumerName, now: Instant) -> (ClaimId, Effects) {
+        self.note_step(now);
         let claim = ClaimId {
             scraper: self.me.clone(),
             sequence: self.next_claim,

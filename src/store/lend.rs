@@ -112,7 +112,8 @@ impl Store {
         for (push, held) in self.ledger.iter() {
             let owned = held.ownership().owner == self.me;
             let had = held.is_had_by(taker);
-            if owned && !had && held.is_claimed_from(taker, now) {
+            let withheld = held.is_claimed_from(taker, now) || self.doubts.concern(push);
+            if owned && !had && withheld {
                 busy.extend(&held.content.series);
                 continue;
             }

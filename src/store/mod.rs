@@ -127,6 +127,7 @@ mod ownership;
 mod replicate;
 mod selection;
 mod served;
+mod standstill;
 mod tombstones;
 mod underway;
 
@@ -157,6 +158,7 @@ use loans::Loans;
 use members::Members;
 use outbox::Outbox;
 use replicate::FullPeers;
+use standstill::Doubts;
 use underway::Underway;
 
 use crate::nodes::{Clock, NodeId};
@@ -310,6 +312,7 @@ pub struct Store {
     next_agreement: Option<Instant>,
     next_resend: Option<Instant>,
     durable: Durable,
+    doubts: Doubts,
     out: Effects,
 }
 
@@ -344,12 +347,14 @@ impl Store {
             next_agreement: None,
             next_resend: None,
             durable: Durable::default(),
+            doubts: Doubts::default(),
             out: Effects::default(),
         }
     }
 
     /// Answers a call of another node.
     pub fn serve(&mut self, from: &NodeId, request: Request, now: Instant) -> (Reply, Effects) {
+        self.note_step(now);
         self.members.heard_of(from, now);
         let reply = match request {
             Request::Replicate(replica) => {
@@ -400,6 +405,7 @@ impl Store {
 
     /// Takes the reply to one of the calls of earlier [`Effects`].
     pub fn answered(&mut self, from: &NodeId, reply: Reply, now: Instant) -> Effects {
+        self.note_step(now);
         self.members.heard_of(from, now);
         match reply {
             Reply::Replicate(push, standing) => {
@@ -435,6 +441,7 @@ impl Store {
 
     /// Takes a new view of who lives, this node included with its own state.
     pub fn members(&mut self, view: View, now: Instant) -> Effects {
+        self.note_step(now);
         if self.members.update(view, now) {
             self.underway.retain(|node| self.members.is_alive(node));
             self.ask_about_restored(now);
@@ -446,6 +453,7 @@ impl Store {
 
     /// Does what is due. To be called every some hundred milliseconds.
     pub fn tick(&mut self, now: Instant) -> Effects {
+        self.note_step(now);
         self.clock.read(now);
         self.renew_scrapes(now);
         self.reconsider(now);
@@ -462,6 +470,7 @@ impl Store {
         self.take_over(now);
         self.repair(now);
         self.agree(now);
+        self.ask_in_doubt(now);
         self.effects(now)
     }
 

@@ -1,4 +1,5 @@
-//! Pushes on disk: nodes that are killed at any moment, one and all at once, and started again in their directories.
+//! Pushes on disk: nodes that are killed at any moment, one and all at once, and started again in their directories; and
+//! one that is stopped for a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -238,6 +239,45 @@ async fn one_node_killed_again_and_again() {
 #[ignore = "takes long: as many rounds as PROXY_KILL_ROUNDS says"]
 async fn three_nodes_killed_again_and_again() {
     kill_all(3, rounds()).await;
+}
+
+#[tokio::test]
+async fn what_others_serve_while_a_node_is_stopped_is_not_served_again_when_it_goes_on() {
+    let scratch = Scratch::new();
+    let places = Place::all(3, &scratch);
+    let mut nodes = Vec::new();
+    for place in &places {
+        nodes.push(start(place).await);
+    }
+    let account = Arc::new(Account::default());
+    let mut pushers = JoinSet::new();
+    let pusher = Arc::clone(&account);
+    let to = places[0].tcp;
+    pushers.spawn(async move { pusher.push_to(to).await });
+    eventually("pushes", async || account.acknowledged.lock().len() >= 50).await;
+    pushers.shutdown().await;
+    nodes[0].program.freeze();
+    eventually_within(
+        Duration::from_secs(60),
+        "all of them, by others",
+        async || {
+            for place in &places[1..] {
+                account.scrape(place.web).await;
+            }
+            account.unserved().is_empty()
+        },
+    )
+    .await;
+    // Longer than its peers keep their connections to it, with what they tell it.
+    sleep(Duration::from_secs(30)).await;
+    nodes[0].program.resume();
+    for _ in 0..40 {
+        for place in &places {
+            account.scrape(place.web).await.expect("a response");
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(account.served_again(), 0);
 }
 
 async fn start(place: &Place) -> Node {

@@ -330,6 +330,11 @@ impl Program {
         self.signal("-STOP");
     }
 
+    /// Lets a process that was stopped go on.
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
     /// Asks it to read its files again.
     pub(crate) fn read_files(&self) {
         self.signal("-HUP");

@@ -652,3 +652,50 @@ fn one_answer_to_a_claim_carries_no_more_text_than_it_may() {
     }
     assert_eq!(scrapes, 20 / 5);
 }
+
+#[test]
+fn what_others_served_while_a_node_stood_still_is_not_served_again() {
+    let mut nodes = nodes(3);
+    let push = nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    let still = nodes.stores.remove(&node(0)).unwrap();
+    nodes.see(&view(&[1, 2]));
+    nodes.wait(Duration::from_secs(25));
+    assert_eq!(nodes.scrape(&node(1)), [push.clone()]);
+    nodes.stores.insert(node(0), still);
+    assert_eq!(nodes.scrape(&node(0)), []);
+    // It hears of nobody at first.
+    nodes.see(&view(&[0]));
+    nodes.tick();
+    nodes.lose_all();
+    assert_eq!(nodes.scrape(&node(0)), []);
+    nodes.see(&view(&[0, 1, 2]));
+    nodes.wait(Duration::from_secs(2));
+    assert_eq!(nodes.scrape(&node(0)), []);
+    assert!(nodes.holders(&push).is_empty());
+}
+
+#[test]
+fn a_node_that_stood_still_serves_its_own_once_the_others_have_answered() {
+    let mut nodes = nodes(3);
+    let push = nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    nodes.now += Duration::from_secs(25);
+    assert_eq!(nodes.scrape(&node(0)), []);
+    nodes.tick();
+    nodes.talk();
+    assert_eq!(nodes.scrape(&node(0)), [push]);
+}
+
+#[test]
+fn a_node_that_stood_still_and_hears_nothing_serves_its_own_after_15_seconds() {
+    let mut nodes = nodes(3);
+    let push = nodes.push(&node(0), &[1]).unwrap();
+    nodes.talk();
+    nodes.stores.retain(|id, _| *id == node(0));
+    nodes.now += Duration::from_secs(25);
+    nodes.wait(Duration::from_secs(15));
+    assert_eq!(nodes.scrape(&node(0)), []);
+    nodes.wait(Duration::from_secs(1));
+    assert_eq!(nodes.scrape(&node(0)), [push]);
+}

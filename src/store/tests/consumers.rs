@@ -110,7 +110,7 @@ fn the_second_of_a_pair_gets_what_the_first_one_took_from_three_nodes_after_a_re
         nodes.scrape_as(&node(number), "a");
         nodes.now += Duration::from_secs(1);
     }
-    nodes.now += Duration::from_secs(30);
+    nodes.wait(Duration::from_secs(30));
     assert_eq!(nodes.scrape_as(&node(1), "b"), [push]);
 }
 
