@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -46,6 +46,8 @@ use crate::tenant::Tenant;
 
 /// Pushes of one connection that are opened and checked at a time.
 const MAX_PUSHES: usize = 16;
+/// An application that did not answer in time may take so long for a sign of life.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 /// Runs a connection from before its SETUP to its end.
 pub(super) async fn run<T: FrameTransport>(
@@ -299,8 +301,8 @@ impl<T: FrameTransport> ConnectionTask<'_, T> {
     fn ask_for_a_sign_of_life(&mut self) {
         // While its pushes are being taken nothing may be read of it, and it is there.
         if self.pulls.are_late(Instant::now()) && self.pushes.is_empty() && !self.deaf {
-            let now = Instant::now().into_std();
-            self.connection.session().probe(now);
+            let until = Instant::now() + SIGN_OF_LIFE;
+            self.connection.session().probe(until.into_std());
         }
     }
 

@@ -33,6 +33,9 @@ pub(crate) const MAX_FRAME: usize = 64 << 10;
 /// sends no word of it.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 const MAX_LIFETIME: Duration = Duration::from_secs(15);
+/// The proxy may take a third of the time that a push has for a sign of life, within these bounds: a push over a connection
+/// that leads nowhere is to be tried over another.
+const SIGN_OF_LIFE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// What the proxy is told where the application ends.
 const GOODBYE: &str = "the application ends";
 /// For the pulls and pushes under way on a connection that another one has replaced.
@@ -114,7 +117,8 @@ struct Sealed {
 
 enum Target {
     Pull(StreamId),
-    Push(oneshot::Sender<Outcome>),
+    /// It is awaited for so long.
+    Push(oneshot::Sender<Outcome>, Duration),
     Tell(oneshot::Sender<Outcome>),
 }
 
@@ -165,9 +169,9 @@ impl Application {
             },
             // What is ordered of a connection that has been replaced is lost, and ordered of its successor.
             order = self.orders.recv(), if self.retire_until.is_none() => match order {
-                Some(Order::Push(text, reply)) => {
+                Some(Order::Push(text, reply, left)) => {
                     self.give_up_abandoned(connection.session());
-                    self.seal_push(text, Target::Push(reply));
+                    self.seal_push(text, Target::Push(reply, left));
                 }
                 Some(Order::Tell(text, reply)) => self.seal_push(text, Target::Tell(reply)),
                 Some(Order::Retire) => self.retire_until = Some(Instant::now() + RETIRE_WITHIN),
@@ -291,12 +295,18 @@ impl Application {
     fn send(&mut self, Sealed { target, payload }: Sealed, session: &mut Session) {
         match target {
             Target::Pull(stream) => self.answer(stream, payload, session),
-            Target::Push(reply) => match payload.map(|payload| session.request_response(payload)) {
-                Ok(Ok(stream)) => drop(self.pushes.insert(stream, reply)),
-                // Too much waits to be sent: it is as good as lost on this connection.
-                Ok(Err(error)) => debug!(%error, "cannot push"),
-                Err(error) => drop(reply.send(Err(error.into()))),
-            },
+            Target::Push(reply, left) => {
+                match payload.map(|payload| session.request_response(payload)) {
+                    Ok(Ok(stream)) => {
+                        self.pushes.insert(stream, reply);
+                        let within = (left / 3).clamp(SIGN_OF_LIFE.0, SIGN_OF_LIFE.1);
+                        session.probe((Instant::now() + within).into_std());
+                    }
+                    // Too much waits to be sent: it is as good as lost on this connection.
+                    Ok(Err(error)) => debug!(%error, "cannot push"),
+                    Err(error) => drop(reply.send(Err(error.into()))),
+                }
+            }
             Target::Tell(reply) => match payload.map(|payload| session.fire_and_forget(payload)) {
                 Ok(Ok(())) => self.told.push(reply),
                 Ok(Err(error)) => debug!(%error, "cannot push"),

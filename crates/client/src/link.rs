@@ -1,6 +1,7 @@
 //! How the other parts of a client reach the task of a connection.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -16,8 +17,8 @@ pub(crate) type Outcome = Result<(), PushError>;
 /// What a connection is asked to do.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Push the text and tell how it went.
-    Push(Bytes, oneshot::Sender<Outcome>),
+    /// Push the text and tell how it went, which is awaited for so long.
+    Push(Bytes, oneshot::Sender<Outcome>, Duration),
     /// Push the text without waiting for the proxy: the outcome is that all of it has been sent.
     Tell(Bytes, oneshot::Sender<Outcome>),
     /// Finish what is under way, then end.

@@ -65,7 +65,8 @@ async fn deliver(state: &State, until: Until, deadline: Instant) -> Outcome {
             }
         };
         tried = Some(link.id());
-        if let Some(outcome) = send(&link, until, text.clone()).await {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Some(outcome) = send(&link, until, text.clone(), left).await {
             return outcome;
         }
     }
@@ -95,10 +96,10 @@ async fn next_link(
 }
 
 /// `None`: the connection ended before there was an answer.
-async fn send(link: &Link, until: Until, text: Bytes) -> Option<Outcome> {
+async fn send(link: &Link, until: Until, text: Bytes, left: Duration) -> Option<Outcome> {
     let (reply, outcome) = oneshot::channel();
     let order = match until {
-        Until::Acknowledged => Order::Push(text, reply),
+        Until::Acknowledged => Order::Push(text, reply, left),
         Until::Sent => Order::Tell(text, reply),
     };
     link.order(order).await.ok()?;

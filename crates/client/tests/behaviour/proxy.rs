@@ -107,6 +107,8 @@ pub(crate) struct Peer {
 
 impl Peer {
     fn new(stream: TcpStream) -> Self {
+        // Else a frame after another waits for the other end's delayed ACK, 40 ms by a clock that is not paused.
+        stream.set_nodelay(true).expect("a socket");
         let session = Session::accepting(Limits::default(), Instant::now().into_std());
         let mut connection = Connection::new(session, Tcp::new(stream, 1 << 24));
         let (acts, mut orders) = mpsc::unbounded_channel::<Act>();

@@ -84,6 +84,24 @@ async fn a_push_does_not_wait_for_a_silent_proxy_where_there_is_another() {
     is_pushed(&client, &proxy).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_push_over_a_connection_that_leads_nowhere_is_tried_over_another() {
+    let (vanished, proxy) = (Proxy::bind().await, Proxy::bind().await);
+    let client = client([vanished.address(), proxy.address()]).connect();
+    let peer = vanished.accept_with_key().await;
+    client.ready().await.unwrap();
+    peer.stop_reading();
+    let begin = Instant::now();
+    let (pushed, _peer) = tokio::join!(client.push_within(9 * SECOND), async {
+        let mut peer = proxy.accept_with_key().await;
+        let (stream, _) = peer.push().await;
+        peer.acknowledge(stream);
+        peer
+    });
+    pushed.unwrap();
+    assert!(begin.elapsed() < 5 * SECOND, "{:?}", begin.elapsed());
+}
+
 #[tokio::test]
 async fn a_push_that_no_waiting_helps_fails_at_once() {
     let client = client([Proxy::bind().await.address()])

@@ -133,8 +133,8 @@ pub enum CloseReason {
     /// No SETUP in time.
     #[error("no SETUP in time")]
     SetupTimeout,
-    /// Nothing received, or nothing that could be sent, for the peer's max lifetime; or nothing received within 5 s after a
-    /// [`Session::probe`](super::Session::probe).
+    /// Nothing received, or nothing that could be sent, for the peer's max lifetime; or nothing received until the end
+    /// of a [`Session::probe`](super::Session::probe).
     #[error("nothing received in time")]
     KeepaliveTimeout,
     /// The transport failed, or ended in the middle of a frame.

@@ -4,9 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::Limits;
 
-/// How long a peer that was asked for a sign of life at once may take for any.
-const PROBE: Duration = Duration::from_secs(5);
-
 /// Both sides send KEEPALIVE frames that ask for an answer, as the Java client and proxy do.
 #[derive(Debug)]
 pub(super) struct Liveness {
@@ -63,9 +60,10 @@ impl Liveness {
         self.probed_until = None;
     }
 
-    /// The peer is asked for a sign of life now.
-    pub(super) fn probe(&mut self, now: Instant) {
-        self.probed_until.get_or_insert(now + PROBE);
+    /// The peer is asked for a sign of life now, and is to give one until then.
+    pub(super) fn probe(&mut self, until: Instant) {
+        let until = self.probed_until.map_or(until, |known| known.min(until));
+        self.probed_until = Some(until);
     }
 
     pub(super) fn sending(&mut self, blocked: bool, progressed: bool, now: Instant) {

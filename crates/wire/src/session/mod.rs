@@ -340,11 +340,11 @@ impl Session {
         }
     }
 
-    /// Asks the peer for a sign of life at once. Where nothing at all is received within 5 s, the peer is as dead as one
+    /// Asks the peer for a sign of life at once. Where nothing at all is received until then, the peer is as dead as one
     /// that is silent for its max lifetime.
-    pub fn probe(&mut self, now: Instant) {
+    pub fn probe(&mut self, until: Instant) {
         if let Phase::Open(liveness) = &mut self.phase {
-            liveness.probe(now);
+            liveness.probe(until);
             self.outbox.set_ping();
         }
     }

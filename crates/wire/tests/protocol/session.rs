@@ -338,11 +338,11 @@ fn a_peer_that_gives_no_sign_of_life_when_asked_is_dead_within_seconds() {
     let start = Instant::now();
     let later = |seconds| start + Duration::from_secs(seconds);
     let mut session = open_with(small(), start);
-    session.probe(later(10));
+    session.probe(later(15));
     assert_eq!(sent(&mut session), [see(&keepalive(RESPOND, b""))]);
     assert_eq!(session.next_timeout(), Some(later(15)));
     // Asking again gives no more time.
-    session.probe(later(14));
+    session.probe(later(19));
     session.handle_timeout(later(15));
     assert_eq!(session.close_reason(), Some(&CloseReason::KeepaliveTimeout));
 }
@@ -352,16 +352,16 @@ fn any_byte_is_a_sign_of_life_that_was_asked_for() {
     let start = Instant::now();
     let later = |seconds| start + Duration::from_secs(seconds);
     let mut session = open_with(small(), start);
-    session.probe(later(10));
+    session.probe(later(15));
     session.received_bytes(later(14));
     session.handle_timeout(later(15));
     assert!(!session.is_closed());
     // What came before it was asked is none.
-    session.probe(later(20));
+    session.probe(later(25));
     session.handle_timeout(later(25));
     assert!(session.is_closed());
     // A closed one is asked for nothing.
-    session.probe(later(26));
+    session.probe(later(31));
     assert_eq!(session.next_timeout(), None);
 }
 
