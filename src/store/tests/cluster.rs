@@ -661,7 +661,7 @@ fn what_others_served_while_a_node_stood_still_is_not_served_again() {
     let still = nodes.stores.remove(&node(0)).unwrap();
     nodes.see(&view(&[1, 2]));
     nodes.wait(Duration::from_secs(25));
-    assert_eq!(nodes.scrape(&node(1)), [push.clone()]);
+    assert_eq!(nodes.scrape(&node(1)), std::slice::from_ref(&push));
     nodes.stores.insert(node(0), still);
     assert_eq!(nodes.scrape(&node(0)), []);
     // It hears of nobody at first.
