@@ -1,10 +1,13 @@
 //! Addresses of sockets: where to listen, and who comes.
 
+pub(crate) mod forwarded_for;
+
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::task::Poll;
 
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Open TCP ports that all lead to the same.
@@ -127,6 +130,20 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     (address.ip().to_canonical(), address.port()).into()
 }
 
+/// Reads a network, or the one address that is all of it.
+pub(crate) fn trusted_network(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| "neither an address nor a network, as 192.0.2.1 or 10.0.0.0/8".into())
+}
+
+/// Whether one of these networks has the address: whether the peer there is believed where a connection comes from.
+pub(crate) fn is_trusted(trusted: &[IpNet], peer: SocketAddr) -> bool {
+    let address = peer.ip().to_canonical();
+    trusted.iter().any(|network| network.contains(&address))
+}
+
 /// Whether the connection just ended. Whether a port is open is asked so, too.
 pub(crate) fn is_lost(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
@@ -147,6 +164,28 @@ pub(crate) fn reached_from(from: SocketAddr, to: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_those_that_are_named_are_trusted() {
+        let trusted = ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1"]
+            .map(|text| trusted_network(text).expect("a network"));
+        for (peer, expected) in [
+            ("10.1.2.3:4", true),
+            ("[::ffff:10.1.2.3]:4", true),
+            ("11.1.2.3:4", false),
+            ("[2001:db8::1]:4", true),
+            ("[2001:db9::1]:4", false),
+            ("192.0.2.1:4", true),
+            ("192.0.2.2:4", false),
+        ] {
+            assert_eq!(
+                is_trusted(&trusted, peer.parse().unwrap()),
+                expected,
+                "{peer}"
+            );
+        }
+        assert!(!is_trusted(&[], "10.1.2.3:4".parse().unwrap()));
+    }
 
     #[tokio::test]
     async fn a_busy_port_does_not_keep_another_waiting() {

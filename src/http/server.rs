@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
+use axum::http::HeaderValue;
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -38,7 +40,7 @@ use super::{Metrics, Settings};
 use crate::access::{Active, Guard, guard};
 use crate::limits::eviction::{self, Evictable, EvictionQueue};
 use crate::limits::log_limit::LogLimit;
-use crate::sockets::{BindError, Ports, canonical, is_lost};
+use crate::sockets::{BindError, Ports, canonical, forwarded_for, is_lost};
 
 /// Bytes of a request's head; a scrape's has a few hundred.
 const MAX_HEAD: usize = 16 << 10;
@@ -101,6 +103,7 @@ impl Listener {
             access,
             idle: EvictionQueue::new(usize::MAX),
             metrics,
+            forwarded_for_trusted: self.settings.forwarded_for_trusted.clone().into(),
             io_timeout: self.settings.io_timeout,
             stop: stop.clone(),
         };
@@ -178,6 +181,8 @@ struct ConnectionHandler {
     /// Connections on which nothing is asked at the moment.
     idle: Arc<EvictionQueue>,
     metrics: Arc<Metrics>,
+    /// Who is believed where a request comes from.
+    forwarded_for_trusted: Arc<[IpNet]>,
     io_timeout: Duration,
     stop: CancellationToken,
 }
@@ -238,6 +243,7 @@ impl ConnectionHandler {
         let service = hyper_util::service::TowerToHyperService::new(AttachClaims {
             router: self.router.clone(),
             peer,
+            forwarded_for_trusted: Arc::clone(&self.forwarded_for_trusted),
             metrics: Arc::clone(&self.metrics),
             outbox,
             idle,
@@ -379,6 +385,7 @@ impl Drop for Asked {
 struct AttachClaims {
     router: Router,
     peer: SocketAddr,
+    forwarded_for_trusted: Arc<[IpNet]>,
     metrics: Arc<Metrics>,
     outbox: Outbox<Asked>,
     idle: Idle,
@@ -398,7 +405,10 @@ impl tower::Service<Request<hyper::body::Incoming>> for AttachClaims {
     }
 
     fn call(&mut self, mut request: Request<hyper::body::Incoming>) -> Self::Future {
-        request.extensions_mut().insert(ConnectInfo(self.peer));
+        let lines = request.headers().get_all(forwarded_for::NAME).iter();
+        let lines = lines.map(HeaderValue::as_bytes);
+        let client = forwarded_for::client(self.peer, lines, &self.forwarded_for_trusted);
+        request.extensions_mut().insert(ConnectInfo(client));
         let mut asked = self.idle.asked();
         let outbox = self.outbox.clone();
         let metrics = Arc::clone(&self.metrics);
@@ -447,6 +457,7 @@ mod tests {
             access: None,
             idle: EvictionQueue::new(usize::MAX),
             metrics: Arc::clone(&metrics),
+            forwarded_for_trusted: Arc::default(),
             io_timeout: IO_TIMEOUT,
             stop: CancellationToken::new(),
         };

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use ipnet::IpNet;
 use prometheus_rsocket_config::values::{duration, positive};
 
 use crate::access::Access;
-use crate::sockets::listen_address;
+use crate::sockets::{listen_address, trusted_network};
 
 /// The HTTP side.
 #[derive(Debug, Clone, Args)]
@@ -32,6 +33,9 @@ pub struct Settings {
     /// scrape timed out
     #[arg(id = "web.io-timeout", long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub io_timeout: Duration,
+    /// Address or network of a reverse proxy whose X-Forwarded-For header says where a request comes from. Repeatable
+    #[arg(id = "web.forwarded-for.trusted", long, value_name = "NETWORK", value_delimiter = ',', value_parser = trusted_network)]
+    pub forwarded_for_trusted: Vec<IpNet>,
     /// Path to the file that enables TLS or authentication, in the format of Prometheus' exporter-toolkit. Read again
     /// when it changes
     #[arg(id = "web.config.file", long, value_name = "FILE")]

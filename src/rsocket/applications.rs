@@ -55,8 +55,10 @@ pub struct Applications {
     pub(super) unanswered: Arc<EvictionQueue>,
     /// Of web pages that may connect.
     pub(super) allowed_origins: Vec<String>,
-    /// Who is believed where a connection comes from.
+    /// Who is believed where a connection comes from, with the PROXY protocol.
     pub(super) balancers: Vec<IpNet>,
+    /// Who is believed where a WebSocket comes from, with `X-Forwarded-For`.
+    pub(super) reverse_proxies: Vec<IpNet>,
     pub(super) tasks: TaskTracker,
     /// The node leaves: connections end in good order.
     pub(super) leaving: CancellationToken,
@@ -144,6 +146,7 @@ impl Applications {
             unanswered: EvictionQueue::new(usize::MAX),
             allowed_origins: settings.allowed_origins.clone(),
             balancers: settings.proxy_protocol_trusted.clone(),
+            reverse_proxies: settings.forwarded_for_trusted.clone(),
             tasks: TaskTracker::new(),
             leaving: CancellationToken::new(),
             ended,

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -12,7 +12,7 @@ use prometheus_rsocket_wire::connection::Connection;
 use prometheus_rsocket_wire::session::Session;
 use prometheus_rsocket_wire::transport::Transport as FrameTransport;
 use prometheus_rsocket_wire::transport::tcp::Tcp;
-use prometheus_rsocket_wire::transport::websocket::{HandshakeError, WebSocket};
+use prometheus_rsocket_wire::transport::websocket::{HandshakeError, Request, WebSocket};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, copy, sink};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -22,6 +22,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::admission::Place;
 use super::applications::{Applications, Secured};
 use super::entry::{Arrival, place_among};
 use super::metrics::ConnectionFault;
@@ -30,7 +31,7 @@ use super::transport::Transport;
 use super::{connection, proxy_protocol};
 use crate::limits::eviction::{self, Evictable};
 use crate::limits::log_limit::LogLimit;
-use crate::sockets::{BindError, Ports, canonical, is_lost};
+use crate::sockets::{BindError, Ports, canonical, forwarded_for, is_lost, is_trusted};
 use crate::tenant::network;
 use crate::tls::names;
 
@@ -147,35 +148,23 @@ async fn serve(
         due: Instant::now() + apps.limits.setup_timeout,
         evictable,
     };
-    if proxy_protocol::is_trusted(&apps.balancers, peer) {
+    if is_trusted(&apps.balancers, peer) {
         let origin = Box::pin(origin(&mut stream, &mut arrival, apps));
         let Some(peer) = origin.await else {
             return;
         };
         arrival.peer = peer;
     }
-    let address = (network(arrival.peer.ip()), apps.admission.max_per_address);
-    let place = Box::pin(place_among(
-        &apps.admission.addresses,
-        address,
-        ConnectionFault::AddressConnections,
-        &mut arrival,
-        apps,
-    ));
-    let Some(Some(_place)) = apps.leaving.run_until_cancelled(place).await else {
-        return;
+    // Behind a trusted reverse proxy, the client's address is known from its request only: see `open_websocket`.
+    let _place = if is_of_reverse_proxy(&arrival, apps) {
+        None
+    } else {
+        let Some(place) = Box::pin(place_of_address(&mut arrival, apps)).await else {
+            return;
+        };
+        Some(place)
     };
-    // It may have waited for its place for longer than it may take from now on.
-    arrival.evictable.move_to(&apps.handshakes);
-    let accepted_at = Instant::now();
-    arrival.due = accepted_at + apps.limits.setup_timeout;
-    let mut handshake = Handshake {
-        apps,
-        arrival,
-        // Boxed, here and in `connection`, for what thousands of idle connections cost: a future is as large as the
-        // largest of its branches, and holds what is moved within it twice.
-        session: Box::new(Session::accepting(apps.limits, accepted_at.into_std())),
-    };
+    let mut handshake = Handshake { apps, arrival };
     match &apps.tls {
         None => handshake.speak(stream).await,
         Some(tls) => {
@@ -184,6 +173,28 @@ async fn serve(
             }
         }
     }
+}
+
+/// Whether the request for a WebSocket is to say where the connection comes from.
+fn is_of_reverse_proxy(arrival: &Arrival, apps: &Applications) -> bool {
+    arrival.transport == Transport::WebSocket && is_trusted(&apps.reverse_proxies, arrival.peer)
+}
+
+/// A place among the connections from its address, or `None` after a long time without one. From then on there is time for
+/// what goes before its SETUP: it may have waited for longer than that may take.
+async fn place_of_address(arrival: &mut Arrival, apps: &Applications) -> Option<Place<IpAddr>> {
+    let address = (network(arrival.peer.ip()), apps.admission.max_per_address);
+    let place = place_among(
+        &apps.admission.addresses,
+        address,
+        ConnectionFault::AddressConnections,
+        arrival,
+        apps,
+    );
+    let place = apps.leaving.run_until_cancelled(place).await??;
+    arrival.evictable.move_to(&apps.handshakes);
+    arrival.due = Instant::now() + apps.limits.setup_timeout;
+    Some(place)
 }
 
 /// Where a connection comes from that a balancer passes on.
@@ -268,7 +279,6 @@ impl HandshakeFailure for HandshakeError {
 struct Handshake<'a> {
     apps: &'a Applications,
     arrival: Arrival,
-    session: Box<Session>,
 }
 
 impl<'a> Handshake<'a> {
@@ -326,25 +336,54 @@ impl<'a> Handshake<'a> {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'a,
     {
-        let max_frame = self.apps.limits.max_frame;
         match self.arrival.transport {
-            Transport::Tcp => self.converse(Tcp::new(stream, max_frame)).await,
+            Transport::Tcp => {
+                let frames = Tcp::new(stream, self.apps.limits.max_frame);
+                self.converse(frames).await;
+            }
             Transport::WebSocket => {
-                let handshake = WebSocket::accept(stream, max_frame, &self.apps.allowed_origins);
-                let handshake = self.shake(handshake, |failure| match failure {
-                    Some(HandshakeError::Origin) => ConnectionFault::Origin,
-                    _ => ConnectionFault::Handshake,
-                });
-                if let Some(frames) = Box::pin(handshake).await {
+                let opened = Box::pin(self.open_websocket(stream));
+                if let Some((frames, _place)) = opened.await {
                     self.converse(frames).await;
                 }
             }
         }
     }
 
+    /// The WebSocket handshake. A reverse proxy's request says where the connection comes from; with the WebSocket comes its
+    /// place among the connections from there.
+    async fn open_websocket<S>(
+        &mut self,
+        stream: S,
+    ) -> Option<(WebSocket<S>, Option<Place<IpAddr>>)>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin,
+    {
+        let label = |failure: Option<&HandshakeError>| match failure {
+            Some(HandshakeError::Origin) => ConnectionFault::Origin,
+            _ => ConnectionFault::Handshake,
+        };
+        let request = self.shake(Request::read(stream), label).await?;
+        let place = if is_of_reverse_proxy(&self.arrival, self.apps) {
+            let lines = request.values(forwarded_for::NAME);
+            let peer = self.arrival.peer;
+            self.arrival.peer = forwarded_for::client(peer, lines, &self.apps.reverse_proxies);
+            Some(place_of_address(&mut self.arrival, self.apps).await?)
+        } else {
+            None
+        };
+        let max_frame = self.apps.limits.max_frame;
+        let accepted = WebSocket::accept(request, max_frame, &self.apps.allowed_origins);
+        Some((self.shake(accepted, label).await?, place))
+    }
+
     fn converse<T: FrameTransport + 'a>(self, frames: T) -> BoxFuture<'a, ()> {
-        let memory = Arc::clone(&self.apps.memory);
-        let connection = Box::new(Connection::new(*self.session, frames).sharing(memory));
+        let (limits, memory) = (self.apps.limits, Arc::clone(&self.apps.memory));
+        let since = self.arrival.due - limits.setup_timeout;
+        let session = Session::accepting(limits, since.into_std());
+        // Boxed, here and in `connection`, for what thousands of idle connections cost: a future is as large as the
+        // largest of its branches, and holds what is moved within it twice.
+        let connection = Box::new(Connection::new(session, frames).sharing(memory));
         let run = connection::run(connection, self.arrival, self.apps);
         Box::pin(run)
     }

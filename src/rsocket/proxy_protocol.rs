@@ -8,7 +8,6 @@ use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 
-use ipnet::IpNet;
 use ppp::{HeaderResult, v1, v2};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -31,12 +30,6 @@ pub(super) enum HeaderError {
     TooLong(usize),
     #[error("no PROXY header: {0}")]
     Malformed(String),
-}
-
-/// Whether a connection from this address begins with a header.
-pub(super) fn is_trusted(trusted: &[IpNet], peer: SocketAddr) -> bool {
-    let address = peer.ip().to_canonical();
-    trusted.iter().any(|network| network.contains(&address))
 }
 
 /// Reads the header, and not a byte more. The address is `peer`, the balancer's own, where the header names none: for its
@@ -195,28 +188,6 @@ mod tests {
             let (origin, _) = read(bytes).await;
             assert!(origin.is_err(), "{bytes:?}: {origin:?}");
         }
-    }
-
-    #[test]
-    fn only_those_that_are_named_are_trusted() {
-        let trusted = [
-            "10.0.0.0/8".parse().unwrap(),
-            "2001:db8::/32".parse().unwrap(),
-        ];
-        for (peer, expected) in [
-            ("10.1.2.3:4", true),
-            ("[::ffff:10.1.2.3]:4", true),
-            ("11.1.2.3:4", false),
-            ("[2001:db8::1]:4", true),
-            ("[2001:db9::1]:4", false),
-        ] {
-            assert_eq!(
-                is_trusted(&trusted, peer.parse().unwrap()),
-                expected,
-                "{peer}"
-            );
-        }
-        assert!(!is_trusted(&[], "10.1.2.3:4".parse().unwrap()));
     }
 
     proptest! {

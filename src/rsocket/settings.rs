@@ -1,6 +1,6 @@
 //! How the applications' side is set.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use prometheus_rsocket_config::values::{bytes, duration, positive};
 use prometheus_rsocket_wire::Envelopes;
 
 use crate::identity::{Identities, Terms};
-use crate::sockets::listen_address;
+use crate::sockets::{listen_address, trusted_network};
 use crate::tls::{ClientAuth, Files, Pem, Policy, Role, Tls};
 
 /// Bytes of one RSocket frame: its length prefix has 24 bits.
@@ -107,7 +107,8 @@ pub struct Settings {
     /// Maximum number of connections on both RSocket listeners; more wait until one of them ends
     #[arg(id = "rsocket.max-connections", long, value_name = "N", default_value = "20000", value_parser = positive)]
     pub max_connections: usize,
-    /// Maximum number of RSocket connections from one address, 0 for no limit (behind a load balancer all come from one)
+    /// Maximum number of RSocket connections from one address, 0 for no limit (behind a load balancer all come from one, unless
+    /// --rsocket.proxy-protocol.trusted or --rsocket.forwarded-for.trusted names it)
     #[arg(
         id = "rsocket.max-connections-per-address",
         long,
@@ -120,8 +121,12 @@ pub struct Settings {
     pub max_handshakes: usize,
     /// Address or network of a load balancer whose RSocket connections begin with a PROXY protocol header (version 1 or
     /// 2). Repeatable
-    #[arg(id = "rsocket.proxy-protocol.trusted", long, value_name = "NETWORK", value_delimiter = ',', value_parser = network)]
+    #[arg(id = "rsocket.proxy-protocol.trusted", long, value_name = "NETWORK", value_delimiter = ',', value_parser = trusted_network)]
     pub proxy_protocol_trusted: Vec<IpNet>,
+    /// Address or network of a reverse proxy whose X-Forwarded-For header says where a WebSocket connection comes from.
+    /// Repeatable
+    #[arg(id = "rsocket.forwarded-for.trusted", long, value_name = "NETWORK", value_delimiter = ',', value_parser = trusted_network)]
+    pub forwarded_for_trusted: Vec<IpNet>,
     /// Maximum memory for payloads that are partly received or wait to be opened, over all connections; when it is
     /// exceeded, the connection whose payload is unfinished for longest is closed
     #[arg(id = "rsocket.max-unfinished", long, value_name = "BYTES", default_value = "1GiB", value_parser = bytes)]
@@ -213,14 +218,6 @@ impl Settings {
         }
         Ok(Some(identities))
     }
-}
-
-/// A network, or the one address that is all of it.
-fn network(value: &str) -> Result<IpNet, String> {
-    let address = value.parse::<IpAddr>().map(IpNet::from);
-    address
-        .or_else(|_| value.parse())
-        .map_err(|_| "neither an address nor a network, as 192.0.2.1 or 10.0.0.0/8".into())
 }
 
 /// A web origin as browsers name it (RFC 6454, section 6.2).

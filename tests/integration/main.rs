@@ -32,6 +32,7 @@ mod drain;
 mod durable;
 mod envelope;
 mod formats;
+mod forwarded_for;
 mod hardened;
 mod healthcheck;
 mod hostile;

@@ -24,7 +24,8 @@ async fn refused(proxy: &Sandbox) -> f64 {
         .await
 }
 
-async fn peers(proxy: &Sandbox) -> Vec<SocketAddr> {
+/// Where the node says that its connections come from.
+pub(crate) async fn peers(proxy: &Sandbox) -> Vec<SocketAddr> {
     let status = proxy.status().await;
     let connections = status["connections"].as_array().expect("a list");
     let peers = connections

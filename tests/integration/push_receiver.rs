@@ -351,8 +351,8 @@ async fn a_sender_that_stops_is_given_up_and_holds_nothing() {
 
 #[tokio::test]
 async fn one_address_has_so_many_pushes_under_way_and_scrapes_go_on() {
-    let flags = [ENABLED, "--web.max-connections=8"];
-    let proxy = Sandbox::start(&flags).await;
+    let trusted = "--web.forwarded-for.trusted=127.0.0.1";
+    let proxy = Sandbox::start(&[ENABLED, "--web.max-connections=8", trusted]).await;
     let body = "# a comment\n".repeat(10_000);
     let slow = Unfinished::send(proxy.web(), "content-length: 1000000", &body).await;
     eventually("some of it", async || {
@@ -363,6 +363,9 @@ async fn one_address_has_so_many_pushes_under_way_and_scrapes_go_on() {
     assert_eq!(response.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers["retry-after"], "5");
     assert_eq!(proxy.scrape().await, [""; 0]);
+    let elsewhere = [("x-forwarded-for", "192.0.2.7")];
+    let response = push_with(proxy.web(), &elsewhere, "up 1\n").await;
+    assert_eq!(response.status, StatusCode::OK);
     drop(slow);
     eventually("its place", async || {
         push(&proxy, "up 1\n").await.status == StatusCode::OK

@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use prometheus_rsocket_wire::{
     Connection, Event, Session,
     session::Limits,
-    transport::{Transport, tcp::Tcp, websocket::WebSocket},
+    transport::{Transport, tcp::Tcp, websocket::{Request, WebSocket}},
 };
 use tokio::{
     io::{join, sink},
@@ -42,7 +42,8 @@ fuzz_target!(|input: &[u8]| {
             } else {
                 let bytes = [HANDSHAKE, bytes].concat();
                 let stream = join(&bytes[..], sink());
-                let transport = WebSocket::accept(stream, limits.max_frame, &[]).await;
+                let request = Request::read(stream).await.unwrap();
+                let transport = WebSocket::accept(request, limits.max_frame, &[]).await;
                 serve(transport.unwrap(), limits).await;
             }
         });

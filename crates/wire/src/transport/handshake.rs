@@ -12,7 +12,7 @@ use tungstenite::{
         machine::TryParse,
         server::{self, create_response, write_response},
     },
-    http::{HeaderMap, StatusCode, header::ORIGIN},
+    http::{HeaderMap, HeaderValue, StatusCode, header::ORIGIN},
 };
 
 use super::rewind::Rewind;
@@ -56,51 +56,80 @@ impl From<tungstenite::Error> for HandshakeError {
     }
 }
 
-/// The server's part, on any path: the Java client uses `/`. With an error comes the stream.
-pub(super) async fn accept<S>(
-    mut stream: S,
-    origins: &[String],
-) -> Result<Rewind<S>, (HandshakeError, S)>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    match answer(&mut stream, origins).await {
-        Ok(early) => Ok(Rewind::new(early, stream)),
-        Err(error) => Err((error, stream)),
+/// A client's request for a WebSocket, on any path: the Java client uses `/`. It is not answered yet.
+#[derive(Debug)]
+pub struct Request<S> {
+    request: server::Request,
+    early: Bytes,
+    stream: S,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Request<S> {
+    /// Waits for a request on a connected stream. The caller sets a time limit.
+    ///
+    /// # Errors
+    ///
+    /// When what comes is no request, or the stream fails. With it comes the stream, open still unless the client was told.
+    pub async fn read(mut stream: S) -> Result<Self, (HandshakeError, S)> {
+        let error = match read::<server::Request, S>(&mut stream).await {
+            Ok((request, early)) => {
+                return Ok(Self {
+                    request,
+                    early,
+                    stream,
+                });
+            }
+            Err(HandshakeError::Invalid(error)) => HandshakeError::Foreign(error),
+            Err(HandshakeError::TooLong) => {
+                let refused = refuse(&mut stream, BAD_REQUEST).await;
+                refused.map_or_else(HandshakeError::from, |()| HandshakeError::TooLong)
+            }
+            Err(error) => error,
+        };
+        Err((error, stream))
+    }
+
+    /// The values of all header lines of this name, in their order.
+    pub fn values(&self, name: &str) -> impl DoubleEndedIterator<Item = &[u8]> {
+        let lines = self.request.headers().get_all(name).iter();
+        lines.map(HeaderValue::as_bytes)
+    }
+
+    /// Answers the request. As [`WebSocket::accept`](super::websocket::WebSocket::accept) says.
+    pub(super) async fn accept(
+        mut self,
+        origins: &[String],
+    ) -> Result<Rewind<S>, (HandshakeError, S)> {
+        match self.answer(origins).await {
+            Ok(()) => Ok(Rewind::new(self.early, self.stream)),
+            Err(error) => Err((error, self.stream)),
+        }
+    }
+
+    async fn answer(&mut self, origins: &[String]) -> Result<(), HandshakeError> {
+        if !may_connect(self.request.headers(), origins) {
+            refuse(&mut self.stream, FORBIDDEN).await?;
+            return Err(HandshakeError::Origin);
+        }
+        let response = match create_response(&self.request) {
+            Ok(response) => response,
+            Err(error) => {
+                refuse(&mut self.stream, BAD_REQUEST).await?;
+                return Err(error.into());
+            }
+        };
+        let mut bytes = Vec::new();
+        write_response(&mut bytes, &response)?;
+        self.stream.write_all(&bytes).await?;
+        self.stream.flush().await?;
+        Ok(())
     }
 }
 
-/// Answers a client's request; what came behind it.
-async fn answer<S>(stream: &mut S, origins: &[String]) -> Result<Bytes, HandshakeError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let accepted = match read::<server::Request, S>(stream).await {
-        Ok((request, _)) if !may_connect(request.headers(), origins) => Err(HandshakeError::Origin),
-        Ok((request, early)) => create_response(&request)
-            .map(|response| (response, early))
-            .map_err(HandshakeError::from),
-        Err(HandshakeError::Invalid(error)) => Err(HandshakeError::Foreign(error)),
-        Err(error) => Err(error),
-    };
-    let (response, early) = match accepted {
-        Ok(accepted) => accepted,
-        Err(error) => {
-            let refusal = match error {
-                HandshakeError::Invalid(_) | HandshakeError::TooLong => BAD_REQUEST,
-                HandshakeError::Origin => FORBIDDEN,
-                _ => return Err(error),
-            };
-            stream.write_all(refusal).await?;
-            stream.shutdown().await?;
-            return Err(error);
-        }
-    };
-    let mut bytes = Vec::new();
-    write_response(&mut bytes, &response)?;
-    stream.write_all(&bytes).await?;
-    stream.flush().await?;
-    Ok(early)
+/// Tells a client that it gets no WebSocket.
+async fn refuse(stream: &mut (impl AsyncWrite + Unpin), refusal: &[u8]) -> io::Result<()> {
+    stream.write_all(refusal).await?;
+    stream.shutdown().await
 }
 
 /// Whether a client that names these origins may connect. A browser names the origin of the page that asks, and no page can

@@ -18,7 +18,7 @@ use tungstenite::protocol::frame::{
     coding::{CloseCode, Control, Data, OpCode},
 };
 
-pub use super::handshake::HandshakeError;
+pub use super::handshake::{HandshakeError, Request};
 use super::{
     ReceiveError, Received, Transport,
     body::Body,
@@ -75,20 +75,19 @@ enum MessageKind {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// Waits for a client's handshake on a connected stream, on any path, and answers it. The
-    /// caller sets a time limit. Messages longer than `max_frame` bytes are refused. A web page may connect if its origin,
-    /// such as `https://grafana.example`, is one of `origins`.
+    /// Answers a client's request. The caller sets a time limit. Messages longer than `max_frame` bytes are refused. A web
+    /// page may connect if its origin, such as `https://grafana.example`, is one of `origins`.
     ///
     /// # Errors
     ///
-    /// When there is no valid handshake, or the stream fails. With it comes the stream, open still unless the client was
-    /// told.
+    /// When the request is for no WebSocket, or the stream fails. With it comes the stream, open still unless the client
+    /// was told.
     pub async fn accept(
-        stream: S,
+        request: Request<S>,
         max_frame: usize,
         origins: &[String],
     ) -> Result<Self, (HandshakeError, S)> {
-        let stream = handshake::accept(stream, origins).await?;
+        let stream = request.accept(origins).await?;
         Ok(Self::new(stream, Role::Server, max_frame))
     }
 

@@ -90,7 +90,7 @@ async fn idle_tcp_connections() {
 #[tokio::test]
 #[ignore = "measures the whole process"]
 async fn idle_websocket_connections() {
-    use prometheus_rsocket_wire::transport::websocket::WebSocket;
+    use prometheus_rsocket_wire::transport::websocket::{Request, WebSocket};
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -124,7 +124,8 @@ async fn idle_websocket_connections() {
         let scraped = scraped.clone();
         tokio::spawn(async move {
             let max_frame = Limits::default().max_frame;
-            let transport = WebSocket::accept(stream, max_frame, &[]).await.unwrap();
+            let request = Request::read(stream).await.unwrap();
+            let transport = WebSocket::accept(request, max_frame, &[]).await.unwrap();
             serve(transport, scraped).await;
         });
         done.recv().await.unwrap();

@@ -12,7 +12,7 @@ use prometheus_rsocket_wire::{
     CloseReason, Connection, ErrorCode, Event, Payload, Session,
     frame::Malformed,
     session::{Limits, SetupOptions, Violation},
-    transport::websocket::{HandshakeError, WebSocket},
+    transport::websocket::{HandshakeError, Request, WebSocket},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
@@ -31,10 +31,17 @@ fn now() -> std::time::Instant {
     Instant::now().into_std()
 }
 
+async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    max_frame: usize,
+    origins: &[String],
+) -> Result<WebSocket<S>, (HandshakeError, S)> {
+    let request = Request::read(stream).await?;
+    WebSocket::accept(request, max_frame, origins).await
+}
+
 async fn accepting(pipe: DuplexStream, limits: Limits) -> Pipe {
-    let transport = WebSocket::accept(pipe, limits.max_frame, &[])
-        .await
-        .unwrap();
+    let transport = accept(pipe, limits.max_frame, &[]).await.unwrap();
     Connection::new(Session::accepting(limits, now()), transport)
 }
 
@@ -150,7 +157,7 @@ async fn an_unannounced_end_of_tls_is_an_end_between_messages_and_a_failure_with
     let message = [&[0x82, 0x80 | whole.len() as u8, 0, 0, 0, 0], &whole[..]].concat();
     for cut in [message.len(), 1, 8] {
         let (left, right) = duplex(1 << 16);
-        let accepting = WebSocket::accept(Unannounced(left), 1 << 16, &[]);
+        let accepting = accept(Unannounced(left), 1 << 16, &[]);
         let connecting = client_async("ws://proxy:8081/", right);
         let (transport, client) = tokio::join!(accepting, connecting);
         let session = Session::accepting(Limits::default(), now());
@@ -315,7 +322,7 @@ async fn requests_that_are_no_handshake() {
     for request in ["GET / HTTP/1.1\r\nHost: proxy\r\n\r\n", &long] {
         let (left, mut peer) = duplex(1 << 16);
         peer.write_all(request.as_bytes()).await.unwrap();
-        let accepted = WebSocket::accept(left, 1000, &[]).await;
+        let accepted = accept(left, 1000, &[]).await;
         assert!(matches!(
             accepted.map(|_| ()),
             Err((HandshakeError::Invalid(_) | HandshakeError::TooLong, _))
@@ -368,7 +375,7 @@ async fn a_web_page_connects_from_an_allowed_origin_only() {
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
         );
         peer.write_all(request.as_bytes()).await.unwrap();
-        let accepted = WebSocket::accept(left, 1000, origins).await;
+        let accepted = accept(left, 1000, origins).await;
         let refused = matches!(accepted, Err((HandshakeError::Origin, _)));
         assert_eq!(refused, status == 403, "{headers}");
         drop(accepted);
@@ -381,6 +388,20 @@ async fn a_web_page_connects_from_an_allowed_origin_only() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_request_says_what_its_header_lines_say_before_it_is_answered() {
+    let (left, mut peer) = duplex(1 << 16);
+    let request =
+        "GET / HTTP/1.1\r\nX-Forwarded-For: a, b\r\nHost: proxy\r\nx-forwarded-for:c\r\n\r\n";
+    peer.write_all(request.as_bytes()).await.unwrap();
+    let request = Request::read(left).await.unwrap();
+    let values: Vec<_> = request.values("x-forwarded-for").collect();
+    assert_eq!(values, [&b"a, b"[..], b"c"]);
+    assert!(request.values("forwarded").next().is_none());
+    drop(request);
+    assert_eq!(peer.read(&mut [0; 1]).await.unwrap(), 0);
+}
+
 /// The Java client over plain TCP, one that wants TLS: a client on the wrong port is told nothing.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_even_http_is_not_answered() {
@@ -390,8 +411,7 @@ async fn what_is_not_even_http_is_not_answered() {
     ] {
         let (left, mut peer) = duplex(1 << 16);
         peer.write_all(beginning).await.unwrap();
-        let Err((HandshakeError::Foreign(_), stream)) = WebSocket::accept(left, 1000, &[]).await
-        else {
+        let Err((HandshakeError::Foreign(_), stream)) = accept(left, 1000, &[]).await else {
             panic!("{beginning:?}");
         };
         drop(stream);
