@@ -245,6 +245,12 @@ fn queries(dashboard: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
+/// As Grafana asks it, with zeros: for what does not happen to any node here.
+fn with_zeros(query: &str) -> String {
+    let query = filled_in(query);
+    query.strip_suffix(" > 0").unwrap_or(&query).to_owned()
+}
+
 /// As Grafana asks it: with variables filled in.
 fn filled_in(query: &str) -> String {
     let values = Regex::new(r"^label_values\((.*), ([a-z_]+)\)$").expect("a pattern");
@@ -292,13 +298,66 @@ async fn every_query_of_dashboards_and_alerts_finds_something() {
     let answered = happens(PATIENCE, async || {
         eventful.happen().await;
         for query in unanswered.clone() {
-            if prometheus.value(&filled_in(&query)).await.is_some() {
+            if prometheus.value(&with_zeros(&query)).await.is_some() {
                 unanswered.remove(&query);
             }
         }
         unanswered.is_empty()
     });
     assert!(answered.await, "without an answer: {unanswered:#?}");
+}
+
+/// The panels of a dashboard that a reader sees without opening a row.
+fn open_panels(dashboard: &str) -> Vec<Value> {
+    let dashboard: Value = serde_json::from_str(dashboard).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let with_queries = panels.iter().filter(|panel| panel["targets"].is_array());
+    with_queries.cloned().collect()
+}
+
+/// An empty panel on a healthy node looks like a fault, and twenty lines of zeros hide the one that is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_of_a_healthy_node_has_no_unexplained_panel_and_no_line_of_zeros() {
+    need!(Prometheus);
+    let node = Sandbox::start(&[]).await;
+    let _app = App::text(node.tcp(), "orders 1\n").await;
+    let prometheus = Prometheus::with(&configuration(&[node.web().to_string()])).await;
+    prometheus.shows("orders", 1.0).await;
+    let pulled = "rate(prometheus_proxy_scrape_seconds_count{outcome=\"success\"}[20s]) > bool 0";
+    prometheus.shows(pulled, 1.0).await;
+
+    let mut panels = open_panels(&read(
+        "scripts/grafana/dashboards/prometheus-rsocket-proxy.json",
+    ));
+    assert!(panels.len() > 20, "{}", panels.len());
+    let answered = happens(PATIENCE, async || {
+        let mut wrong = Vec::new();
+        for panel in panels.drain(..) {
+            if !is_clear(&prometheus, &panel).await {
+                wrong.push(panel);
+            }
+        }
+        panels = wrong;
+        panels.is_empty()
+    });
+    let answered = answered.await;
+    let titles: Vec<_> = panels.iter().map(|panel| &panel["title"]).collect();
+    assert!(answered, "{titles:?}");
+}
+
+/// Whether each line of the panel shows something, and the panel says what it means that there is none.
+async fn is_clear(prometheus: &Prometheus, panel: &Value) -> bool {
+    let explained = panel["fieldConfig"]["defaults"]["noValue"].as_str();
+    let mut lines = Vec::new();
+    for target in panel["targets"].as_array().expect("targets") {
+        let query = filled_in(target["expr"].as_str().expect("a query"));
+        lines.extend(prometheus.query(&query).await);
+    }
+    let may_be_zero = panel["type"] == "stat";
+    explained.is_some_and(|text| !text.is_empty())
+        && lines
+            .iter()
+            .all(|(_, value)| may_be_zero && *value == 0.0 || value.abs() > 0.0)
 }
 
 #[tokio::test(flavor = "multi_thread")]

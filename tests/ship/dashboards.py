@@ -35,7 +35,15 @@ def check(dashboard):
     unknown = list(lost(dashboard, modelled))
     assert not unknown, unknown
     panels = dashboard["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels), "two panels of one id"
+    hidden = [row["panels"] for row in panels if row.get("collapsed")]
+    ids = [panel["id"] for panel in sum(hidden, panels)]
+    assert len(set(ids)) == len(ids), "two panels of one id"
+    for shown in [panels, *hidden]:
+        lie_side_by_side(shown)
+    return len(ids)
+
+
+def lie_side_by_side(panels):
     cells = [
         (x, y)
         for place in (panel["gridPos"] for panel in panels)
@@ -50,8 +58,7 @@ def main(files):
     plugins.register_default_plugins()
     for file in files:
         dashboard = json.loads(pathlib.Path(file).read_text())
-        check(dashboard)
-        print(f"{file}: {len(dashboard['panels'])} panels")
+        print(f"{file}: {check(dashboard)} panels and rows")
 
 
 if __name__ == "__main__":
