@@ -114,7 +114,8 @@ async fn why_an_http_proxy_lets_nobody_through_is_said_in_plain_words() {
         (
             https_only.url(""),
             "tcp://node:7001",
-            "answered 403 Access violation to CONNECT node:7001",
+            "answered 403 Access violation to CONNECT node:7001 (HTTP proxies often allow CONNECT to port 443 only: \
+             allow port 7001 there, or let the node listen on 443)",
         ),
         // The name is looked up there.
         (

@@ -12,6 +12,8 @@ use crate::metrics::Reason;
 
 /// For the head of the answer. Some proxies add many headers of their own.
 const MAX_HEAD: usize = 8 << 10;
+/// The port that HTTP proxies let `CONNECT` through to, whatever else they are told.
+const HTTPS_PORT: u16 = 443;
 /// Characters of a status that are shown.
 const MAX_PHRASE: usize = 64;
 const AGENT: &str = concat!("prometheus-rsocket-client/", env!("CARGO_PKG_VERSION"));
@@ -31,17 +33,43 @@ enum Refusal {
     Refused,
     #[error("asks for credentials of another kind than name and password (Basic)")]
     OtherKind,
+    #[error("answered {status} to CONNECT {target} ({})", cause(*port))]
+    Forbidden {
+        status: String,
+        target: String,
+        port: u16,
+    },
     #[error("answered {status} to CONNECT {target}")]
     Status { status: String, target: String },
+}
+
+/// What an HTTP proxy most likely forbids.
+fn cause(port: u16) -> String {
+    match port {
+        HTTPS_PORT => "does it allow connections to this host?".to_owned(),
+        port => format!(
+            "HTTP proxies often allow CONNECT to port 443 only: allow port {port} there, or let the node listen on 443"
+        ),
+    }
 }
 
 impl Refusal {
     fn reason(&self) -> Reason {
         match self {
             Self::Wanted | Self::Refused | Self::OtherKind => Reason::Credentials,
-            Self::Closed | Self::Broken(_) | Self::NotHttp | Self::Status { .. } => {
-                Reason::HttpProxy
-            }
+            Self::Closed
+            | Self::Broken(_)
+            | Self::NotHttp
+            | Self::Forbidden { .. }
+            | Self::Status { .. } => Reason::HttpProxy,
+        }
+    }
+
+    /// Whether somebody has to change something first.
+    fn is_lasting(&self) -> bool {
+        match self {
+            Self::Wanted | Self::Refused | Self::OtherKind | Self::Forbidden { .. } => true,
+            Self::Closed | Self::Broken(_) | Self::NotHttp | Self::Status { .. } => false,
         }
     }
 }
@@ -64,9 +92,10 @@ pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     let opened = exchange(stream, proxy, address).await;
     opened.map_err(|refusal| {
         let text = format!("the HTTP proxy {proxy} {refusal}");
-        match refusal.reason() {
-            Reason::Credentials => Failure::lasting(Reason::Credentials, text),
-            reason => Failure::new(reason, text),
+        if refusal.is_lasting() {
+            Failure::lasting(refusal.reason(), text)
+        } else {
+            Failure::new(refusal.reason(), text)
         }
     })
 }
@@ -96,10 +125,18 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
         // tinyproxy answers 401 to wrong ones.
         (401 | 407, _) if authorization.is_some() => Err(Refusal::Refused),
         (407, _) => Err(Refusal::Wanted),
-        (code, phrase) => Err(Refusal::Status {
-            status: format!("{code} {}", shown(phrase)).trim_end().to_owned(),
-            target,
-        }),
+        (code, phrase) => {
+            let status = format!("{code} {}", shown(phrase)).trim_end().to_owned();
+            let port = address.port;
+            Err(match code {
+                403 => Refusal::Forbidden {
+                    status,
+                    target,
+                    port,
+                },
+                _ => Refusal::Status { status, target },
+            })
+        }
     }
 }
 
@@ -218,7 +255,8 @@ mod tests {
                 OPEN,
                 forbidden,
                 http_proxy,
-                "answered 403 Forbidden to CONNECT node:7001",
+                "answered 403 Forbidden to CONNECT node:7001 (HTTP proxies often allow CONNECT to port 443 only: \
+                 allow port 7001 there, or let the node listen on 443)",
             ),
             (
                 OPEN,
@@ -251,6 +289,19 @@ mod tests {
             assert_eq!(got, reason, "{text}");
             assert!(!text.contains("secret"), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_an_http_proxy_forbids_is_not_waited_for() {
+        let answer = "HTTP/1.1 403 Forbidden\r\n\r\n";
+        let (_, opened) = asked(OPEN, "tcp://node:443", answer).await;
+        let failure = opened.expect_err(answer);
+        assert!(failure.is_lasting);
+        let words = "CONNECT node:443 (does it allow connections to this host?)";
+        assert!(failure.to_string().ends_with(words), "{failure}");
+
+        let (_, opened) = asked(OPEN, "tcp://node:443", "HTTP/1.1 503 No\r\n\r\n").await;
+        assert!(!opened.expect_err("no tunnel").is_lasting);
     }
 
     #[tokio::test]
