@@ -12,7 +12,7 @@ use prometheus_rsocket_wire::connection::Connection;
 use prometheus_rsocket_wire::session::Session;
 use prometheus_rsocket_wire::transport::Transport as FrameTransport;
 use prometheus_rsocket_wire::transport::tcp::Tcp;
-use prometheus_rsocket_wire::transport::websocket::{HandshakeError, Request, WebSocket};
+use prometheus_rsocket_wire::transport::websocket::{self, HandshakeError, Request, WebSocket};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, copy, sink};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -319,16 +319,18 @@ impl<'a> Handshake<'a> {
         Some(Box::new(stream))
     }
 
-    /// Says why the connection is refused. TLS cannot: its handshake is over. Nor can WebSocket: its handshake was not read.
+    /// Says why the connection is refused. TLS cannot: its handshake is over.
     async fn tell(&self, stream: TlsStream<TcpStream>, why: &'static str) {
-        if self.arrival.transport != Transport::Tcp {
-            return;
-        }
         let limits = self.apps.limits;
-        let session = Session::accepting(limits, Instant::now().into_std());
-        let mut connection = Connection::new(session, Tcp::new(stream, limits.max_frame));
-        connection.session().close(ErrorCode::REJECTED_SETUP, why);
-        Box::pin(connection.finish()).await;
+        match self.arrival.transport {
+            Transport::Tcp => {
+                let session = Session::accepting(limits, Instant::now().into_std());
+                let mut connection = Connection::new(session, Tcp::new(stream, limits.max_frame));
+                connection.session().close(ErrorCode::REJECTED_SETUP, why);
+                Box::pin(connection.finish()).await;
+            }
+            Transport::WebSocket => Box::pin(websocket::refuse(stream, why)).await,
+        }
     }
 
     /// What goes over the bytes: frames as they are, or in WebSocket messages.

@@ -232,6 +232,7 @@ fn not_websocket(error: &HandshakeError) -> Failure {
             Reason::WebSocket,
             format!("the port answers the WebSocket handshake with HTTP status {status}"),
         ),
+        HandshakeError::Unauthorized(reason) => Failure::lasting(Reason::Credentials, reason),
         HandshakeError::Refused(status) => Failure::lasting(
             Reason::WebSocket,
             format!(

@@ -1,10 +1,12 @@
 //! The HTTP request and response that begin a WebSocket (RFC 6455, section 4).
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 use tungstenite::{
     client::IntoClientRequest,
     handshake::{
@@ -23,6 +25,12 @@ const BAD_REQUEST: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 const FORBIDDEN: &[u8] =
     b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+/// The header in which [`refuse`] says why.
+const REASON: &str = "X-Prometheus-RSocket-Error";
+/// How long the client may take to receive it.
+const REFUSE_WITHIN: Duration = Duration::from_secs(5);
+/// Characters of a reason that a client shows.
+const MAX_REASON: usize = 200;
 
 /// Why a WebSocket did not come about.
 #[derive(Debug, Error)]
@@ -45,6 +53,9 @@ pub enum HandshakeError {
     /// The server answered with something else than a switch of protocols.
     #[error("server answered {0}")]
     Refused(u16),
+    /// The proxy does not accept who the client is, for this reason.
+    #[error("{0}")]
+    Unauthorized(String),
     /// The server's answer is not to our request.
     #[error("server's handshake does not match")]
     Mismatch,
@@ -81,7 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Request<S> {
             }
             Err(HandshakeError::Invalid(error)) => HandshakeError::Foreign(error),
             Err(HandshakeError::TooLong) => {
-                let refused = refuse(&mut stream, BAD_REQUEST).await;
+                let refused = send_refusal(&mut stream, BAD_REQUEST).await;
                 refused.map_or_else(HandshakeError::from, |()| HandshakeError::TooLong)
             }
             Err(error) => error,
@@ -108,13 +119,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Request<S> {
 
     async fn answer(&mut self, origins: &[String]) -> Result<(), HandshakeError> {
         if !may_connect(self.request.headers(), origins) {
-            refuse(&mut self.stream, FORBIDDEN).await?;
+            send_refusal(&mut self.stream, FORBIDDEN).await?;
             return Err(HandshakeError::Origin);
         }
         let response = match create_response(&self.request) {
             Ok(response) => response,
             Err(error) => {
-                refuse(&mut self.stream, BAD_REQUEST).await?;
+                send_refusal(&mut self.stream, BAD_REQUEST).await?;
                 return Err(error.into());
             }
         };
@@ -127,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Request<S> {
 }
 
 /// Tells a client that it gets no WebSocket.
-async fn refuse(stream: &mut (impl AsyncWrite + Unpin), refusal: &[u8]) -> io::Result<()> {
+async fn send_refusal(stream: &mut (impl AsyncWrite + Unpin), refusal: &[u8]) -> io::Result<()> {
     stream.write_all(refusal).await?;
     stream.shutdown().await
 }
@@ -151,6 +162,19 @@ fn may_connect(headers: &HeaderMap, origins: &[String]) -> bool {
     })
 }
 
+/// Tells a client whose handshake was not read why its credentials are not accepted, and closes the stream.
+pub async fn refuse(mut stream: impl AsyncWrite + Unpin, reason: &'static str) {
+    let response = format!(
+        "HTTP/1.1 401 Unauthorized\r\nConnection: close\r\n{REASON}: {reason}\r\nContent-Length: 0\r\n\r\n"
+    );
+    // The client may be gone.
+    let _ = timeout(
+        REFUSE_WITHIN,
+        send_refusal(&mut stream, response.as_bytes()),
+    )
+    .await;
+}
+
 /// The client's part.
 pub(super) async fn connect<S>(mut stream: S, uri: &str) -> Result<Rewind<S>, HandshakeError>
 where
@@ -160,6 +184,12 @@ where
     stream.write_all(&request).await?;
     stream.flush().await?;
     let (response, early) = read::<client::Response, S>(&mut stream).await?;
+    if response.status() == StatusCode::UNAUTHORIZED && response.headers().contains_key(REASON) {
+        let reason = header(response.headers(), REASON).chars();
+        return Err(HandshakeError::Unauthorized(
+            reason.take(MAX_REASON).collect(),
+        ));
+    }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(HandshakeError::Refused(response.status().as_u16()));
     }

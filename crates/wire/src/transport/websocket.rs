@@ -18,7 +18,7 @@ use tungstenite::protocol::frame::{
     coding::{CloseCode, Control, Data, OpCode},
 };
 
-pub use super::handshake::{HandshakeError, Request};
+pub use super::handshake::{HandshakeError, Request, refuse};
 use super::{
     ReceiveError, Received, Transport,
     body::Body,
