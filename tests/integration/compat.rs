@@ -36,7 +36,7 @@ impl Transport {
         }
     }
 
-    fn port(self, proxy: &Sandbox) -> String {
+    pub(crate) fn port(self, proxy: &Sandbox) -> String {
         let address = match self {
             Self::Tcp => proxy.tcp(),
             Self::WebSocket => proxy.node.websocket_address,

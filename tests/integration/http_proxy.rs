@@ -9,7 +9,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::agent::{HttpTarget, Page};
-use crate::compat::values;
+use crate::compat::{self, Transport, over_both, values};
 use crate::nodes::BINARY;
 use crate::peers::{Program, Scratch, need, reserved_port};
 use crate::sandbox::{PATIENCE, Sandbox, eventually};
@@ -288,28 +288,44 @@ async fn the_applications_of_bench_connect_through_an_http_proxy() {
         .await;
 }
 
-/// Over TCP it sends nothing once the tunnel is there: see docs/clients.md.
-#[tokio::test]
-async fn the_published_java_client_connects_through_an_http_proxy_by_websocket() {
-    need!(Tinyproxy, Java);
+async fn is_scraped_through_an_http_proxy(program: &str, transport: Transport) {
+    need!(Tinyproxy);
     let mut http_proxy = Tinyproxy::start("BasicAuth user secret").await;
     let node = Sandbox::start(&[]).await;
-    let port = node.node.websocket_address.port();
-    let options = [
-        "--transport",
-        "ws",
-        "--port",
-        &port.to_string(),
-        "--name",
-        "shop",
-        "--http-proxy",
-        &http_proxy.url("user:secret@"),
-    ];
-    let _app = Program::interop("client", &options);
+    let port = transport.port(&node).parse().expect("a port");
+    let url = http_proxy.url("user:%73ecret@");
+    let mut app = compat::connect(program, transport, &node, "shop", &["--http-proxy", &url]);
     node.connected(1).await;
     eventually("the application's samples", async || {
         values(&node.scrape().await, "interop_events_total", "shop") == [0.0]
     })
     .await;
+    app.say("pushblocking").await;
+    app.line("PUSHED").await;
+    assert_eq!(
+        values(&node.scrape().await, "interop_events_total", "shop"),
+        [0.0]
+    );
     http_proxy.is_asked_for("127.0.0.1", port).await;
+}
+
+over_both! {
+    the_published_java_client_connects_through_an_http_proxy needs Java;
+    the_java_client_connects_through_an_http_proxy needs Java;
+    the_java_client_on_the_oldest_libraries_connects_through_an_http_proxy needs Java;
+}
+
+/// Over TCP with the handler of docs/clients.md.
+async fn the_published_java_client_connects_through_an_http_proxy(transport: Transport) {
+    is_scraped_through_an_http_proxy("client", transport).await;
+}
+
+async fn the_java_client_connects_through_an_http_proxy(transport: Transport) {
+    is_scraped_through_an_http_proxy("own-client", transport).await;
+}
+
+async fn the_java_client_on_the_oldest_libraries_connects_through_an_http_proxy(
+    transport: Transport,
+) {
+    is_scraped_through_an_http_proxy("own-client-113", transport).await;
 }

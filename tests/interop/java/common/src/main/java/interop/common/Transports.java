@@ -1,5 +1,8 @@
 package interop.common;
 
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelInboundHandlerAdapter;
+import io.netty.handler.proxy.ProxyConnectionEvent;
 import io.netty.handler.ssl.SslContextBuilder;
 import io.rsocket.transport.ClientTransport;
 import io.rsocket.transport.netty.client.TcpClientTransport;
@@ -10,6 +13,7 @@ import java.util.List;
 import java.util.logging.Level;
 import java.util.logging.Logger;
 import javax.net.ssl.SSLException;
+import reactor.netty.NettyPipeline;
 import reactor.netty.http.client.HttpClient;
 import reactor.netty.tcp.TcpClient;
 import reactor.netty.transport.ProxyProvider;
@@ -48,7 +52,25 @@ public final class Transports {
         .host(url.getHost())
         .port(url.getPort())
         .username(user[0])
-        .password(name -> user[1]));
+        .password(name -> user[1]))
+        .doOnChannelInit((observer, channel, remote) -> channel.pipeline()
+            .addAfter(NettyPipeline.ProxyHandler, null, new ActiveInTunnel()));
+  }
+
+  /** As docs/clients.md has it. */
+  private static final class ActiveInTunnel extends ChannelInboundHandlerAdapter {
+    @Override
+    public void channelActive(ChannelHandlerContext context) {
+    }
+
+    @Override
+    public void userEventTriggered(ChannelHandlerContext context, Object event) {
+      context.fireUserEventTriggered(event);
+      if (event instanceof ProxyConnectionEvent) {
+        context.fireChannelActive();
+        context.pipeline().remove(this);
+      }
+    }
   }
 
   private static TcpClient secure(TcpClient tcp, Args args) {

@@ -10,7 +10,7 @@ import java.util.List;
 /** Apps on the client of clients/java, driven by lines. See tests/interop/README.md. */
 public final class Main {
   private static final String[] OPTIONS = {"--transport=", "--host=", "--port=", "--ca=", "--cert=", "--key=",
-      "--proxies=", "--name=", "--count=", "--series=", "--wide", "--registries=", "--openmetrics", "--exemplars",
+      "--http-proxy=", "--proxies=", "--name=", "--count=", "--series=", "--wide", "--registries=", "--openmetrics", "--exemplars",
       "--text=", "--hang", "--slow=", "--first-backoff=", "--max-backoff=", "--keepalive=", "--max-lifetime=",
       "--timeout=", "--blocking", "--held",
       "--token-file=", "--user=", "--password-file=", "--forbid-downgrade", "--instance=", "--job="};

@@ -32,6 +32,9 @@ final class Proxies {
     if (args.has("--cert")) {
       builder.certificate(Path.of(args.text("--cert", "")), Path.of(args.text("--key", "")));
     }
+    if (args.has("--http-proxy")) {
+      builder.httpProxy(args.text("--http-proxy", ""));
+    }
     return builder.build();
   }
 }

@@ -71,6 +71,7 @@ public final class ProxyTransport {
     Path key;
     Supplier<SSLContext> sslContext;
     String serverName;
+    HttpProxy httpProxy;
     Duration connectTimeout = Duration.ofSeconds(10);
 
     private Builder(String uri) {
@@ -145,6 +146,20 @@ public final class ProxyTransport {
     }
 
     /**
+     * Connects through an HTTP proxy ({@code CONNECT}), which looks the host up itself. By default there is none, whatever
+     * the environment and the system properties say.
+     *
+     * @param url {@code http://[USER:PASSWORD@]HOST:PORT}; special characters in name and password are written as in a URL,
+     *     as {@code %40} for {@code @}
+     * @return this builder
+     * @throws IllegalArgumentException if this is no such URL
+     */
+    public Builder httpProxy(String url) {
+      httpProxy = HttpProxy.parse(url);
+      return this;
+    }
+
+    /**
      * The time for a connection to be made, and for the TLS handshake. The default is 10 s.
      *
      * @param timeout the time
@@ -191,6 +206,9 @@ public final class ProxyTransport {
 
     private ClientTransport tcp() {
       TcpClient client = configured(TcpClient.newConnection());
+      if (settings.httpProxy != null) {
+        client = client.doOnChannelInit((observer, channel, remote) -> HttpProxy.announceTunnelOnly(channel));
+      }
       return TcpClientTransport.create(isSecure() ? client.secure(this::secure) : client);
     }
 
@@ -204,10 +222,11 @@ public final class ProxyTransport {
     private <T extends reactor.netty.transport.ClientTransport<T, ?>> T configured(T client) {
       String host = settings.uri.getHost();
       boolean bracketed = host.startsWith("[");
-      return client
+      T direct = client
           .host(bracketed ? host.substring(1, host.length() - 1) : host)
           .port(settings.uri.getPort())
           .option(ChannelOption.CONNECT_TIMEOUT_MILLIS, (int) settings.connectTimeout.toMillis());
+      return settings.httpProxy == null ? direct : direct.proxy(settings.httpProxy::describe);
     }
 
     private void secure(SslProvider.SslContextSpec spec) {
