@@ -2,9 +2,9 @@
 //! more connection.
 //!
 //! No connection is refused immediately, because the published Java client would reconnect in a tight loop. A client
-//! without credentials where they are required, such as that one, gets no answer for as long as it could have taken for
-//! its SETUP. A client with wrong credentials, or one without that says what it is (no published client does), is told
-//! after a second.
+//! without credentials where they are required, such as that one, gets no answer until its `--rsocket.setup-timeout` is
+//! over. A client with wrong credentials is told after a second, and so is one without credentials that says what it is
+//! (no published client does).
 
 use std::hash::Hash;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ use crate::limits::log_limit::LogLimit;
 
 /// Before a client hears that its credentials are wrong, so that it cannot ask too often.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Until a password that could not be verified is looked at again.
+/// Before a password is verified again that had to wait.
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
 
 /// A connection that has come, and how.
@@ -37,13 +37,13 @@ pub(super) struct Arrival {
     pub(super) transport: Transport,
     /// The names of its certificate.
     pub(super) certificate: Vec<String>,
-    /// When its SETUP had to be there.
+    /// When its SETUP is due.
     pub(super) due: Instant,
-    /// Until it is accepted, it may have to make room.
+    /// Until it is accepted, it may be closed to make room.
     pub(super) evictable: Evictable,
 }
 
-/// Whose a connection is, as long as that holds.
+/// The identity of a connection, until the identities change.
 pub(super) struct Member {
     pub(super) identity: Arc<Identity>,
     /// All identities.
@@ -56,7 +56,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Waits until it may hold no more.
+    /// Waits until the identities change.
     pub(super) async fn changed(&mut self) {
         if self.tables.changed().await.is_err() {
             // There is no file, or the node ends.
@@ -64,8 +64,7 @@ impl Member {
         }
     }
 
-    /// Looks again at what holds; `false`: nothing does, or it is of another identity now, among whose connections it would
-    /// have to be counted.
+    /// Looks the identity up again. `false`: there is none, or it is another one, with a limit of its own.
     pub(super) fn renew(&mut self) -> bool {
         let table = Arc::clone(&self.tables.borrow_and_update());
         match table.identity(&self.proof) {
@@ -79,17 +78,17 @@ impl Member {
     }
 }
 
-/// Why a connection is refused. It has waited for long enough to be told.
+/// Why a connection is refused. It has waited long enough to be told.
 pub(super) struct Denied {
     /// What it counts as.
     pub(super) exception: ConnectionFault,
     /// What the client is told.
     pub(super) message: &'static str,
-    /// `REJECTED_SETUP`: to come again with the same credentials is of no use.
+    /// `REJECTED_SETUP`: the same credentials would be refused again.
     pub(super) code: ErrorCode,
 }
 
-/// Of one that is not refused yet.
+/// What the status page says of a connection that waits for a place.
 const WAITS: &str = "waits until one of the others ends";
 const NO_CREDENTIALS: Denied = Denied {
     exception: ConnectionFault::NoCredentials,
@@ -112,7 +111,7 @@ const CONNECTIONS: Denied = Denied {
     code: ErrorCode::CONNECTION_ERROR,
 };
 
-/// Lets a connection in, or says why not.
+/// Accepts a connection, or says why not.
 pub(super) async fn enter(
     setup: Setup,
     arrival: &mut Arrival,
@@ -144,9 +143,9 @@ pub(super) async fn enter(
         }
         Err(unknown) => {
             let soon = Instant::now() + PAUSE;
-            // A client that says what it is waits before it comes again, as the published Java client does not.
+            // A client that says what it is waits before it reconnects. The published Java client does not.
             let until = description.as_ref().map_or(arrival.due, |_| soon);
-            // Those who wait to be refused may be many.
+            // Many connections may wait here, so they keep little.
             drop(description);
             Err(match unknown {
                 Unknown::Nothing => deny(NO_CREDENTIALS, until, arrival, apps).await,
@@ -157,7 +156,7 @@ pub(super) async fn enter(
     }
 }
 
-/// What the client has shown. Nothing of its SETUP is kept besides, but its description: others may have to be waited for.
+/// The client's credentials. The rest of its SETUP is dropped, because it may have to wait.
 fn shown(setup: Setup, table: &Table, arrival: &mut Arrival) -> Result<Shown, Unknown> {
     let certificate = std::mem::take(&mut arrival.certificate);
     if !table.asks() {
@@ -176,7 +175,7 @@ fn shown(setup: Setup, table: &Table, arrival: &mut Arrival) -> Result<Shown, Un
     }
 }
 
-/// Leaves a connection unanswered for a while before it is told.
+/// Waits before a connection is told why it is refused.
 async fn deny(
     denied: Denied,
     until: Instant,
@@ -189,7 +188,7 @@ async fn deny(
     denied
 }
 
-/// Asks again while others' passwords are verified.
+/// Tries again while the passwords of others are being verified.
 async fn identify(table: &Table, shown: Shown, due: Instant) -> Result<Proof, Unknown> {
     loop {
         match table.identify(shown.clone()).await {
@@ -218,7 +217,7 @@ async fn place(
     .await
 }
 
-/// One of `max` places, or `None` after a long time without one. That it has to be waited for is counted as `exception`.
+/// One of `max` places, or `None` where none gets free. Waiting for one is counted as `exception`.
 pub(super) async fn place_among<K: Clone + Eq + Hash>(
     shares: &Arc<Shares<K>>,
     (key, max): (K, usize),

@@ -1,5 +1,5 @@
-//! What a port speaks that does not answer. A proxy leaves a connection that cannot be used unanswered, so a client with the
-//! wrong scheme would wait for ever without knowing why.
+//! Finds out which scheme a port is for when it does not answer. A proxy does not answer a connection that it cannot use, so
+//! a client with the wrong scheme would only ever see a timeout.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use crate::failure::Failure;
 use crate::metrics::Reason;
 use crate::socket::{self, Sockets};
 
-/// For each question to be answered.
+/// How long to wait for each answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// A RESUME with its length (section "RESUME Frame"). A proxy refuses it with an ERROR at once, and takes nobody for an
-/// application because of it.
+/// A RESUME with its length (section "RESUME Frame"). A proxy refuses it with an ERROR at once, and does not count it as an
+/// application.
 const RESUME: &[u8] = b"\0\0\x1d\0\0\0\0\x34\0\0\x01\0\0\0\x01x\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-/// Where an ERROR of the connection has its stream and its type, behind the length.
+/// Stream and type of an ERROR of the connection. They follow the length.
 const ERROR: &[u8] = b"\0\0\0\0\x2c\0";
 const LENGTH_LEN: usize = 3;
-/// A WebSocket handshake (RFC 6455, section 4.1); the key is the RFC's example, because no WebSocket is to come of it.
+/// A WebSocket handshake (RFC 6455, section 4.1); the key is the RFC's example, because the WebSocket is not used.
 const UPGRADE: &[u8] =
     b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 const HTTP: &[u8] = b"HTTP/1.";
 
-/// What a port can speak within a stream of bytes.
+/// What a port may speak, with TLS or without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Spoken {
     #[cfg_attr(
@@ -64,8 +64,8 @@ impl Spoken {
     }
 }
 
-/// Asks whether the port at this address, which does not answer at this stage of an attempt, is one for another scheme.
-/// Credentials are not sent.
+/// Tries whether the port at this address, which does not answer at this stage of an attempt, is for another scheme.
+/// Sends no credentials.
 pub(crate) async fn other_scheme(
     sockets: &Sockets,
     address: &Address,
@@ -90,7 +90,7 @@ pub(crate) async fn other_scheme(
     None
 }
 
-/// `None`: there is no connection.
+/// Whether the port speaks this. `None`: the connection failed.
 async fn answers(
     sockets: &Sockets,
     address: &Address,

@@ -19,7 +19,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// One that may be over soon.
+    /// A failure that may pass without a change.
     pub(crate) fn new(reason: Reason, text: impl Display) -> Self {
         Self {
             reason,
@@ -28,7 +28,7 @@ impl Failure {
         }
     }
 
-    /// One that lasts until somebody changes something.
+    /// A failure that stays until somebody changes something.
     pub(crate) fn lasting(reason: Reason, text: impl Display) -> Self {
         Self {
             is_lasting: true,

@@ -16,8 +16,8 @@ use crate::no_proxy::NoProxy;
 const DEFAULT_PORT: u16 = 1080;
 
 /// An HTTP proxy that connections are made through: `http://[USER:PASSWORD@]HOST[:PORT]`, or without `http://`. As in
-/// curl, the port is 1080 if it is not said. What is special in a URL is written as `%40` in name and password. Neither
-/// `Display` nor `Debug` shows these.
+/// curl, the default port is 1080. Special characters in name and password are percent-encoded (`%40` for `@`). `Display` and
+/// `Debug` show neither of them.
 #[derive(Clone)]
 pub struct HttpProxy {
     host: String,
@@ -27,17 +27,17 @@ pub struct HttpProxy {
     direct: NoProxy,
 }
 
-/// Why a text is not the URL of an HTTP proxy. The text is not in it, as that may contain a password.
+/// Why a text is not the URL of an HTTP proxy. The error does not contain the text, which may have a password in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpProxyError {
     /// It begins with `https://`, `socks5://` or another such word.
     #[error("only HTTP proxies are supported: http://[USER:PASSWORD@]HOST[:PORT]")]
     Scheme,
-    /// There is no host, or what stands there can be none.
+    /// There is no host, or it is not valid.
     #[error("an HTTP proxy is written http://[USER:PASSWORD@]HOST[:PORT]")]
     Host,
-    /// What stands behind the host's colon is not a port.
+    /// What follows the host's colon is not a port.
     #[error("the HTTP proxy's port is not a number between 1 and 65535")]
     Port,
 }
@@ -48,7 +48,7 @@ impl HttpProxy {
         &self.host
     }
 
-    /// The port, also where it was not said.
+    /// The port, which may be the default.
     pub fn port(&self) -> u16 {
         self.port
     }

@@ -16,7 +16,7 @@ enum Direct {
 }
 
 impl NoProxy {
-    /// Entries have commas or spaces between them. What is no entry matches nothing.
+    /// Entries are separated by commas or spaces. An invalid entry matches nothing.
     pub(crate) fn parse(text: &str) -> Self {
         let entries = text.split(|c: char| c == ',' || c.is_whitespace());
         Self(entries.filter_map(Direct::parse).collect())

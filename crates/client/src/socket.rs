@@ -27,12 +27,12 @@ use crate::state::State;
 use crate::tls::Tls;
 use crate::tunnel;
 
-/// For the connection to be made, and for each handshake on it; a proxy that takes longer is as good as not there.
+/// Time limit for connecting, and for each handshake.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
-/// What each address of a name has before the next one is tried beside it (RFC 8305, section 5): one that nobody
-/// answers at, not even to refuse, must not keep the client from the others.
+/// How long each address of a name is tried alone before the next one is tried beside it (RFC 8305, section 5). An address
+/// that does not answer at all must not delay the others.
 const HEAD_START: Duration = Duration::from_millis(250);
-/// Addresses of a name that one attempt goes through; the next one takes others of them.
+/// Addresses of a name that one attempt tries. The next attempt takes others.
 const MAX_ADDRESSES: usize = 16;
 
 /// How sockets are made.
@@ -58,9 +58,8 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Where to connect to, for this address: its host or, on the way through one, the HTTP proxy, which looks the host up
-/// itself. Looked up each time anew. In no order but that of the families: applications that ask for one name spread over
-/// its addresses.
+/// The addresses to connect to: those of the host or, where there is one, of the HTTP proxy, which looks the host up itself.
+/// Looked up for each attempt. Shuffled within each family, so that applications with one name spread over its addresses.
 pub(crate) async fn resolve(
     sockets: &Sockets,
     address: &Address,
@@ -89,7 +88,7 @@ async fn look_up(host: &str, port: u16) -> Result<VecDeque<SocketAddr>, Failure>
     Ok(found.into())
 }
 
-/// Connects to the first of these that it can, and starts the connection's task. Those that were tried are taken out.
+/// Connects to the first of these addresses that accepts, and starts the connection's task. Removes those that were tried.
 pub(crate) async fn connect(
     sockets: &Sockets,
     address: &Address,
@@ -115,7 +114,7 @@ pub(crate) async fn connect(
     running.map_err(|error| Failure::lasting(Reason::Protocol, error))
 }
 
-/// A connection to the first of these that can be connected to, with TLS where the address has it. `stage` is told what is
+/// A connection to the first of these addresses that accepts one, with TLS where the scheme says so. `stage` is told what is
 /// waited for.
 pub(crate) async fn secured(
     sockets: &Sockets,
@@ -182,7 +181,7 @@ async fn tcp(candidates: &mut VecDeque<SocketAddr>) -> Result<TcpStream, Failure
     Ok(stream)
 }
 
-/// The connection that is made first; each address is tried when the one before has failed, or has had its head start.
+/// The first connection that succeeds. An address is tried when the one before it has failed, or has had its head start.
 /// The error is that of the attempt that failed last.
 async fn first_of<C, F>(
     addresses: &mut VecDeque<SocketAddr>,

@@ -1,4 +1,4 @@
-//! `CONNECT` (RFC 9110, section 9.3.6): an HTTP proxy makes of a connection to itself one to somewhere else.
+//! `CONNECT` (RFC 9110, section 9.3.6): an HTTP proxy forwards a connection to another address.
 
 use std::io;
 
@@ -10,9 +10,9 @@ use crate::failure::Failure;
 use crate::http_proxy::HttpProxy;
 use crate::metrics::Reason;
 
-/// For the head of the answer. Some proxies add many headers of their own.
+/// Maximum bytes of the answer's head. Some proxies add many headers.
 const MAX_HEAD: usize = 8 << 10;
-/// The port that HTTP proxies let `CONNECT` through to, whatever else they are told.
+/// The port that HTTP proxies allow `CONNECT` to by default.
 const HTTPS_PORT: u16 = 443;
 /// Characters of a status that are shown.
 const MAX_PHRASE: usize = 64;
@@ -83,7 +83,7 @@ impl From<io::Error> for Refusal {
     }
 }
 
-/// Has the HTTP proxy at the other end of `stream` connect it to `address`.
+/// Asks the HTTP proxy at the other end of `stream` to connect to `address`.
 pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     proxy: &HttpProxy,
@@ -140,7 +140,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// All up to the empty line. Byte by byte: what follows belongs to the tunnel.
+/// Everything up to the empty line. Read byte by byte, because what follows belongs to the tunnel.
 async fn head<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, Refusal> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
@@ -152,7 +152,7 @@ async fn head<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, Refusal> 
     Ok(head)
 }
 
-/// The code and the words behind it, of an answer in HTTP/1.0 or 1.1.
+/// The status code and reason phrase of an answer in HTTP/1.0 or 1.1.
 fn status(head: &str) -> Option<(u16, &str)> {
     let line = head.lines().next()?.strip_prefix("HTTP/1.")?;
     let (_minor, status) = line.split_once(' ')?;
@@ -161,7 +161,7 @@ fn status(head: &str) -> Option<(u16, &str)> {
     (100..1000).contains(&code).then_some((code, phrase))
 }
 
-/// Whether `Basic` is among the kinds of credentials that are asked for, or none is named.
+/// Whether the proxy asks for `Basic` credentials, among others, or names no kind.
 fn takes_basic(head: &str) -> bool {
     let headers = head.lines().filter_map(|line| line.split_once(':'));
     let mut asked = headers
