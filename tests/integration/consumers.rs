@@ -45,6 +45,20 @@ impl Places {
         start(self.gossip[place], seed, self.ports[place], &flags).await
     }
 
+    /// Three nodes that see each other, and a Prometheus of each version that scrapes them.
+    async fn with_a_pair(&self) -> (Vec<Node>, [Prometheus; 2]) {
+        let mut nodes = Vec::new();
+        for place in 0..3 {
+            nodes.push(self.start(place).await);
+        }
+        see(&nodes).await;
+        let pair = [
+            Prometheus::with(&self.config("a")).await,
+            Prometheus::running(&prometheus_3(), &self.config("b")).await,
+        ];
+        (nodes, pair)
+    }
+
     fn config(&self, consumer: &str) -> String {
         let targets = self.ports.map(|[_, web]| format!("'127.0.0.1:{web}'"));
         format!(
@@ -93,7 +107,7 @@ async fn samples_of(prometheus: &Prometheus) -> BTreeMap<String, f64> {
         .collect()
 }
 
-async fn see(nodes: &[&Node]) {
+async fn see(nodes: &[Node]) {
     for node in nodes {
         node.sees(nodes.len(), "active").await;
     }
@@ -108,15 +122,7 @@ enum Trouble {
 
 async fn each_gets_each_push_once(least: usize, trouble: Trouble) {
     let places = Places::reserve();
-    let mut nodes = Vec::new();
-    for place in 0..3 {
-        nodes.push(places.start(place).await);
-    }
-    see(&Vec::from_iter(&nodes)).await;
-    let pair = [
-        Prometheus::with(&places.config("a")).await,
-        Prometheus::running(&prometheus_3(), &places.config("b")).await,
-    ];
+    let (mut nodes, pair) = places.with_a_pair().await;
     let started = Instant::now();
     let stop = Arc::new(AtomicBool::new(false));
     let pushing = tokio::spawn(push_until(Arc::clone(&stop), places.ports, least));
@@ -141,7 +147,7 @@ async fn each_gets_each_push_once(least: usize, trouble: Trouble) {
             assert!(node.program.ended().await.success());
         }
         nodes.insert(place, places.start(place).await);
-        see(&Vec::from_iter(&nodes)).await;
+        see(&nodes).await;
     }
     stop.store(true, Ordering::Relaxed);
     let acknowledged = pushing.await.expect("no panic");
@@ -189,15 +195,7 @@ async fn each_of_two_prometheis_gets_each_push_of_published_java_clients_once() 
     need!(Java, Prometheus, Prometheus3);
     const APPS: usize = 34;
     let places = Places::reserve();
-    let mut nodes = Vec::new();
-    for place in 0..3 {
-        nodes.push(places.start(place).await);
-    }
-    see(&Vec::from_iter(&nodes)).await;
-    let pair = [
-        Prometheus::with(&places.config("a")).await,
-        Prometheus::running(&prometheus_3(), &places.config("b")).await,
-    ];
+    let (nodes, pair) = places.with_a_pair().await;
     for (place, [tcp, _]) in places.ports.iter().enumerate() {
         let (port, name, count) = (tcp.to_string(), format!("job{place}"), APPS.to_string());
         let app = ["--port", &port, "--name", &name, "--count", &count];
