@@ -219,7 +219,8 @@ impl<'a> Writer<'_, 'a> {
     }
 
     fn text_head(&self, output: &mut Output, group: &Group<'_>) {
-        let kind = kind_of(group, output.last_kind);
+        let carried = output.last_kind.is_some_and(Kind::is_compound);
+        let kind = kind_of(group, carried);
         output.last_kind = kind.or(output.last_kind);
         let help = help(self.parts, self.groups, group);
         output.head(|heads| {
@@ -238,7 +239,8 @@ impl<'a> Writer<'_, 'a> {
         families: &OpenMetricsFamilies<'a>,
         group: &Group<'a>,
     ) {
-        let kind = kind_of(group, output.last_kind);
+        let carried = output.last_kind.is_some_and(has_start_times);
+        let kind = kind_of(group, carried);
         output.last_kind = kind.or(output.last_kind);
         let said = self.said(group);
         let declared = families.declared(group, said.and_then(|family| family.openmetrics));
@@ -269,10 +271,17 @@ impl<'a> Writer<'_, 'a> {
 ///
 /// Prometheus 3 carries the type of one family over to the next if that declares none, and then rewrites its `le` and
 /// `quantile` labels (`normalizeFloatsInLabelValues` in `promparse.go`): whose series that hits would depend on what else
-/// is served.
-fn kind_of(group: &Group<'_>, last: Option<Kind>) -> Option<Kind> {
-    let needs_kind = group.needs_kind || last.is_some_and(Kind::is_compound);
+/// is served. In OpenMetrics it then looks for start times as well, and may panic.
+fn kind_of(group: &Group<'_>, carried: bool) -> Option<Kind> {
+    let needs_kind = group.needs_kind || carried;
     group.kind.or(needs_kind.then_some(Kind::Untyped))
+}
+
+/// Whether Prometheus 3 looks for the start times of such a family. It takes the first bytes of each sample for the
+/// family's name, as many as the name has that was last declared, and panics where the sample has fewer (`StartTimestamp`
+/// in `openmetricsparse.go`).
+fn has_start_times(kind: Kind) -> bool {
+    kind.is_compound() || kind == Kind::Counter
 }
 
 fn declare(heads: &mut Vec<u8>, keyword: &[u8], name: &[u8], text: &[u8]) {
